@@ -1,0 +1,51 @@
+# A Python 3.11 or newer and make are all this needs; the rest installs itself into .venv.
+SHELL := /bin/bash
+BIN := .venv/bin
+UV := .ci/venv uv
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test unit test-minimum check format bench lock clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+venv: ## make .venv from requirements.lock (does nothing if it is up to date)
+	@.ci/venv
+
+demo: venv ## a saga across three services, on a real Kafka and a real Postgres
+	@$(BIN)/python participants/examples/demo.py
+
+test: venv ## all tests, on real servers too
+	@.ci/test
+
+unit: venv ## the tests that need no servers: seconds
+	@.ci/test tests
+
+test-minimum: ## the unit tests on the lowest versions that pyproject.toml allows
+	@.ci/venv
+	@$(UV) venv --quiet --clear --python $(BIN)/python .venv-minimum
+	@$(UV) pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct \
+		-e '.[orchestrator]' --group test
+	@.venv-minimum/bin/python -m pytest tests
+
+check: venv ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: venv ## let ruff put the code in shape
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: venv ## measure on this machine, on real servers
+	@$(BIN)/python integration/bench.py
+
+lock: ## write requirements.lock anew from pyproject.toml
+	@touch requirements.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-emit-index-url --no-header --all-extras --group test pyproject.toml -o requirements.lock
+
+clean: ## remove what can be made again
+	rm -rf .venv .venv-minimum .bootstrap build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

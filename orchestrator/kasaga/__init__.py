@@ -1,0 +1,1 @@
+"""Kasaga: a saga orchestrator on Kafka and Postgres."""

@@ -1,0 +1,1 @@
+"""The pure engine: (state, event) -> decision, without I/O."""

@@ -1,0 +1,1 @@
+"""The store: what a shard commits, in one Postgres transaction."""
