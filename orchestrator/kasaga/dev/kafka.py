@@ -46,7 +46,7 @@ appender.file.strategy.max = 2
 
 DEFAULT_SETTINGS = {
     "auto.create.topics.enable": "false",
-    # A killed broker may come back only when its old session is over: 9 s by default, in one node for no gain.
+    # A killed broker may come back only when its old session is over, by default for 9 s.
     "broker.heartbeat.interval.ms": "250",
     "broker.session.timeout.ms": "2000",
     "group.initial.rebalance.delay.ms": "0",

@@ -40,7 +40,7 @@ DEFAULT_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    "log_min_messages": "warning",
+    "log_checkpoints": "off",
 }
 
 
@@ -163,16 +163,22 @@ class PostgresServer(Server):
         return Process(argv, log=self.log, cwd=Path("/"), uid=uid, gid=gid)
 
     def _answers(self) -> bool:
+        # The server's own word comes first: on a port that somebody else holds, a connection might just hang.
+        if not self._says_ready():
+            return False
         try:
             psycopg.connect(self.url(), connect_timeout=CONNECT_SECONDS).close()
         except psycopg.OperationalError:
             return False
-        return (self._data / "postmaster.pid").exists() and self._is_our_server()
+        return True
 
-    def _is_our_server(self) -> bool:
-        """Says whether who answered is the process that we started, and not another on the same port."""
-        first = (self._data / "postmaster.pid").read_text().partition("\n")[0]
-        return first.strip() == str(self.pid)
+    def _says_ready(self) -> bool:
+        """Reads postmaster.pid, whose first line is the process id and whose eighth the state."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().split("\n")
+        except OSError:
+            return False
+        return lines[0] == str(self.pid) and len(lines) >= 8 and lines[7].strip() == "ready"
 
 
 def find_postgres() -> Path:
