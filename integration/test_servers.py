@@ -14,7 +14,7 @@ import pytest
 
 from eventually import eventually
 from kasaga.dev import postgres as postgres_module
-from kasaga.dev.process import alive
+from kasaga.dev.guard import alive
 from kasaga.dev.servers import KafkaServer, PostgresServer, ServerError
 from raw_kafka import create_topic, flushes, producer, read, write
 

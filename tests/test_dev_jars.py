@@ -69,7 +69,7 @@ def test_a_jar_that_nothing_can_fetch_is_an_error_with_both_reasons(pinned: jars
         jars.kafka_class_path(print)
 
     assert "kasaga[dev]" in raised.value.remedy
-    assert pinned.file_name in raised.value.problem
+    assert pinned.file_name in raised.value.message
 
 
 def test_without_any_java_the_error_says_how_to_get_one(

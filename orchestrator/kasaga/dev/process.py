@@ -1,21 +1,21 @@
-"""Child processes that end when we do, even if we are killed.
+"""Child processes that end when we do, even if we are killed: each has a guard, see `guard.py`.
 
-Called by `postgres.py` and `kafka.py`. Beside each server runs a *guard*: this very file as a script, which
-holds the reading end of a pipe. When our end closes without a word, because we were killed, the guard kills
-the server and its children. Linux' parent-death signal is no substitute: it fires when the *thread* that
-forked ends, and macOS has none.
+Called by `postgres.py` and `kafka.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from kasaga.dev import guard
+from kasaga.dev.guard import alive, kill_tree, signal_tree
+from kasaga_wire.errors import KasagaError
 
 KILL_WAIT_SECONDS = 10.0
 """How long SIGKILL may take to be carried out; longer means a process stuck in the kernel."""
@@ -27,19 +27,21 @@ LOG_TAIL_LINES = 25
 """How much of a server's log an error shows."""
 
 
-class ServerError(RuntimeError):
-    """A development server could not be started, stopped or found; the message says why and what to do."""
+class ServerError(KasagaError):
+    """A development server could not be started, stopped or found."""
 
-    code = "KASAGA_DEV_SERVER"
+    code = "KSG-590"
 
-    def __init__(self, problem: str, *, remedy: str, log: Path | None = None) -> None:
-        self.problem = problem
-        self.remedy = remedy
+    def __init__(self, message: str, *, remedy: str, log: Path | None = None) -> None:
+        """Keep the end of the server's log, as it is now, with the message."""
+        super().__init__(message, remedy=remedy)
         self.log = log
-        text = f"{problem}\n{remedy}"
-        if log is not None and (tail := log_tail(log)):
-            text += f"\nThe end of {log}:\n{tail}"
-        super().__init__(text)
+        self.log_tail = "" if log is None else log_tail(log)
+
+    def __str__(self) -> str:
+        """The message, the remedy and, if there is one, the end of the log."""
+        text = super().__str__()
+        return f"{text}\nThe end of {self.log}:\n{self.log_tail}" if self.log_tail else text
 
 
 def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
@@ -64,7 +66,7 @@ class Process:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, start_new_session=True
         )
         try:
             with log.open("ab") as output:
@@ -149,70 +151,3 @@ def wait_until(ready: Callable[[], bool], patience: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
-
-
-def kill_tree(pid: int) -> list[int]:
-    """Kills a process and everything under it; frozen first, so that nothing new is born. Gives their ids."""
-    tree = signal_tree(pid, signal.SIGSTOP)
-    for each in reversed(tree):
-        _signal(each, signal.SIGKILL)
-    return tree
-
-
-def signal_tree(pid: int, what: signal.Signals) -> list[int]:
-    """Signals a process and everything under it, parents first. Gives their ids.
-
-    By parent and not by process group: each of PostgreSQL's children has a group of its own.
-    """
-    _signal(pid, what)
-    reached = [pid]
-    for each in reached:
-        for child in _children(each):
-            _signal(child, what)
-            reached.append(child)
-    return reached
-
-
-def alive(pid: int) -> bool:
-    """Says whether a process exists and is not merely waiting to be buried."""
-    return _states().get(pid, ("Z", 0))[0] != "Z"
-
-
-def _signal(pid: int, what: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, what)
-
-
-def _children(pid: int) -> list[int]:
-    return [each for each, (_, parent) in _states().items() if parent == pid]
-
-
-def _states() -> dict[int, tuple[str, int]]:
-    """Gives each process' state letter and parent: from /proc where there is one, else from ps."""
-    found: dict[int, tuple[str, int]] = {}
-    if Path("/proc/self/stat").exists():
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with contextlib.suppress(OSError):
-                    state, parent = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:2]
-                    found[int(entry)] = (state, int(parent))
-        return found
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
-    )
-    for line in listing.stdout.splitlines():
-        pid, parent, state = line.split()[:3]
-        found[int(pid)] = (state[0], int(parent))
-    return found
-
-
-def _guard() -> None:
-    """Waits for the end of our parent's pipe, and kills the server unless told that it has ended."""
-    first = sys.stdin.buffer.readline()
-    rest = sys.stdin.buffer.read()
-    if first.strip().isdigit() and not rest:
-        kill_tree(int(first))
-
-
-if __name__ == "__main__":
-    _guard()
