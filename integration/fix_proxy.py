@@ -24,6 +24,9 @@ CHUNK_BYTES = 65_536
 JOIN_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 
+ACCEPT_SECONDS = 0.05
+"""How long `stop` may have to wait for the thread that accepts; closing its socket wakes it on Linux only."""
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -40,7 +43,7 @@ class _Link:
         self._proxy = proxy
         self._client = client
         self._server = server
-        self.lossy = False
+        self.lossy = server is None
         """Whether bytes were swallowed: what is left of this conversation makes no sense."""
         self._threads = [threading.Thread(target=self._pump, args=(client, server, True), daemon=True)]
         if server is not None:
@@ -77,7 +80,9 @@ class _Link:
                     self.lossy = True
                 else:
                     target.sendall(data)
-        if target is not None and not self._proxy.swallows(asks=asks):
+        if self._proxy.swallows(asks=asks):
+            self.lossy = True
+        elif target is not None:
             with contextlib.suppress(OSError):
                 target.shutdown(socket.SHUT_WR)
 
@@ -114,8 +119,6 @@ class TcpProxy:
         """Refuses connections and cuts the open ones."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             if self._acceptor is not None:
                 self._acceptor.join(JOIN_SECONDS)
             listener.close()
@@ -142,15 +145,16 @@ class TcpProxy:
     def _listen(self) -> None:
         if self._listener is None:
             self._listener = listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
+            listener.settimeout(ACCEPT_SECONDS)
             self._acceptor = threading.Thread(target=self._accept, args=(listener,), daemon=True)
             self._acceptor.start()
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
+        while self._listener is listener:
             try:
                 client, _ = listener.accept()
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             server: socket.socket | None = None
             if self._mode is not Mode.DEAF:
                 try:

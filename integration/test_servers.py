@@ -174,6 +174,19 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error_with_the_log_and_a_r
     assert not server.is_running
 
 
+def test_a_java_that_does_not_start_is_shown_with_what_it_said(
+    server_directory: Path, namespace: str
+) -> None:
+    server = KafkaServer(server_directory / namespace)
+    server.start()
+    server.kill()
+    server.log.unlink()
+    server.settings["node.id"] = "not a number"
+
+    with pytest.raises(ServerError, match="not a number"):
+        server.start()
+
+
 def test_a_second_server_on_the_same_data_is_refused(server_directory: Path) -> None:
     with PostgresServer(server_directory / "twice"), pytest.raises(ServerError, match=r"postmaster\.pid"):
         PostgresServer(server_directory / "twice").start()

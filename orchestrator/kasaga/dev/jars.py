@@ -30,6 +30,9 @@ OLDEST_JAVA = 17
 
 DOWNLOADS_AT_ONCE = 6
 
+MAVEN_TAIL_CHARS = 2000
+"""How much of what Maven says an error shows."""
+
 
 class Jar(NamedTuple):
     """One jar by its Maven coordinates, and the sum of its bytes."""
@@ -180,13 +183,17 @@ def _by_maven(jars: list[Jar], repository: Path) -> None:
         "<project><modelVersion>4.0.0</modelVersion><groupId>kasaga</groupId><artifactId>dev</artifactId>"
         f"<version>1</version><dependencies>{dependencies}</dependencies></project>"
     )
-    subprocess.run(
+    done = subprocess.run(
         [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DexcludeTransitive=true"]
         + [f"-DoutputDirectory={repository}", "-Dmdep.useRepositoryLayout=true"],
-        check=True,
+        check=False,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
+    if done.returncode != 0:
+        raise OSError((done.stdout + done.stderr).strip()[-MAVEN_TAIL_CHARS:])
 
 
 @contextmanager

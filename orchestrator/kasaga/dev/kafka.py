@@ -94,6 +94,11 @@ class KafkaServer(Server):
         self._class_path = ""
 
     @property
+    def output(self) -> Path:
+        """What the JVM prints before or beside Kafka's log."""
+        return self.directory / "kafka.out"
+
+    @property
     def bootstrap(self) -> str:
         """The address for clients."""
         return f"127.0.0.1:{self.port}"
@@ -173,7 +178,7 @@ class KafkaServer(Server):
 
     def _launch(self) -> Process:
         argv = [*self._java_command(), "kafka.Kafka", str(self._properties)]
-        return Process(argv, log=self.directory / "kafka.out", cwd=self.directory)
+        return Process(argv, log=self.output, cwd=self.directory)
 
     def _move(self) -> None:
         # Any of the three may be the one that was taken.

@@ -66,6 +66,11 @@ class Server(ABC):
         return self.directory / f"{self.name.lower()}.log"
 
     @property
+    def output(self) -> Path:
+        """Where what the process prints goes, if that is another file than its log."""
+        return self.log
+
+    @property
     def pid(self) -> int:
         """The process id of the running server."""
         return self._running().pid
@@ -146,13 +151,13 @@ class Server(ABC):
                     raise ServerError(
                         f"{self.name} ended with status {status} before it served.",
                         remedy=f"Is another one running in {self.directory}, or on port {self.port}?",
-                        log=self.log,
+                        log=self._telling_log(before),
                     )
                 if waited > START_SECONDS:
                     raise ServerError(
                         f"{self.name} did not serve within {START_SECONDS:.0f} s.",
                         remedy="Is the machine out of memory or of disk?",
-                        log=self.log,
+                        log=self._telling_log(before),
                     )
                 time.sleep(POLL_SECONDS)
         except BaseException:
@@ -160,7 +165,13 @@ class Server(ABC):
             raise
         return True
 
+    def _telling_log(self, before: int) -> Path:
+        """Gives the log if this start wrote to it, else the output: a process that can't start has no log."""
+        return self.log if self._log_since(before) else self.output
+
     def _log_since(self, position: int) -> str:
+        if not self.log.exists():
+            return ""
         with self.log.open("rb") as log:
             log.seek(position)
             return log.read().decode(errors="replace")
