@@ -1,0 +1,178 @@
+"""The inbox in memory: for tests of services, and for participants that have no database.
+
+Station: driven like a Postgres session, by the same algorithm. `MemorySession` behaves as Postgres does at
+READ COMMITTED, in one event loop: a claim waits for the open transaction that has claimed the same row.
+`PlainSession` remembers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .algorithm import Abort, Close, HandlerRaised, Invoke, Keep, Open, Read
+from .drive import AsyncInvoke, RowEffect
+from .rows import NewRow, StoredRow
+
+C = TypeVar("C")
+
+
+@dataclass(slots=True)
+class _Kept:
+    row: StoredRow
+    used_at: float
+
+
+class MemoryInbox:
+    """The rows. Belongs to one event loop."""
+
+    def __init__(self, *, retention: float = float("inf"), clock: Callable[[], float] = time.time) -> None:
+        """`retention` in seconds; `clock` gives seconds since 1970."""
+        self._kept: dict[str, _Kept] = {}
+        self._claims: dict[str, asyncio.Event] = {}
+        self._retention = retention
+        self._clock = clock
+
+    def row(self, id_: str) -> StoredRow | None:
+        """One row, for assertions."""
+        kept = self._kept.get(id_)
+        return None if kept is None else kept.row
+
+    def purge(self) -> int:
+        """Forget the rows that weren't used for the retention; gives their number."""
+        oldest = self._clock() - self._retention
+        old = [id_ for id_, kept in self._kept.items() if kept.used_at < oldest]
+        for id_ in old:
+            del self._kept[id_]
+        return len(old)
+
+    async def claim(self, row: NewRow, mine: asyncio.Event) -> bool:
+        """Take the row for a transaction, unless it exists; waits for another that has taken it."""
+        while (other := self._claims.get(row.id)) is not None:
+            await other.wait()
+        if row.id in self._kept:
+            return False
+        self._claims[row.id] = mine
+        return True
+
+    def end(self, claimed: dict[str, NewRow], written: dict[str, StoredRow], mine: asyncio.Event) -> None:
+        """Make a transaction's rows visible and let the others go on."""
+        now = self._clock()
+        for id_, row in written.items():
+            self._kept[id_] = _Kept(row, now)
+        for id_ in claimed:
+            del self._claims[id_]
+        mine.set()
+
+    def read(self, id_: str) -> StoredRow | None:
+        """A committed row as the algorithm reads it."""
+        kept = self._kept.get(id_)
+        if kept is None:
+            return None
+        stale = self._clock() - kept.used_at > self._retention / 8
+        row = kept.row
+        return StoredRow(row.id, row.type, row.input_hash, row.outcome, row.payload, stale)
+
+    def touch(self, id_: str) -> None:
+        """A row was used again."""
+        if id_ in self._kept:
+            self._kept[id_].used_at = self._clock()
+
+
+class MemorySession(Generic[C]):
+    """One transaction at a time over a MemoryInbox. `connection` is what handlers see as `tx.connection`."""
+
+    def __init__(self, inbox: MemoryInbox, connection: C) -> None:
+        """Several sessions over one inbox behave like several connections to one database."""
+        self._inbox = inbox
+        self._connection = connection
+        self._mine = asyncio.Event()
+        self._claimed: dict[str, NewRow] = {}
+
+    async def rows(self, effect: RowEffect) -> Any:
+        """Carry out one effect; never fails."""
+        match effect:
+            case Open():
+                self._mine, self._claimed = asyncio.Event(), {}
+                for row in effect.rows:
+                    if await self._inbox.claim(row, self._mine):
+                        self._claimed[row.id] = row
+                return frozenset(self._claimed)
+            case Read():
+                found = ((id_, self._inbox.read(id_)) for id_ in effect.ids)
+                return {id_: row for id_, row in found if row is not None}
+            case Close():
+                self._close(effect)
+            case Abort():
+                self._inbox.end(self._claimed, {}, self._mine)
+            case Keep():
+                return await self._keep(effect)
+        return None
+
+    def _close(self, effect: Close) -> None:
+        written = {id_: _stored(row, row.outcome, None) for id_, row in self._claimed.items()}
+        for answer in effect.outcomes:
+            written[answer.id] = _stored(self._claimed[answer.id], answer.outcome, answer.payload)
+        for id_ in effect.used:
+            self._inbox.touch(id_)
+        self._inbox.end(self._claimed, written, self._mine)
+
+    async def _keep(self, effect: Keep) -> bool:
+        mine = asyncio.Event()
+        if not await self._inbox.claim(effect.row, mine):
+            return False
+        row = _stored(effect.row, effect.row.outcome, effect.payload)
+        self._inbox.end({row.id: effect.row}, {row.id: row}, mine)
+        return True
+
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:
+        """Run one handler. Raises HandlerRaised."""
+        return await _run(effect, invoke, self._connection)
+
+
+class PlainSession(Generic[C]):
+    """No memory: every claim succeeds, nothing is stored."""
+
+    def __init__(self, connection: C) -> None:
+        """`connection` is what handlers see as `tx.connection`."""
+        self._connection = connection
+
+    async def rows(self, effect: RowEffect) -> Any:
+        """Pretend; never fails."""
+        match effect:
+            case Open():
+                return frozenset(row.id for row in effect.rows)
+            case Read():
+                return {}
+            case Keep():
+                return True
+            case Close() | Abort():
+                return None
+
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:
+        """Run one handler. Raises HandlerRaised."""
+        return await _run(effect, invoke, self._connection)
+
+
+def _stored(row: NewRow, outcome: str, payload: bytes | None) -> StoredRow:
+    return StoredRow(row.id, row.type, row.input_hash, outcome, payload, stale=False)
+
+
+async def _run(effect: Invoke, invoke: AsyncInvoke[C], connection: C) -> bytes | None:
+    try:
+        return await invoke(effect.work, effect.stored, connection)
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        raise HandlerRaised(error) from error
+    except (Exception, SystemExit) as error:
+        raise HandlerRaised(error) from error
+
+
+def is_cancelled() -> bool:
+    """Whether the running task itself is being cancelled, and not only something inside of a handler."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

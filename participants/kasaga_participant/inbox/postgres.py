@@ -1,0 +1,135 @@
+"""The inbox in Postgres: async, and sync in a thread. The two differ in how they wait, in nothing else.
+
+Station: driven by `drive.py`; a session lives as long as its connection, and the pool hands it out.
+
+Statements of one effect go out in one flush (pipeline mode), so that a batch costs two round trips besides
+its handlers' own. Handlers run outside of it: in pipeline mode a cursor's `rowcount` is unknown until the
+next synchronisation, and `if cursor.rowcount == 0: raise Refused(…)` would never refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from .algorithm import Invoke
+from .connections import (
+    AnyConnection,
+    HandlerConnection,
+    SyncHandlerConnection,
+    after_handler,
+    is_content,
+    is_lost,
+    wants_another,
+)
+from .drive import AsyncInvoke, InboxAway, InboxError, RowEffect, SyncInvoke
+from .memory import is_cancelled
+from .statements import Limits, Script, script
+
+
+class PostgresSession:
+    """One async connection's view of the inbox."""
+
+    def __init__(self, connection: HandlerConnection, limits: Limits) -> None:
+        """Take over the connection; it must be in autocommit mode."""
+        self.connection = connection
+        self._limits = limits
+        self._cursor = connection.cursor(row_factory=tuple_row)
+
+    async def rows(self, effect: RowEffect) -> Any:
+        """Carry out one effect. Raises InboxAway and InboxError."""
+        sent = script(effect, self._limits)
+        try:
+            return await self._execute(sent)
+        except psycopg.Error as error:
+            if not is_lost(self.connection):
+                await self._roll_back()
+            raise blame(self.connection, error) from error
+
+    async def _execute(self, sent: Script) -> Any:
+        cursor = self._cursor
+        if len(sent.statements) == 1:
+            await cursor.execute(sent.statements[0].sql, sent.statements[0].parameters)
+        else:
+            async with self.connection.pipeline():
+                for each in sent.statements:
+                    await cursor.execute(each.sql, each.parameters)
+        return sent.result(await cursor.fetchall()) if sent.result is not None else None
+
+    async def _roll_back(self) -> None:
+        try:
+            await self._cursor.execute("ROLLBACK")
+        except psycopg.Error:
+            await self.connection.close()
+
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[HandlerConnection]) -> bytes | None:
+        """Run one handler and check what it left behind. Raises HandlerRaised and InboxAway."""
+        failure: BaseException | None = None
+        result: bytes | None = None
+        try:
+            result = await invoke(effect.work, effect.stored, self.connection)
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            failure = error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a handler may raise anything)
+            failure = error
+        after_handler(self.connection, effect.work, failure)
+        return result
+
+
+class SyncPostgresSession:
+    """One sync connection's view of the inbox, for a thread."""
+
+    def __init__(self, connection: SyncHandlerConnection, limits: Limits) -> None:
+        """Take over the connection; it must be in autocommit mode."""
+        self.connection = connection
+        self._limits = limits
+        self._cursor = connection.cursor(row_factory=tuple_row)
+
+    def rows(self, effect: RowEffect) -> Any:
+        """Carry out one effect. Raises InboxAway and InboxError."""
+        sent = script(effect, self._limits)
+        try:
+            return self._execute(sent)
+        except psycopg.Error as error:
+            if not is_lost(self.connection):
+                self._roll_back()
+            raise blame(self.connection, error) from error
+
+    def _execute(self, sent: Script) -> Any:
+        cursor = self._cursor
+        if len(sent.statements) == 1:
+            cursor.execute(sent.statements[0].sql, sent.statements[0].parameters)
+        else:
+            with self.connection.pipeline():
+                for each in sent.statements:
+                    cursor.execute(each.sql, each.parameters)
+        return sent.result(cursor.fetchall()) if sent.result is not None else None
+
+    def _roll_back(self) -> None:
+        try:
+            self._cursor.execute("ROLLBACK")
+        except psycopg.Error:
+            self.connection.close()
+
+    def handler(self, effect: Invoke, invoke: SyncInvoke[SyncHandlerConnection]) -> bytes | None:
+        """Run one handler and check what it left behind. Raises HandlerRaised and InboxAway."""
+        failure: BaseException | None = None
+        result: bytes | None = None
+        try:
+            result = invoke(effect.work, effect.stored, self.connection)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a handler may raise anything)
+            failure = error
+        after_handler(self.connection, effect.work, failure)
+        return result
+
+
+def blame(connection: AnyConnection, error: psycopg.Error) -> InboxAway | InboxError:
+    """Whose fault a failed statement is: the connection's, the content's, or the database's."""
+    if is_lost(connection) or wants_another(error):
+        return InboxAway(error)
+    return InboxError(error, content=is_content(error))

@@ -1,0 +1,78 @@
+-- The inbox's statements, by name; loaded by statements.py.
+
+-- name: begin
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE
+
+-- name: limit_idle
+-- A process that is frozen in the middle of a transaction must not hold its claims for ever.
+SELECT set_config('idle_in_transaction_session_timeout', %s, true)
+
+-- name: claim
+INSERT INTO kasaga_inbox.inbox (id, type, input_hash, outcome)
+SELECT new.id, new.type, new.input_hash, new.outcome
+FROM unnest(%s::text[], %s::text[], %b::bytea[], %s::text[]) AS new (id, type, input_hash, outcome)
+ORDER BY new.id COLLATE "C"
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- name: read
+SELECT id, type, input_hash, outcome, payload, used_at < now() - make_interval(secs => %s)
+FROM kasaga_inbox.inbox
+WHERE id = ANY (%s::text[])
+
+-- name: answer
+UPDATE kasaga_inbox.inbox AS row
+SET outcome = new.outcome, payload = new.payload
+FROM unnest(%s::text[], %s::text[], %b::bytea[]) AS new (id, outcome, payload)
+WHERE row.id = new.id
+
+-- name: touch
+UPDATE kasaga_inbox.inbox AS row
+SET used_at = now()
+FROM (
+    SELECT id FROM kasaga_inbox.inbox WHERE id = ANY (%s::text[]) ORDER BY id FOR UPDATE
+) AS old
+WHERE row.id = old.id
+
+-- name: commit
+COMMIT
+
+-- name: rollback
+ROLLBACK
+
+-- name: keep
+INSERT INTO kasaga_inbox.inbox (id, type, input_hash, outcome, payload)
+VALUES (%s, %s, %b, %s, %b)
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- name: purge
+-- SKIP LOCKED: several processes may purge, and a row that is being used again is not worth waiting for.
+DELETE FROM kasaga_inbox.inbox
+WHERE id IN (
+    SELECT id FROM kasaga_inbox.inbox
+    WHERE used_at < now() - make_interval(secs => %s)
+    ORDER BY used_at
+    LIMIT %s
+    FOR UPDATE SKIP LOCKED
+)
+
+-- name: migration_lock
+-- Two processes that start at once take turns; the number is "KASAGA" in hexadecimal ASCII.
+SELECT pg_advisory_xact_lock(x'4b4153414741'::bigint)
+
+-- name: migration_table
+SELECT to_regclass('kasaga_inbox.migration') IS NOT NULL
+
+-- name: migration_done
+SELECT name FROM kasaga_inbox.migration
+
+-- name: migration_first
+CREATE SCHEMA IF NOT EXISTS kasaga_inbox;
+CREATE TABLE IF NOT EXISTS kasaga_inbox.migration (
+    name text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+
+-- name: migration_note
+INSERT INTO kasaga_inbox.migration (name) VALUES (%s)

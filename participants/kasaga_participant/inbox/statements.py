@@ -1,0 +1,122 @@
+"""The inbox's SQL, and which statements each effect of the algorithm takes.
+
+Station: used by the two Postgres sessions (async and sync), so that they only differ in how they wait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from .algorithm import Abort, Close, Keep, Open, Read
+from .rows import StoredRow
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
+
+PACKAGE = "kasaga_participant.inbox"
+
+Row = tuple[Any, ...]
+Rows = Sequence[Row]
+
+
+@cache
+def statements() -> Mapping[str, bytes]:
+    """The statements of `sql/inbox.sql`, by name. Bytes, since psycopg takes text from literals only."""
+    text = files(PACKAGE).joinpath("sql/inbox.sql").read_text(encoding="utf-8")
+    parts = _NAME.split(text)[1:]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return {name: _COMMENT.sub("", body).strip().encode() for name, body in pairs}
+
+
+@cache
+def migrations() -> Mapping[str, bytes]:
+    """The migrations in their order: name and SQL."""
+    found = sorted(files(PACKAGE).joinpath("migrations").iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".sql"): file.read_bytes() for file in found if file.name.endswith(".sql")}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement and its parameters."""
+
+    sql: bytes
+    parameters: Sequence[object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What one effect takes.
+
+    Its statements are sent together; `result` makes its value of the last one's rows, None where it has none.
+    """
+
+    statements: tuple[Statement, ...]
+    result: Callable[[Rows], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the scripts need to know of the settings. Both in seconds."""
+
+    retention: float
+    idle_in_transaction: float
+
+
+def script(effect: Open | Read | Close | Abort | Keep, limits: Limits) -> Script:
+    """The statements of one effect."""
+    match effect:
+        case Open():
+            return _open(effect, limits)
+        case Read():
+            # A row that is used again moves its date of purging, but not each time: an eighth is soon enough.
+            return Script((_statement("read", limits.retention / 8, list(effect.ids)),), _stored)
+        case Close():
+            return _close(effect)
+        case Abort():
+            return Script((_statement("rollback"),))
+        case Keep():
+            row = effect.row
+            parameters = (row.id, row.type, row.input_hash, row.outcome, effect.payload)
+            return Script((_statement("keep", *parameters),), bool)
+
+
+def _statement(name: str, *parameters: object) -> Statement:
+    return Statement(statements()[name], parameters or None)
+
+
+def _open(effect: Open, limits: Limits) -> Script:
+    begin = _statement("begin")
+    idle = _statement("limit_idle", f"{limits.idle_in_transaction * 1000:.0f}ms")
+    rows = effect.rows
+    claim = _statement(
+        "claim",
+        [row.id for row in rows],
+        [row.type for row in rows],
+        [row.input_hash for row in rows],
+        [row.outcome for row in rows],
+    )
+    return Script((begin, idle, claim), _ids)
+
+
+def _close(effect: Close) -> Script:
+    sent: list[Statement] = []
+    if rows := effect.outcomes:
+        columns = ([row.id for row in rows], [row.outcome for row in rows], [row.payload for row in rows])
+        sent.append(_statement("answer", *columns))
+    if effect.used:
+        sent.append(_statement("touch", list(effect.used)))
+    sent.append(_statement("commit"))
+    return Script(tuple(sent))
+
+
+def _ids(rows: Rows) -> frozenset[str]:
+    return frozenset(row[0] for row in rows)
+
+
+def _stored(rows: Rows) -> dict[str, StoredRow]:
+    return {row[0]: StoredRow(*row) for row in rows}
