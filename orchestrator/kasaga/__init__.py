@@ -1,1 +1,21 @@
 """Kasaga: a saga orchestrator on Kafka and Postgres."""
+
+from __future__ import annotations
+
+from .context import SagaContext
+from .errors import SagaFailed, StepError, StepFailed, StepRefused, StepTimeout
+from .policy import RetryPolicy
+from .saga import App, Saga, saga
+
+__all__ = [
+    "App",
+    "RetryPolicy",
+    "Saga",
+    "SagaContext",
+    "SagaFailed",
+    "StepError",
+    "StepFailed",
+    "StepRefused",
+    "StepTimeout",
+    "saga",
+]

@@ -1,0 +1,229 @@
+"""What a saga's code sees: its context.
+
+Everything here is deterministic: the same history gives the same `now`, `uuid()` and `random`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import random
+import typing
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from kasaga_wire.codec import codec_for
+from kasaga_wire.contracts import CommandSpec, Contract, contract_of
+from kasaga_wire.errors import KasagaError
+
+from .engine.driver import Host
+from .engine.model import Policy
+from .engine.requests import Call, LocalCall, Pause
+from .errors import Evicted, NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
+from .policy import DEFAULT_RETRY, DEFAULT_UNDO_RETRY, SCHEDULE_TO_CLOSE, STEP_TIMEOUT, RetryPolicy, Seconds, policy
+
+C = TypeVar("C")
+R = TypeVar("R")
+A = TypeVar("A")
+
+
+class SagaContext:
+    """The one door of a saga to the world. Every await on it is a checkpoint."""
+
+    __slots__ = ("_contracts", "_host", "_random", "_uuids")
+
+    def __init__(self, host: Host, contracts: typing.Mapping[str, Contract]) -> None:
+        self._host = host
+        self._contracts = contracts
+        self._uuids = 0
+        self._random: random.Random | None = None
+
+    def _live(self) -> Host:
+        """Refuse any use by a coroutine that is being closed."""
+        if not self._host.attached:
+            raise Evicted("this coroutine is closed; the saga goes on from its history")
+        return self._host
+
+    @property
+    def saga_id(self) -> str:
+        """The id that the saga was started with."""
+        return self._host.saga_id
+
+    @property
+    def run_id(self) -> str:
+        """The id of this run; command ids begin with it."""
+        return self._host.run_id
+
+    @property
+    def now(self) -> datetime:
+        """The recorded time of the event being processed: aware, UTC, the same between two awaits."""
+        return datetime.fromtimestamp(self._live().now / 1_000_000, UTC)
+
+    def uuid(self) -> uuid.UUID:
+        """Return a new UUID, the same one in each replay."""
+        self._uuids += 1
+        digest = hashlib.sha256(f"{self._live().run_id}/uuid/{self._uuids}".encode()).digest()
+        return uuid.UUID(bytes=digest[:16], version=4)
+
+    @property
+    def random(self) -> random.Random:
+        """A generator of random numbers seeded by the run, the same in each replay. Not for secrets."""
+        if self._random is None:
+            self._random = random.Random(self._live().run_id)  # noqa: S311
+        return self._random
+
+    def use(
+        self,
+        contract: Callable[..., C],
+        *,
+        timeout: Seconds = STEP_TIMEOUT,
+        schedule_to_close: Seconds | None = SCHEDULE_TO_CLOSE,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
+        key: str | None = None,
+    ) -> C:
+        """Return a participant's commands, each to be awaited.
+
+        Args:
+            contract: a class declared with `@participant` and listed in the App.
+            timeout: seconds for one attempt, from sent to answered.
+            schedule_to_close: seconds for all attempts together; None for no limit.
+            retry: when and how often a failed or unanswered attempt is tried again.
+            undo_retry: the same for compensations; `maximum_attempts` is the number after which the
+                saga is STUCK while they go on.
+            key: orders commands across sagas: those of one key run one after the other at the
+                participant. The saga's id by default.
+
+        Raises:
+            UnknownContract: the App doesn't list it.
+            ContractError: it isn't declared right; names the command and the field.
+        """
+        host = self._live()
+        described = contract_of(contract)
+        if described.name not in self._contracts:
+            raise UnknownContract(f"this saga uses participant {described.name!r}, which its App doesn't list")
+        options = _Options(
+            (key if key is not None else host.saga_id).encode(),
+            policy(retry, timeout, schedule_to_close),
+            policy(undo_retry, timeout, None),
+        )
+        return typing.cast("C", _Commands(host, described, options))
+
+    def sleep(self, seconds: Seconds) -> Awaitable[None]:
+        """Wait durably: the time passes also while no orchestrator runs. Costs no thread."""
+        host = self._live()
+        wait = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+        return Pause(host, host.now + max(0, round(wait * 1_000_000)))
+
+    def run(
+        self,
+        function: Callable[..., Awaitable[R]] | Callable[..., R],
+        *arguments: Any,
+        undo: Callable[[A], object] | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
+    ) -> Awaitable[R]:
+        """Run a function of your own, off the shard's loop, and keep its result.
+
+        It runs at least once: after a crash in the middle it runs again. Use it for reads and for
+        pure work; one that writes names its `undo`, a function at the top level of a module, which
+        gets the result, or None where it isn't known whether the function ran.
+
+        The return annotation says how the result is kept; a function without one can return only
+        what its caller doesn't need (None).
+        """
+        host = self._live()
+        return LocalCall(
+            host,
+            name=getattr(function, "__qualname__", repr(function)),
+            function=lambda: function(*arguments),
+            result=codec_for(_returns(function), name="result"),
+            undo=_importable(undo) if undo is not None else "",
+            policy=policy(retry, STEP_TIMEOUT, None),
+            undo_policy=policy(undo_retry, STEP_TIMEOUT, None),
+        )
+
+
+class _Options(typing.NamedTuple):
+    key: bytes
+    policy: Policy
+    undo_policy: Policy
+
+
+class _Commands:
+    """The commands of one contract, as `ctx.use` hands them out."""
+
+    __slots__ = ("_contract", "_host", "_options")
+
+    def __init__(self, host: Host, contract: Contract, options: _Options) -> None:
+        self._host = host
+        self._contract = contract
+        self._options = options
+
+    def __getattr__(self, name: str) -> Callable[..., Call]:
+        spec = self._contract.commands.get(name)
+        if spec is None:
+            if name in self._contract.compensations:
+                raise SagaCodeError(
+                    f"{self._contract.name}.{name} is a compensation: the engine sends it",
+                    remedy="Raise SagaFailed to undo the saga, or declare a @command to do it on purpose.",
+                )
+            raise AttributeError(f"participant {self._contract.name!r} has no command {name!r}")
+        return _Command(self._host, spec, self._options)
+
+
+class _Command:
+    """One command: calling it encodes the input, awaiting the call sends it."""
+
+    __slots__ = ("_host", "_options", "_spec")
+
+    def __init__(self, host: Host, spec: CommandSpec, options: _Options) -> None:
+        self._host = host
+        self._spec = spec
+        self._options = options
+
+    def __call__(self, *arguments: Any, **named: Any) -> Call:
+        host, spec = self._host, self._spec
+        if not host.attached:
+            raise Evicted("this coroutine is closed; the saga goes on from its history")
+        values = (*arguments, *named.values())
+        if len(values) != 1:
+            raise SagaCodeError(f"{spec.type} takes one argument, got {len(values)}", remedy="Put them into one model.")
+        try:
+            payload = spec.input.encode(values[0])
+        except KasagaError as error:
+            raise SagaCodeError(f"the input of {spec.type}: {error.message}", remedy=error.remedy) from error
+        if len(payload) > host.max_payload:
+            raise PayloadTooLarge(f"the input of {spec.type} has {len(payload)} bytes, over {host.max_payload}")
+        return Call(
+            host,
+            type=spec.type,
+            participant=spec.participant,
+            payload=payload,
+            input=spec.input,
+            result=spec.result,
+            key=self._options.key,
+            policy=self._options.policy,
+            undo_policy=self._options.undo_policy,
+            compensation=f"{spec.participant}.{spec.compensation.name}" if spec.compensation else "",
+        )
+
+
+def _returns(function: Callable[..., Any]) -> object:
+    """The annotation of what a function returns; None where there is none."""
+    target = function if inspect.isroutine(function) else type(function).__call__
+    hints = typing.get_type_hints(target, include_extras=True)
+    return hints.get("return", type(None))
+
+
+def _importable(function: Callable[..., object]) -> str:
+    """Name a function so that any process can find it."""
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    if not module or not name or "<" in name:
+        raise NotAwaitable(
+            f"undo={name or function!r} of ctx.run is not a function at the top level of a module",
+            remedy="Undoing must work from history alone, on any machine: give it a named top-level function.",
+        )
+    return f"{module}:{name}"

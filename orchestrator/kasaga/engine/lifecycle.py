@@ -1,0 +1,40 @@
+"""The states of a saga and the only moves between them.
+
+`RUNNING → COMPLETED`; `RUNNING → COMPENSATING | CANCELLING → COMPENSATED`; STUCK from any of the
+three and back; PAUSED and back. A move that isn't in the table is an error that names both states.
+"""
+
+from __future__ import annotations
+
+RUNNING, COMPENSATING, CANCELLING = "RUNNING", "COMPENSATING", "CANCELLING"
+STUCK, PAUSED, COMPLETED, COMPENSATED = "STUCK", "PAUSED", "COMPLETED", "COMPENSATED"
+
+MOVES: dict[str, frozenset[str]] = {
+    "": frozenset({RUNNING, STUCK}),
+    RUNNING: frozenset({COMPLETED, COMPENSATING, CANCELLING, STUCK, PAUSED}),
+    COMPENSATING: frozenset({COMPENSATED, STUCK, PAUSED}),
+    CANCELLING: frozenset({COMPENSATED, STUCK, PAUSED}),
+    STUCK: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK}),
+    PAUSED: frozenset({RUNNING, COMPENSATING, CANCELLING}),
+    COMPLETED: frozenset(),
+    COMPENSATED: frozenset(),
+}
+"""From each state ("": not begun) the states it may move to."""
+
+FINAL = frozenset(state for state, after in MOVES.items() if not after)
+UNDOING = frozenset({COMPENSATING, CANCELLING})
+
+
+class IllegalMove(Exception):
+    """A bug in the engine: the history would hold a move that can't be."""
+
+    def __init__(self, before: str, after: str) -> None:
+        super().__init__(f"a saga can't move from {before or 'nothing'} to {after}")
+        self.before = before
+        self.after = after
+
+
+def check_move(before: str, after: str) -> None:
+    """Raise IllegalMove unless a saga may move from `before` to `after`."""
+    if after not in MOVES[before]:
+        raise IllegalMove(before, after)

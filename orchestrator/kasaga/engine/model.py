@@ -1,0 +1,251 @@
+"""What the engine speaks of: events come in, decisions go out, a record holds both.
+
+A saga's history is a list of records. `State` (state.py) is the fold of the records; nothing in it
+comes from the saga's code, so a saga can be listed, explained and undone without running any.
+Everything here is a flat tuple, because each is written to history once per step. Fields are only
+ever added at the end, with a default: histories outlive releases.
+
+Times are integers: microseconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
+"""Forms of an open row: what is out for a step. LOCAL_UNDO is `undo` of a step of kind LOCAL."""
+
+DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
+"""What is known of a settled step. Unknown: it may have happened, or may happen yet."""
+
+
+class Policy(NamedTuple):
+    """How a command is retried, as recorded with its first attempt. Times in microseconds."""
+
+    timeout: int
+    """One attempt, from sent to answered."""
+    schedule_to_close: int
+    """All attempts together; 0 for no limit."""
+    initial_interval: int
+    backoff_coefficient: float
+    maximum_interval: int
+    maximum_attempts: int
+    """0 for no limit. Of an undo: attempts after which the saga is STUCK while they go on."""
+    non_retryable: tuple[str, ...] = ()
+
+
+# --- events -----------------------------------------------------------------------------------------
+
+
+class Started(NamedTuple):
+    """The start record was read."""
+
+    saga_id: str
+    name: str
+    version: int
+    input: bytes
+    traceparent: str
+    tracestate: str
+    reply_to: str
+    """`topic/partition` to tell the end to, or empty."""
+    source: str
+
+
+class Replied(NamedTuple):
+    """A participant answered a command, an undo or a void."""
+
+    step: str
+    form: str
+    attempt: int
+    outcome: str
+    payload: bytes
+    error_type: str = ""
+    error: str = ""
+    details: str = ""
+    retryable: bool = True
+
+
+class Fired(NamedTuple):
+    """The due time of an open row has come, and every earlier reply has been read."""
+
+    step: str
+    form: str
+
+
+class Ran(NamedTuple):
+    """A local step (`ctx.run`) or its undo ended."""
+
+    step: str
+    form: str
+    attempt: int
+    ok: bool
+    payload: bytes
+    error_type: str = ""
+    error: str = ""
+
+
+class Undeliverable(NamedTuple):
+    """Kafka refuses a command for good: no such topic, no permission, too large."""
+
+    step: str
+    form: str
+    attempt: int
+    error: str
+
+
+class Asked(NamedTuple):
+    """An operator's or a client's action: cancel, retry, skip, resolve, watch."""
+
+    action_id: str
+    action: str
+    by: str
+    reason: str
+    step: str
+    value: str
+    """JSON text, for resolve."""
+    reply_to: str
+
+
+class Faulted(NamedTuple):
+    """The shell found that this saga can't be stepped: it hangs, kills, or the store refuses it."""
+
+    code: str
+    reason: str
+    remedy: str
+    fingerprint: str = ""
+
+
+class CodeArrived(NamedTuple):
+    """The shard's owner runs other code than what parked the saga."""
+
+    fingerprint: str
+
+
+Event = Started | Replied | Fired | Ran | Undeliverable | Asked | Faulted | CodeArrived
+
+
+# --- decisions --------------------------------------------------------------------------------------
+
+
+class Resume(NamedTuple):
+    """The saga's coroutine was fed the outcome of `step` (empty: it was started).
+
+    Replay feeds the coroutine where a Resume stands in the history, and nowhere else.
+    """
+
+    step: str
+
+
+class Send(NamedTuple):
+    """An attempt of a command, an undo or a void. Takes one outbox row."""
+
+    step: str
+    form: str
+    attempt: int
+    type: str
+    participant: str
+    due_at: int
+    send_at: int = 0
+    """0: at once."""
+    key: bytes = b""
+    payload: bytes = b""
+    """Of the first attempt; the others send the same bytes."""
+    policy: Policy | None = None
+    """Of a command's first attempt, as the next three."""
+    undo_policy: Policy | None = None
+    compensation: str = ""
+    """The command that undoes it, or empty."""
+
+
+class Sleep(NamedTuple):
+    """A durable timer of the saga's code. Takes one outbox row."""
+
+    step: str
+    due_at: int
+
+
+class Deadline(NamedTuple):
+    """The saga's own deadline. Takes one outbox row."""
+
+    due_at: int
+
+
+class RunLocal(NamedTuple):
+    """An attempt of `ctx.run`, or of its undo. Takes one outbox row."""
+
+    step: str
+    form: str
+    attempt: int
+    name: str
+    send_at: int = 0
+    undo: str = ""
+    """`module:function` that undoes it, or empty; of the first attempt, as the next two."""
+    policy: Policy | None = None
+    undo_policy: Policy | None = None
+
+
+class Settle(NamedTuple):
+    """What is known of a step, now and for good. Closes its open row.
+
+    The result or error is the one of the event in this record, unless given here.
+    """
+
+    step: str
+    outcome: str
+    payload: bytes = b""
+    error_type: str = ""
+    error: str = ""
+    details: str = ""
+
+
+class Clear(NamedTuple):
+    """A step needs no undo any more: undone, nothing, lost, voided, refused, skipped, resolved."""
+
+    step: str
+    how: str
+
+
+class Return(NamedTuple):
+    """The saga's code returned; the end waits for open voids."""
+
+    result: bytes
+
+
+class Move(NamedTuple):
+    """The saga changes its state, with the reason; `parked` when its code can't go on."""
+
+    state: str
+    code: str = ""
+    reason: str = ""
+    remedy: str = ""
+    step: str = ""
+    parked: bool = False
+    fingerprint: str = ""
+
+
+class Tell(NamedTuple):
+    """A record for others: an event (empty `to`) or an answer to `to`. Takes one outbox row."""
+
+    to: str
+    what: str
+    about: str = ""
+    """The action's or the start's id that is answered."""
+
+
+Decision = Resume | Send | Sleep | Deadline | RunLocal | Settle | Clear | Return | Move | Tell
+
+TAKES_ROW = (Send, Sleep, Deadline, RunLocal, Tell)
+
+
+class Record(NamedTuple):
+    """One row of history: what came in and what followed.
+
+    `row` is the sequence number of the first outbox row that the decisions take; the others follow
+    in order, so that a replayed state knows which rows are open.
+    """
+
+    seq: int
+    at: int
+    row: int
+    event: Event
+    decisions: tuple[Decision, ...]

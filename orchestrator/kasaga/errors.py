@@ -1,0 +1,205 @@
+"""Errors of sagas and of the engine, as authors and operators meet them.
+
+    KasagaError                      every error with a stable code and a remedy
+    ├── SagaCodeError                the saga's code is wrong: the saga is STUCK, not undone
+    │   ├── NotAwaitable             awaited something that isn't the context's
+    │   ├── Nondeterminism           replay asked for something else than history holds
+    │   ├── MissingVersion           this process has no such saga or version
+    │   ├── UnknownContract          `ctx.use` of a participant the App doesn't list
+    │   ├── PayloadTooLarge          one value is over the limit
+    │   └── SagaHangs                the saga's code didn't come back to an await in time
+    └── SagaOutcome                  the business outcome is no: the saga compensates
+        ├── SagaFailed               raised by the author on purpose
+        └── StepError                a step's outcome
+            ├── StepRefused          the participant refused for good
+            └── StepFailed           retries are used up; what happened is unknown
+                └── StepTimeout      no answer in time; what happened is unknown
+
+    Interrupt(BaseException)         the engine's control flow; `except Exception` can't swallow it
+    ├── CancelInterrupt              the saga is being cancelled
+    └── Evicted                      the coroutine is closed; its saga goes on elsewhere
+"""
+
+from __future__ import annotations
+
+from kasaga_wire.errors import KasagaError
+
+
+class SagaCodeError(KasagaError):
+    """The saga's code can't go on as it is. The saga becomes STUCK and is retried with new code."""
+
+    code = "KSG-200"
+    default_remedy = "Mend the saga's code and deploy it: the saga is retried by itself; or cancel it to undo it."
+
+
+class NotAwaitable(SagaCodeError):
+    """A saga awaited something that its context didn't make."""
+
+    code = "KSG-201"
+    default_remedy = (
+        "A saga awaits only what its context gives it. Do I/O in `await ctx.run(function)`, wait with "
+        "`await ctx.sleep(seconds)`, call services by `ctx.use(Contract)`."
+    )
+
+
+class Nondeterminism(SagaCodeError):
+    """Replaying the history, the saga asked for something else than it did before."""
+
+    code = "KSG-202"
+    default_remedy = (
+        "Deploy code that takes the same steps as before for running sagas, or give the changed saga a new "
+        "version. Time, chance and I/O belong into ctx.now, ctx.uuid, ctx.random and ctx.run."
+    )
+
+
+class MissingVersion(SagaCodeError):
+    """No process that owns the saga's shard has this saga or this version of it."""
+
+    code = "KSG-203"
+    default_remedy = "Deploy an image whose App lists this saga and version: the saga goes on by itself."
+
+
+class UnknownContract(SagaCodeError):
+    """A saga uses a participant's contract that its App doesn't list."""
+
+    code = "KSG-204"
+    default_remedy = "Add the contract to App(participants=[...])."
+
+
+class PayloadTooLarge(SagaCodeError):
+    """A value is over the size limit of one record."""
+
+    code = "KSG-205"
+    default_remedy = "Send a reference to the data instead of the data, or raise the limit together with the topics'."
+
+
+class SagaHangs(SagaCodeError):
+    """The saga's code ran too long between two awaits."""
+
+    code = "KSG-206"
+    default_remedy = "Put long or blocking work into `await ctx.run(function)`; look for an endless loop at the line."
+
+
+class BugInSaga(SagaCodeError):
+    """The saga raised an exception that is neither a step's outcome nor raised on purpose."""
+
+    code = "KSG-207"
+    default_remedy = (
+        "Mend the line and deploy: the saga is retried by itself. To let such an error undo the saga, raise "
+        "SagaFailed or name its type in @saga(fails_on=...). To undo this saga now, cancel it."
+    )
+
+
+class Unreadable(SagaCodeError):
+    """A recorded value can't be read with today's model."""
+
+    code = "KSG-208"
+    default_remedy = "Make the model read it again (a default for a new field, the old type), and deploy."
+
+
+class KilledProcess(SagaCodeError):
+    """Stepping this saga ended its process more than once."""
+
+    code = "KSG-209"
+    default_remedy = "Look for what can end the process (memory, a C extension, os._exit) and deploy a mended saga."
+
+
+class RefusedByStore(SagaCodeError):
+    """The database refused what this saga wrote."""
+
+    code = "KSG-210"
+    default_remedy = "The reason is the database's own message; mend the saga's data or code, then retry it."
+
+
+class StillWaiting(KasagaError):
+    """Codes of STUCK that come from participants, not from the saga's code."""
+
+
+class UndoFails(StillWaiting):
+    """A compensation keeps failing; it is still being retried."""
+
+    code = "KSG-220"
+    default_remedy = (
+        "Mend the participant: the next retry goes through by itself. Or undo it by hand and say so with "
+        "`kasaga resolve`, or leave it with `kasaga skip --reason`."
+    )
+
+
+class CannotUndo(StillWaiting):
+    """A step of unknown outcome turned out to have been executed, and nothing can undo it."""
+
+    code = "KSG-221"
+    default_remedy = "Undo its effect by hand and say so with `kasaga resolve`, or accept it with `kasaga skip --reason`."
+
+
+class StepConflict(StillWaiting):
+    """A participant knows the command's id with another type or input."""
+
+    code = "KSG-222"
+    default_remedy = (
+        "The participant or the orchestrator was restored from an older backup, or the step was decided "
+        "differently. Find out what was executed, then `kasaga resolve` with the result, or cancel the saga."
+    )
+
+
+class NotApplicable(KasagaError):
+    """An operator's action doesn't fit the saga's state."""
+
+    code = "KSG-230"
+    default_remedy = "See `kasaga describe` for the state and what may be done in it."
+
+
+class SagaOutcome(KasagaError):
+    """The business outcome of a step or of the saga is no: uncaught, the saga is undone."""
+
+    code = "KSG-250"
+    default_remedy = "Nothing to mend: the finished steps are compensated."
+
+
+class SagaFailed(SagaOutcome):  # noqa: N818 - the field's word
+    """Raise it in a saga to undo what was done so far; the message is the reason."""
+
+    code = "KSG-251"
+
+
+class StepError(SagaOutcome):
+    """A step did not end well. `step` is its path, `type` the error's type at the participant."""
+
+    code = "KSG-252"
+
+    def __init__(self, message: str, *, step: str = "", command: str = "", type: str = "", details: str = "") -> None:  # noqa: A002
+        super().__init__(message)
+        self.step = step
+        self.command = command
+        self.type = type
+        self.details = details
+
+
+class StepRefused(StepError):  # noqa: N818
+    """The participant refused: nothing was done there, and nothing is to be undone."""
+
+    code = "KSG-253"
+
+
+class StepFailed(StepError):  # noqa: N818
+    """The step's retries are used up. Whether it happened is unknown; it is being voided."""
+
+    code = "KSG-254"
+
+
+class StepTimeout(StepFailed):
+    """No answer came in time. Whether the step happened is unknown; it is being voided."""
+
+    code = "KSG-255"
+
+
+class Interrupt(BaseException):
+    """The engine's control flow. Saga code must let it pass."""
+
+
+class CancelInterrupt(Interrupt):
+    """The saga is cancelled: clean up and let it pass; compensations run afterwards."""
+
+
+class Evicted(Interrupt):
+    """This coroutine is being closed; the saga goes on from its history."""

@@ -1,0 +1,192 @@
+"""What authors write: `@saga` on an async function, and the App that lists sagas and contracts."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from kasaga_wire.codec import Codec, Schemas, codec_for
+from kasaga_wire.contracts import Contract, contract_of
+from kasaga_wire.errors import ContractError
+from kasaga_wire.topics import Topics
+
+from .context import SagaContext
+from .engine.decide import Definitions
+from .engine.driver import Definition, Host
+from .policy import Seconds, micros
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Saga(Generic[A, R]):
+    """A saga as declared: what `@saga` makes of a function. Call it only through a client."""
+
+    name: str
+    version: int
+    function: Callable[[SagaContext, A], Coroutine[Any, Any, R]]
+    timeout: Seconds | None
+    fails_on: tuple[type[Exception], ...]
+
+    @property
+    def input(self) -> Codec[A]:
+        """The codec of the saga's one argument."""
+        return typing.cast("Codec[A]", _codecs(self)[0])
+
+    @property
+    def result(self) -> Codec[R]:
+        """The codec of what the saga returns."""
+        return typing.cast("Codec[R]", _codecs(self)[1])
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[[SagaContext, A], Coroutine[Any, Any, R]]) -> Saga[A, R]: ...
+
+
+def saga(
+    name: str,
+    *,
+    version: int = 1,
+    timeout: Seconds | None = None,
+    fails_on: Sequence[type[Exception]] = (),
+) -> _Decorator:
+    """Declare an async function as a saga.
+
+    Args:
+        name: its name on the wire; letters, digits, `_` and `-`.
+        version: running sagas stay on the version they began with.
+        timeout: deadline of the whole saga in seconds; then it is cancelled, which undoes it.
+        fails_on: exceptions of yours that mean "undo"; any other that is not a step's outcome or
+            SagaFailed is a bug, which makes the saga STUCK instead of undoing it.
+
+    Raises:
+        ContractError: the function isn't `async def f(ctx, argument)`, or name or version is off.
+    """
+
+    def declare(function: Callable[[SagaContext, A], Coroutine[Any, Any, R]]) -> Saga[A, R]:
+        if not inspect.iscoroutinefunction(function):
+            raise ContractError(f"saga {name!r}: {function.__qualname__} must be an async def")
+        if len(inspect.signature(function).parameters) != 2:
+            raise ContractError(
+                f"saga {name!r}: {function.__qualname__} must take the context and one argument",
+                remedy="Put several arguments into one pydantic model.",
+            )
+        if not name or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 63:
+            raise ContractError(f"saga name {name!r}: use up to 63 letters, digits, '_' and '-'")
+        if version < 1:
+            raise ContractError(f"saga {name!r}: version is {version}, must be 1 or more")
+        return Saga(name, version, function, timeout, tuple(fails_on))
+
+    return declare
+
+
+_CODECS: dict[Saga[Any, Any], tuple[Codec[Any], Codec[Any]]] = {}
+
+
+def _codecs(declared: Saga[Any, Any]) -> tuple[Codec[Any], Codec[Any]]:
+    """Input and result codecs; annotations are resolved at first use, not at import."""
+    codecs = _CODECS.get(declared)
+    if codecs is None:
+        function = declared.function
+        hints = typing.get_type_hints(function, include_extras=True)
+        argument = list(inspect.signature(function).parameters)[1]
+        if argument not in hints:
+            raise ContractError(f"saga {declared.name!r}: parameter {argument!r} has no annotation")
+        codecs = (
+            codec_for(hints[argument], name=f"{declared.name}.input"),
+            codec_for(hints.get("return", type(None)), name=f"{declared.name}.result"),
+        )
+        _CODECS[declared] = codecs
+    return codecs
+
+
+class App:
+    """One namespace: its sagas and the contracts that they use. One image of the orchestrator runs one App."""
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        sagas: Iterable[Saga[Any, Any]],
+        participants: Iterable[Callable[..., Any]] = (),
+    ) -> None:
+        """List what belongs to the namespace.
+
+        Raises:
+            ContractError: a contract, a saga or the namespace isn't declared right, or named twice.
+        """
+        self.namespace = namespace
+        Topics(namespace)
+        self.sagas: dict[tuple[str, int], Saga[Any, Any]] = {}
+        for declared in sagas:
+            key = (declared.name, declared.version)
+            if key in self.sagas:
+                raise ContractError(f"saga {declared.name!r} version {declared.version} is listed twice")
+            self.sagas[key] = declared
+        self.contracts: dict[str, Contract] = {}
+        for cls in participants:
+            contract = contract_of(cls)
+            if contract.name in self.contracts:
+                raise ContractError(f"participant {contract.name!r} is listed twice")
+            self.contracts[contract.name] = contract
+
+    def latest(self, name: str) -> int:
+        """Return the highest version of a saga, 0 where there is none."""
+        return max((version for known, version in self.sagas if known == name), default=0)
+
+    def definitions(self, schemas: Schemas, *, max_payload: int) -> Definitions:
+        """Give the engine what it needs; declares every schema. Raises ContractError."""
+        contracts: Mapping[str, Contract] = self.contracts
+        sagas = {key: self._definition(declared) for key, declared in self.sagas.items()}
+        for definition in sagas.values():
+            schemas.add(definition.input.schema)
+            schemas.add(definition.result.schema)
+        for contract in contracts.values():
+            for schema in contract.schemas():
+                schemas.add(schema)
+        return Definitions(sagas, contracts, schemas, self.fingerprint(), max_payload)
+
+    def _definition(self, declared: Saga[Any, Any]) -> Definition:
+        contracts = self.contracts
+
+        def open_context(host: Host) -> SagaContext:
+            return SagaContext(host, contracts)
+
+        return Definition(
+            declared.name,
+            declared.version,
+            declared.function,
+            declared.input,
+            declared.result,
+            micros(declared.timeout) if declared.timeout is not None else 0,
+            declared.fails_on,
+            open_context,
+        )
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes when the sagas' code does.
+
+        It covers every loaded source file beside, or below the folder of, a file that declares a
+        saga: a helper's change must wake a parked saga as well.
+        """
+        folders = {
+            Path(path).parent
+            for declared in self.sagas.values()
+            if (path := inspect.getsourcefile(declared.function)) is not None
+        }
+        files = {
+            Path(path)
+            for module in list(sys.modules.values())
+            if (path := getattr(module, "__file__", None)) and path.endswith(".py")
+        }
+        digest = hashlib.sha256()
+        for file in sorted(file for file in files if folders.intersection(file.parents)):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        return digest.hexdigest()[:16]
