@@ -1,0 +1,537 @@
+"""Kafka: producing, consuming, topics. The only file that imports confluent_kafka.
+
+Station: the relay and the participants produce here, the loop and the participants consume here. Connection and
+authentication failures surface in `error_cb` and become log lines of `kasaga.kafka`, each kind once in ten seconds.
+
+No client here has a thread of ours: callbacks run inside `poll` and `consume`, in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from .errors import (
+    DeliveryError,
+    KafkaFailure,
+    KafkaUnavailable,
+    QueueFull,
+    SettingsError,
+)
+from .kafka_log import ErrorLog, librdkafka_log
+from .settings import KafkaSettings
+from .topics import TopicReport, TopicSpec, check_topic
+
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "Admin",
+    "Consumer",
+    "DeliveryError",
+    "EndOfPartition",
+    "GroupConsumer",
+    "KafkaSettings",
+    "PartitionError",
+    "Producer",
+    "Record",
+    "TopicReport",
+    "partition_for",
+]
+
+EARLIEST: int = confluent_kafka.OFFSET_BEGINNING
+LATEST: int = confluent_kafka.OFFSET_END
+
+Place = tuple[str, int]  # topic, partition
+RecordHeaders = list[tuple[str, bytes | None]]
+OnAck = Callable[[DeliveryError | None], None]
+OnPlaces = Callable[[list[Place]], None]
+
+METADATA_SECONDS = 10.0
+TOPIC_CREATION_SECONDS = 30.0
+# A group member that doesn't poll this long is taken for dead; a handler may well take minutes.
+MAX_POLL_INTERVAL_MS = 5 * 60 * 1000
+SESSION_TIMEOUT_MS = 6_000  # the broker's minimum
+HEARTBEAT_MS = 2_000
+
+_PERMANENT = frozenset(
+    {
+        "_UNKNOWN_TOPIC",
+        "_UNKNOWN_PARTITION",
+        "UNKNOWN_TOPIC_OR_PART",
+        "TOPIC_EXCEPTION",
+        "TOPIC_AUTHORIZATION_FAILED",
+        "CLUSTER_AUTHORIZATION_FAILED",
+        "MSG_SIZE_TOO_LARGE",
+        "RECORD_LIST_TOO_LARGE",
+        "INVALID_MSG",
+        "INVALID_RECORD",
+        "INVALID_REQUIRED_ACKS",
+        "POLICY_VIOLATION",
+        "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+    }
+)
+_OUT_OF_RANGE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
+
+
+def partition_for(key: bytes, count: int) -> int:
+    """The partition that Java's default partitioner chooses for a key: toPositive(murmur2(key)) % count."""
+    if not key:
+        raise ValueError("an empty key has no partition: take the id from ce_subject")
+    return cast("int", confluent_kafka.murmur2(key, count))  # type: ignore[attr-defined, unused-ignore]
+
+
+# --- what comes out of consume()
+
+
+@dataclass(slots=True)
+class Record:
+    """One record, as it lies in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: RecordHeaders
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfPartition:
+    """Everything up to `offset` (exclusive) has been read; more may come."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionError:
+    """A partition can't be read. `out_of_range`: the offset is not there any more, or not yet again."""
+
+    topic: str
+    partition: int
+    offset: int
+    name: str
+    message: str
+    out_of_range: bool
+    permanent: bool
+
+
+# --- errors
+
+
+def _error_of(exception: KafkaException) -> KafkaError:
+    return cast(KafkaError, exception.args[0])
+
+
+def _delivery_error(error: KafkaError) -> DeliveryError:
+    name = error.name()
+    return DeliveryError(name, error.str(), permanent=name in _PERMANENT, fatal=error.fatal())
+
+
+def _unavailable(doing: str, exception: KafkaException) -> KafkaUnavailable:
+    error = _error_of(exception)
+    return KafkaUnavailable(
+        f"{doing}: {error.name()}: {error.str()}", remedy="are the brokers up, and is this allowed?"
+    )
+
+
+def _make(kind: Callable[..., Any], config: dict[str, object]) -> Any:
+    try:
+        return kind(config, logger=librdkafka_log)
+    except KafkaException as error:
+        raise SettingsError(
+            _error_of(error).str(), remedy="see librdkafka's CONFIGURATION.md for the keys"
+        ) from None
+
+
+# --- producing
+
+
+class Producer:
+    """Idempotent, acks=all, no linger: a record goes out at once, a batch gathers while the last is on its way.
+
+    Partitions are always given: librdkafka's own choice is not Java's. Only one thread may use it.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, options: Mapping[str, object] | None = None) -> None:
+        """`options` are librdkafka's keys for this producer alone, such as `linger.ms`."""
+        self._errors = ErrorLog("producer")
+        config = settings.config(enable_idempotence=True, linger_ms=0)
+        config["error_cb"] = self._errors
+        config.update(options or {})
+        self._producer: Any = _make(confluent_kafka.Producer, config)
+        self._refused: deque[tuple[OnAck, DeliveryError]] = deque()
+
+    @property
+    def fatal(self) -> str | None:
+        """Why this producer can't go on. Make a new one and produce again what was not acknowledged, in order."""
+        return self._errors.fatal
+
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | None,
+        on_ack: OnAck,
+    ) -> None:
+        """Hand a record over. `on_ack` is called by a later `poll`, always, with None or the error; else QueueFull."""
+        try:
+            self._producer.produce(
+                topic, value, key, partition, headers=headers, on_delivery=functools.partial(_acked, on_ack)
+            )
+        except BufferError:
+            raise QueueFull("the producer's queue is full", remedy="poll, then produce again") from None
+        except KafkaException as error:  # too large, or fatal: known before it is sent
+            self._refused.append((on_ack, _delivery_error(_error_of(error))))
+
+    def poll(self, timeout: float = 0.0) -> int:
+        """Call what is due of `on_ack`; waits at most `timeout` seconds for something. Returns how many it called."""
+        called = self._call_refused()
+        return called + cast(int, self._producer.poll(0 if called else timeout))
+
+    def flush(self, timeout: float) -> int:
+        """Wait for all acknowledgements. Returns how many are still missing."""
+        self._call_refused()
+        return cast(int, self._producer.flush(timeout))
+
+    def _call_refused(self) -> int:
+        called = 0
+        while self._refused:
+            on_ack, error = self._refused.popleft()
+            on_ack(error)
+            called += 1
+        return called
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Wait for what is on its way, then give the rest up: each gets its `on_ack` with `_PURGE_QUEUE` or the like."""
+        if self.flush(timeout):
+            self._producer.purge()
+            self._producer.flush(1.0)
+
+    def __len__(self) -> int:
+        """Records that are not acknowledged yet."""
+        return len(self._producer) + len(self._refused)
+
+
+def _acked(on_ack: OnAck, error: KafkaError | None, message: object) -> None:
+    on_ack(None if error is None else _delivery_error(error))
+
+
+# --- consuming
+
+
+class _Reader:
+    """What both consumers share."""
+
+    def __init__(self, kind: str, config: dict[str, object]) -> None:
+        self._errors = ErrorLog(kind)
+        config["error_cb"] = self._errors
+        self._consumer: Any = _make(confluent_kafka.Consumer, config)
+        self._closed = False
+
+    @property
+    def fatal(self) -> str | None:
+        """Why this consumer can't go on."""
+        return self._errors.fatal
+
+    def consume(self, max_records: int, timeout: float) -> list[Record | EndOfPartition | PartitionError]:
+        """What has come. Waits at most `timeout` seconds for the first, and for no second: low latency when idle,
+
+        large batches under load. (librdkafka's own `consume(n, timeout)` waits for n.)
+        """
+        try:
+            messages: list[Any] = self._consumer.consume(1, timeout)
+            if messages and max_records > 1:
+                messages += self._consumer.consume(max_records - 1, 0)
+        except KafkaException as error:
+            raise _unavailable("reading", error) from None
+        return [made for made in map(self._made, messages) if made is not None]
+
+    def _made(self, message: Any) -> Record | EndOfPartition | PartitionError | None:
+        error: KafkaError | None = message.error()
+        if error is not None:
+            return self._failed(message, error)
+        try:
+            headers: RecordHeaders = message.headers() or []
+        except UnicodeDecodeError:  # a key that isn't text: as good as no envelope
+            headers = []
+        return Record(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.key(),
+            message.value(),
+            headers,
+            message.timestamp()[1],
+        )
+
+    def _failed(self, message: Any, error: KafkaError) -> EndOfPartition | PartitionError | None:
+        name = error.name()
+        topic: str | None = message.topic()
+        if name == "_PARTITION_EOF":
+            return EndOfPartition(cast(str, topic), message.partition(), message.offset())
+        self._errors.say(name, error.str(), fatal=error.fatal())
+        if topic is None or message.partition() is None or message.partition() < 0:
+            return None
+        offset: int | None = message.offset()
+        return PartitionError(
+            topic,
+            message.partition(),
+            -1 if offset is None else offset,
+            name,
+            error.str(),
+            name in _OUT_OF_RANGE,
+            name in _PERMANENT,
+        )
+
+    def pause(self, places: Iterable[Place]) -> None:
+        """Fetch nothing from these for now. What was fetched already is dropped and fetched again later."""
+        self._consumer.pause([TopicPartition(topic, partition) for topic, partition in places])
+
+    def resume(self, places: Iterable[Place]) -> None:
+        """Fetch from these again."""
+        self._consumer.resume([TopicPartition(topic, partition) for topic, partition in places])
+
+    def assignment(self) -> set[Place]:
+        """What is read at present."""
+        return {(each.topic, each.partition) for each in self._consumer.assignment()}
+
+    def commit(self, offsets: Mapping[Place, int], *, wait: bool = False) -> None:
+        """Commit next offsets. Without `wait` it is best effort: a failure becomes a log line."""
+        if not offsets:
+            return
+        try:
+            done: Any = self._consumer.commit(offsets=_positions(offsets), asynchronous=not wait)
+        except KafkaException as error:
+            if wait:
+                raise _unavailable("committing offsets", error) from None
+            self._errors.say(_error_of(error).name(), f"offsets are not committed: {_error_of(error).str()}")
+            return
+        failed = [each.error for each in done or () if each.error is not None]
+        if failed:
+            raise _unavailable("committing offsets", KafkaException(failed[0]))
+
+    def close(self) -> None:
+        """Leave the group, if there is one, and free everything. Callbacks for what is revoked may run in it."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+
+    def _committed(self, error: KafkaError | None, offsets: object) -> None:
+        if error is not None:
+            self._errors.say(error.name(), f"offsets are not committed: {error.str()}")
+
+
+def _positions(offsets: Mapping[Place, int]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+
+
+class Consumer(_Reader):
+    """Partitions assigned by hand, at offsets that the caller keeps. An offset that isn't there is an error, never a jump.
+
+    `group` only names where offsets are committed so that lag shows; there is no group protocol.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, group: str, options: Mapping[str, object] | None = None
+    ) -> None:
+        """`options` are librdkafka's keys for this consumer alone."""
+        config = settings.config(
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="error",
+            enable_partition_eof=True,
+            isolation_level="read_committed",
+            fetch_wait_max_ms=100,
+        )
+        config["on_commit"] = self._committed
+        config.update(options or {})
+        super().__init__("consumer", config)
+
+    def assign(self, positions: Mapping[Place, int]) -> None:
+        """Read exactly these, from these offsets on (or EARLIEST, LATEST)."""
+        self._change(self._consumer.assign, _positions(positions))
+
+    def incremental_assign(self, positions: Mapping[Place, int]) -> None:
+        """Read these too."""
+        self._change(self._consumer.incremental_assign, _positions(positions))
+
+    def incremental_unassign(self, places: Iterable[Place]) -> None:
+        """Stop reading these."""
+        self._change(self._consumer.incremental_unassign, [TopicPartition(t, p) for t, p in places])
+
+    def _change(self, change: Callable[[list[TopicPartition]], None], places: list[TopicPartition]) -> None:
+        try:
+            change(places)
+        except KafkaException as error:
+            raise KafkaFailure(f"the assignment can't change: {_error_of(error).str()}") from None
+
+    def position(self) -> dict[Place, int]:
+        """The next offset of each assigned partition that has been read from."""
+        places: list[TopicPartition] = self._consumer.position(self._consumer.assignment())
+        return {(each.topic, each.partition): each.offset for each in places if each.offset >= 0}
+
+    def watermarks(self, topic: str, partition: int, timeout: float = METADATA_SECONDS) -> tuple[int, int]:
+        """The first offset there is and the one after the last, asked of the broker now."""
+        try:
+            return cast(
+                "tuple[int, int]",
+                self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout),
+            )
+        except KafkaException as error:
+            raise _unavailable(f"watermarks of {topic}/{partition}", error) from None
+
+
+class GroupConsumer(_Reader):
+    """A member of a consumer group: classic protocol, cooperative-sticky, offsets committed by hand.
+
+    A group's first offset is the beginning: a command that was sent before its participant existed is still a command.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, group: str, options: Mapping[str, object] | None = None
+    ) -> None:
+        """`options` are librdkafka's keys for this consumer alone, such as `group.instance.id`."""
+        config = settings.config(
+            group_id=group,
+            group_protocol="classic",
+            partition_assignment_strategy="cooperative-sticky",
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            fetch_wait_max_ms=100,
+        )
+        config["on_commit"] = self._committed
+        config.update(options or {})
+        super().__init__("group consumer", config)
+
+    def subscribe(
+        self,
+        topics: Iterable[str],
+        on_assign: OnPlaces | None = None,
+        on_revoke: OnPlaces | None = None,
+        on_lost: OnPlaces | None = None,
+    ) -> None:
+        """Join. The callbacks run inside of `consume` and `close`. Lost: somebody else may work on them already."""
+
+        def plain(callback: OnPlaces | None) -> Callable[[object, list[TopicPartition]], None]:
+            def call(consumer: object, places: list[TopicPartition]) -> None:
+                if callback is not None:
+                    callback([(each.topic, each.partition) for each in places])
+
+            return call
+
+        self._consumer.subscribe(
+            list(topics),
+            on_assign=plain(on_assign),
+            on_revoke=plain(on_revoke),
+            on_lost=plain(on_lost if on_lost is not None else on_revoke),
+        )
+
+
+# --- topics
+
+
+class _Future(Protocol):
+    def result(self, timeout: float | None = None) -> Any: ...
+
+
+class Admin:
+    """Creates topics and checks those that are there."""
+
+    def __init__(self, settings: KafkaSettings, *, options: Mapping[str, object] | None = None) -> None:
+        """`options` are librdkafka's keys for this client alone."""
+        config = settings.config()
+        config["error_cb"] = ErrorLog("admin")
+        config.update(options or {})
+        self._client: Any = _make(AdminClient, config)
+
+    def ensure_topics(
+        self, specs: Sequence[TopicSpec], *, replication: int = -1, timeout: float = TOPIC_CREATION_SECONDS
+    ) -> list[TopicReport]:
+        """Create what is missing, check the rest. `replication` -1: the broker's default."""
+        deadline = time.monotonic() + timeout
+        missing = [spec for spec in specs if spec.name not in self._partitions()]
+        new = [NewTopic(s.name, s.partitions, replication, config=dict(s.config)) for s in missing]
+        for name, future in cast(
+            "dict[str, _Future]", self._client.create_topics(new) if new else {}
+        ).items():
+            _created(name, future, deadline)
+        while lacking := sorted({spec.name for spec in specs} - self._partitions().keys()):
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(
+                    f"{', '.join(lacking)}: created, but without leaders after {timeout:g} s"
+                )
+            time.sleep(0.02)
+        made = {spec.name for spec in missing}
+        found = self.describe([spec.name for spec in specs])
+        return [check_topic(spec, found[spec.name], created=spec.name in made) for spec in specs]
+
+    def describe(self, names: Sequence[str]) -> dict[str, TopicReport]:
+        """Those of the topics that exist."""
+        partitions = self._partitions()
+        present = [name for name in names if name in partitions]
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
+        reports: dict[str, TopicReport] = {}
+        futures = cast("dict[Any, _Future]", self._client.describe_configs(resources) if resources else {})
+        for resource, future in futures.items():
+            try:
+                entries: dict[str, Any] = future.result(METADATA_SECONDS)
+            except KafkaException as error:
+                raise _unavailable(f"settings of {resource.name}", error) from None
+            config = {name: str(entry.value) for name, entry in entries.items() if entry.value is not None}
+            count, replicas = partitions[resource.name]
+            insync = int(config.get("min.insync.replicas", "1"))
+            reports[resource.name] = TopicReport(resource.name, False, count, replicas, insync, config)
+        return reports
+
+    def partitions(self, names: Iterable[str]) -> dict[str, int]:
+        """How many partitions each of the topics has that exist. Takes no other right than to see them."""
+        found = self._partitions()
+        return {name: found[name][0] for name in names if name in found}
+
+    def _partitions(self) -> dict[str, tuple[int, int]]:
+        """Partitions and the smallest number of replicas, of each topic whose partitions all have a leader."""
+        try:
+            topics: dict[str, Any] = self._client.list_topics(timeout=METADATA_SECONDS).topics
+        except KafkaException as error:
+            raise _unavailable("listing topics", error) from None
+        found: dict[str, tuple[int, int]] = {}
+        for name, topic in topics.items():
+            parts = list(topic.partitions.values())
+            if topic.error is None and parts and all(part.leader >= 0 for part in parts):
+                found[name] = (len(parts), min(len(part.replicas) for part in parts))
+        return found
+
+    def close(self) -> None:
+        """Nothing waits in it."""
+        self._client.poll(0)
+
+
+def _created(name: str, future: _Future, deadline: float) -> None:
+    try:
+        future.result(max(0.1, deadline - time.monotonic()))
+    except KafkaException as error:
+        reason = _error_of(error)
+        if reason.name() == "TOPIC_ALREADY_EXISTS":  # somebody else was faster
+            return
+        raise KafkaFailure(
+            f"the topic {name} can't be created: {reason.name()}: {reason.str()}",
+            remedy="create it by hand with these settings, or allow this client to",
+        ) from None

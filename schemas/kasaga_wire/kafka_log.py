@@ -1,0 +1,81 @@
+"""What librdkafka says outside of any call, as log lines of `kasaga.kafka`.
+
+Station: `kafka.py` hangs these into its clients. A broker that is down says so many times a second; each kind of line
+comes through once in a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+SAME_LOG_LINE_SECONDS = 10.0
+
+log = logging.getLogger("kasaga.kafka")
+
+
+class ClientError(Protocol):
+    """As much of confluent_kafka's KafkaError as is needed here."""
+
+    def name(self) -> str:
+        """librdkafka's name, such as `_TRANSPORT`."""
+        ...
+
+    def str(self) -> str:
+        """What happened, for people."""
+        ...
+
+    def fatal(self) -> bool:
+        """Whether the client can't go on."""
+        ...
+
+
+class ErrorLog:
+    """What librdkafka says outside of any call, as log lines, each kind once in a while."""
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+        self._last: dict[str, tuple[float, int]] = {}
+        self.fatal: str | None = None
+
+    def __call__(self, error: ClientError) -> None:
+        if error.fatal():
+            self.fatal = f"{error.name()}: {error.str()}"
+        self.say(error.name(), error.str(), fatal=error.fatal())
+
+    def say(self, name: str, message: str, *, fatal: bool = False) -> None:
+        now = time.monotonic()
+        last, muted = self._last.get(name, (-SAME_LOG_LINE_SECONDS, 0))
+        if now - last < SAME_LOG_LINE_SECONDS and not fatal:
+            self._last[name] = (last, muted + 1)
+            return
+        self._last[name] = (now, 0)
+        fields = {
+            "kafka_client": self._client,
+            "kafka_error": name,
+            "kafka_muted": muted,
+            "kafka_fatal": fatal,
+        }
+        level = logging.ERROR if fatal else logging.WARNING
+        log.log(level, "Kafka %s: %s: %s (%d more since)", self._client, name, message, muted, extra=fields)
+
+
+class Muffler(logging.Filter):
+    """librdkafka's own lines: the same kind (its third field) once in a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        kind = record.getMessage().partition(" ")[0]
+        if now - self._last.get(kind, -SAME_LOG_LINE_SECONDS) < SAME_LOG_LINE_SECONDS:
+            return False
+        self._last[kind] = now
+        return True
+
+
+librdkafka_log = logging.getLogger("kasaga.kafka.librdkafka")
+librdkafka_log.addFilter(Muffler())
