@@ -1,0 +1,398 @@
+"""What the store keeps, and the one face that the loop, the CLI and the API see of it.
+
+The loop decides with the engine, turns each decision into rows (`SagaWrite`), gathers them in a `Batch` and
+hands it to `Store.commit`, the only method that writes sagas. Two stores implement the face:
+`memory.MemoryStore` and `postgres.PostgresStore`; one contract suite tests both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
+
+__all__ = [
+    "FINAL_STATES",
+    "REPLACEMENT_TRIES",
+    "Batch",
+    "Committed",
+    "HistoryRow",
+    "LostShards",
+    "Membership",
+    "Namespace",
+    "NotMigrated",
+    "Offsets",
+    "OutboxRow",
+    "Purged",
+    "Replace",
+    "RowKind",
+    "SagaFilter",
+    "SagaRow",
+    "SagaState",
+    "SagaWrite",
+    "ShardLease",
+    "ShardRow",
+    "ShardWrite",
+    "Store",
+    "StoreUnavailable",
+]
+
+
+class SagaState(StrEnum):
+    """Where a saga stands. COMPLETED and COMPENSATED are final."""
+
+    RUNNING = "RUNNING"
+    COMPENSATING = "COMPENSATING"
+    CANCELLING = "CANCELLING"
+    STUCK = "STUCK"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    COMPENSATED = "COMPENSATED"
+
+
+FINAL_STATES = frozenset({SagaState.COMPLETED, SagaState.COMPENSATED})
+
+
+class RowKind(IntEnum):
+    """What an outbox row is for, which also says who deletes it."""
+
+    COMMAND = 1
+    """A command, undo or void: lives from its scheduling to its answer; produced to `topic`."""
+    RECORD = 2
+    """An event, answer or dead letter: produced to `topic`, deleted when acknowledged."""
+    TIMER = 3
+    """A durable sleep or a saga's deadline: never produced; fires at `due_at`."""
+    LOCAL = 4
+    """A `ctx.run` step: never produced; run by the shard's owner until it is answered."""
+
+
+@dataclass(slots=True)
+class OutboxRow:
+    """One thing that the shard's owner still has to do or to wait for.
+
+    `seq` grows within the shard and is never used again. `send_at` is set only where sending is
+    delayed (back-off of a retry). `due_at` is when the owner acts by itself (time-out, timer).
+    """
+
+    shard: int
+    seq: int
+    kind: RowKind
+    run_id: UUID | None
+    step: str
+    topic: str
+    partition: int | None
+    key: bytes | None
+    headers: list[tuple[str, bytes]]
+    payload: bytes | None
+    attempt: int
+    send_at: datetime | None
+    due_at: datetime | None
+
+
+@dataclass(slots=True)
+class HistoryRow:
+    """One decision of one saga: the event that came in and what followed, encoded in `body`.
+
+    `kind` and `step` repeat what a person filters on; `body` is `kasaga.engine.codec`'s.
+    """
+
+    seq: int
+    at: datetime
+    kind: str
+    step: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class SagaRow:
+    """The summary of one saga: written at its start, at a change of state and at its end."""
+
+    shard: int
+    run_id: UUID
+    saga_id: str
+    name: str
+    version: int
+    state: SagaState
+    input_hash: bytes
+    started_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None = None
+    step: str = ""
+    """The step that the state is about (the failed, the stuck one), or empty."""
+    code: str = ""
+    """The KSG code of the reason, or empty."""
+    reason: str = ""
+    remedy: str = ""
+    with_exceptions: bool = False
+    """COMPENSATED, but an operator skipped or resolved something on the way."""
+    parked_code: str = ""
+    """Fingerprint of the code that parked it (STUCK by the saga's own code): other code retries."""
+    result: bytes | None = None
+
+
+@dataclass(slots=True)
+class SagaWrite:
+    """All that one batch writes for one saga; it commits whole or is replaced whole."""
+
+    shard: int
+    run_id: UUID
+    history: list[HistoryRow] = field(default_factory=list[HistoryRow])
+    saga: SagaRow | None = None
+    """Inserted when `new`, otherwise updated by (run_id, shard)."""
+    new: bool = False
+    opens: list[OutboxRow] = field(default_factory=list[OutboxRow])
+    closes: list[int] = field(default_factory=list[int])
+    """Sequence numbers of this shard's outbox rows to delete."""
+
+
+@dataclass(slots=True)
+class Offsets:
+    """The next offset to read of the shard's partition of each input topic."""
+
+    sagas: int = 0
+    replies: int = 0
+    control: int = 0
+
+
+@dataclass(slots=True)
+class ShardWrite:
+    """What a batch says of one shard; the fence checks it before anything is written."""
+
+    shard: int
+    token: UUID
+    commit_seq: int
+    """The number of this commit: the stored one plus one. Equal to the stored one: this very
+    batch was committed before and its answer was lost."""
+    offsets: Offsets
+    acked_seq: int
+    """All outbox rows up to this one have been acknowledged by Kafka."""
+    next_seq: int
+    """The first outbox sequence number not used yet."""
+    now: datetime
+    """The engine's time of this batch; never goes back."""
+    suspect: UUID | None = None
+    """In suspect mode: the saga about to be stepped, marked before it is."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction: every shard and every saga that one turn of the loop touched."""
+
+    shards: list[ShardWrite]
+    sagas: list[SagaWrite] = field(default_factory=list[SagaWrite])
+    loose: list[OutboxRow] = field(default_factory=list[OutboxRow])
+    """Records that belong to no saga (dead letters, answers to duplicates)."""
+    acked: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """(shard, seq) of acknowledged RECORD rows to delete."""
+
+
+@dataclass(slots=True)
+class Committed:
+    """A commit's answer."""
+
+    now: datetime
+    """The database's clock at the commit."""
+    replaced: dict[UUID, str]
+    """Sagas whose rows the store refused (SQLSTATE class 22, 23 or 54), with the database's message;
+    their replacement was committed instead."""
+    dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
+    """Loose rows that the store refused, with its message: they were left out."""
+
+
+REPLACEMENT_TRIES = 3
+
+Replace = Callable[[SagaWrite, str, int], SagaWrite]
+"""Gives the fixed-shape write that parks a refused saga: (refused write, database's message, try
+number from 1); each try is asked to be smaller than the one before, REPLACEMENT_TRIES are made."""
+
+
+@dataclass(slots=True)
+class ShardRow:
+    """A shard as its new owner finds it, after its token was set and committed."""
+
+    shard: int
+    token: UUID
+    epoch: int
+    offsets: Offsets | None
+    """None where nothing was ever committed: begin at the start of the topics."""
+    commit_seq: int
+    acked_seq: int
+    next_seq: int
+    now: datetime
+    deaths: int
+    """Owners in a row that lost this shard without releasing it, since the last quiet period."""
+    suspect: UUID | None
+
+
+@dataclass(slots=True)
+class ShardLease:
+    """Who holds a shard, as the database's clock sees it."""
+
+    shard: int
+    owner: str | None
+    expired: bool
+
+
+@dataclass(slots=True)
+class Membership:
+    """The answer to a heartbeat."""
+
+    now: datetime
+    processes: list[str]
+    """Processes alive, sorted, this one included."""
+    shards: list[ShardLease]
+
+
+@dataclass(slots=True)
+class SagaFilter:
+    """What `list_sagas` and bulk actions select; empty fields select all."""
+
+    states: Sequence[SagaState] = ()
+    name: str = ""
+    saga_id: str = ""
+    saga_id_prefix: str = ""
+    code: str = ""
+    started_after: datetime | None = None
+    started_before: datetime | None = None
+
+
+@dataclass(slots=True)
+class Purged:
+    """What one slice of retention did."""
+
+    sagas: int
+    """Finished sagas whose rows and histories were deleted; their ids are remembered."""
+    forgotten: int
+    """Remembered ids deleted."""
+    after: UUID | None
+    """Where the next slice begins; None when everything has been looked at."""
+
+
+@dataclass(slots=True)
+class Namespace:
+    """The one row that says what this database belongs to."""
+
+    name: str
+    shards: int
+
+
+class Store(Protocol):
+    """The face of both stores. Methods block; the loop calls them from its one thread.
+
+    Every method raises `StoreUnavailable` when the database can't be reached or answers with
+    something that a later try can mend (SQLSTATE classes 08, 40, 53, 57); nothing else is retried.
+    """
+
+    def namespace(self) -> Namespace:
+        """Return the namespace row; raises `NotMigrated` (with remedy) when there is none."""
+        ...
+
+    # leases
+    def heartbeat(self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float) -> Membership:
+        """Note that `process` lives, renew the leases whose token still holds, and list everybody.
+
+        `ttl` is the lease's length in seconds, by the database's clock.
+        """
+        ...
+
+    def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:
+        """Take a free or expired shard: new epoch, new random token, committed before it returns.
+
+        None when somebody else holds it. Counts a death when another process let it expire instead of
+        releasing it. A process may claim what it holds itself: after `LostShards.astray`, or when the
+        answer to a claim was lost. `process` is unique per start of a process.
+        """
+        ...
+
+    def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
+        """Give shards back (no owner, no token, deaths = 0) where the token still holds.
+
+        With `process` also take it off the list of processes.
+        """
+        ...
+
+    def pardon(self, shard: int, token: UUID) -> None:
+        """Set the shard's count of deaths and its suspect to none: it has been quiet long enough."""
+        ...
+
+    # reading, for the loop
+    def open_rows(self, shard: int) -> list[OutboxRow]:
+        """Return all outbox rows of a shard, by seq."""
+        ...
+
+    def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
+        """Return the rows of these (shard, saga id) that exist, by saga id."""
+        ...
+
+    def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
+        """Return whole histories, ordered by seq, of the runs that exist."""
+        ...
+
+    def parked(self, shard: int, code: str) -> list[UUID]:
+        """Return STUCK sagas of a shard whose `parked_code` is set and is not `code`."""
+        ...
+
+    # writing
+    def commit(self, batch: Batch, replace: Replace) -> Committed:
+        """Write one batch in one transaction, fenced by every shard's token.
+
+        May be called again with the same batch after `StoreUnavailable`: a batch that had been
+        committed is recognised by its `commit_seq` and not written twice. Raises `LostShards`
+        naming the shards whose token was replaced; nothing was written then.
+        """
+        ...
+
+    # schemas, by their full SHA-256
+    def put_schemas(self, schemas: Mapping[bytes, str]) -> None:
+        """Keep schema texts by hash; those already there are left as they are."""
+        ...
+
+    def schemas(self) -> dict[bytes, str]:
+        """Return every schema kept."""
+        ...
+
+    # reading, for people
+    def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
+        """Return sagas newest first, those before run id `after` (keyset pagination)."""
+        ...
+
+    def count(self, where: SagaFilter) -> dict[SagaState, int]:
+        """Count sagas by state."""
+        ...
+
+    def saga(self, saga_id: str) -> SagaRow | None:
+        """Return one saga by its id, or None."""
+        ...
+
+    def history(self, row: SagaRow) -> Iterable[HistoryRow]:
+        """Return one saga's history in order."""
+        ...
+
+    def waits(self, row: SagaRow) -> list[OutboxRow]:
+        """Return one saga's open outbox rows: what it waits for."""
+        ...
+
+    def shards(self) -> list[ShardLease]:
+        """Return who holds which shard."""
+        ...
+
+    # retention
+    def purge(
+        self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
+    ) -> Purged:
+        """Delete one slice of sagas that ended more than `older_than` ago, and their histories.
+
+        Looks at `limit` sagas in the order of their run ids, beginning behind `after`. Their ids are
+        remembered (`find` and `saga` still answer, with the summary alone) until `forget_after`, counted
+        from their end as well. Any process may call it at any time; nobody waits for it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close connections."""
+        ...

@@ -1,0 +1,469 @@
+"""The store in memory: the same face and the same answers, for tests and the simulator.
+
+Station: one object stands for one database and is shared by all simulated processes. The clock, the tokens
+and the faults are given from outside, so that one seed gives one run. Rows are copied in and out, as a
+database would.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from kasaga.store.base import (
+    FINAL_STATES,
+    REPLACEMENT_TRIES,
+    Batch,
+    Committed,
+    HistoryRow,
+    Membership,
+    Namespace,
+    Offsets,
+    OutboxRow,
+    Purged,
+    Replace,
+    SagaFilter,
+    SagaRow,
+    SagaState,
+    SagaWrite,
+    ShardLease,
+    ShardRow,
+    ShardWrite,
+)
+from kasaga.store.checks import check_batch, refusal_of_row, refusal_of_write
+from kasaga.store.errors import ContentRefused, LostShards
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _no_fault(_point: str) -> None:
+    """Let everything pass."""
+
+
+@dataclass(slots=True)
+class _Shard:
+    """A shard's rows in the tables shard and position, and its last commit's answer."""
+
+    number: int
+    token: UUID | None = None
+    epoch: int = 0
+    owner: str | None = None
+    until: datetime | None = None
+    deaths: int = 0
+    offsets: Offsets | None = None
+    commit_seq: int = 0
+    acked_seq: int = 0
+    next_seq: int = 1
+    now: datetime | None = None
+    suspect: UUID | None = None
+    replaced: dict[UUID, str] = field(default_factory=dict[UUID, str])
+    dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
+
+
+@dataclass(slots=True)
+class _Tables:
+    """What grows with the sagas, by primary key."""
+
+    sagas: dict[UUID, SagaRow] = field(default_factory=dict[UUID, SagaRow])
+    runs: dict[tuple[int, str], UUID] = field(default_factory=dict[tuple[int, str], UUID])
+    history: dict[UUID, dict[int, HistoryRow]] = field(default_factory=dict[UUID, dict[int, HistoryRow]])
+    outbox: dict[int, dict[int, OutboxRow]] = field(default_factory=dict[int, dict[int, OutboxRow]])
+    ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
+    schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
+
+
+class _Staged:
+    """What a batch adds, checked against what is there and against itself; nothing is applied yet."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+        self._history: set[tuple[UUID, int]] = set()
+        self._runs: set[UUID] = set()
+        self._ids: set[tuple[int, str]] = set()
+        self._rows: set[tuple[int, int]] = set()
+        self.writes: list[SagaWrite] = []
+        self.loose: list[OutboxRow] = []
+
+    def add_loose(self, row: OutboxRow) -> str | None:
+        """Take a loose row, or return why not."""
+        refusal = refusal_of_row(row) or self._clash([row])
+        if refusal is None:
+            self._rows.add((row.shard, row.seq))
+            self.loose.append(row)
+        return refusal
+
+    def add(self, write: SagaWrite) -> str | None:
+        """Take a saga's rows, or return why not."""
+        refusal = refusal_of_write(write) or self._clash(write.opens) or self._clash_of_saga(write)
+        if refusal is not None:
+            return refusal
+        self.writes.append(write)
+        self._rows.update((row.shard, row.seq) for row in write.opens)
+        self._history.update((write.run_id, row.seq) for row in write.history)
+        if write.new and write.saga is not None:
+            self._runs.add(write.run_id)
+            self._ids.add((write.shard, write.saga.saga_id))
+        return None
+
+    def _clash(self, rows: Sequence[OutboxRow]) -> str | None:
+        keys = {(row.shard, row.seq) for row in rows}
+        there = any(seq in self._tables.outbox.get(shard, {}) for shard, seq in keys)
+        return "23505 outbox" if there or keys & self._rows or len(keys) < len(rows) else None
+
+    def _clash_of_saga(self, write: SagaWrite) -> str | None:
+        keys = {(write.run_id, row.seq) for row in write.history}
+        known = self._tables.history.get(write.run_id, {})
+        if keys & self._history or len(keys) < len(write.history) or any(seq in known for _, seq in keys):
+            return "23505 history"
+        if write.new and write.saga is not None:
+            name = (write.shard, write.saga.saga_id)
+            if write.run_id in self._tables.sagas or write.run_id in self._runs:
+                return "23505 saga"
+            if name in self._tables.runs or name in self._ids:
+                return "23505 saga"
+        return None
+
+
+class MemoryStore:
+    """`base.Store` in memory; every method may be called by any thread."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str = "test",
+        shards: int = 16,
+        clock: Callable[[], datetime] = _utc_now,
+        tokens: Callable[[], UUID] = uuid4,
+        fault: Callable[[str], None] = _no_fault,
+    ) -> None:
+        """`fault` is called with a point's name and may raise, as StoreUnavailable does.
+
+        The points: the method's name before it does anything; `commit.done` when a batch is committed and
+        its answer isn't given yet.
+        """
+        self._namespace = Namespace(namespace, shards)
+        self._clock = clock
+        self._make_token = tokens
+        self._fault = fault
+        self._lock = threading.RLock()
+        self._shards = {number: _Shard(number) for number in range(shards)}
+        self._processes: dict[str, datetime] = {}
+        self._tables = _Tables()
+
+    def namespace(self) -> Namespace:
+        """Return the namespace given at the start."""
+        self._fault("namespace")
+        return replace(self._namespace)
+
+    # leases
+    def heartbeat(self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float) -> Membership:
+        """See `base.Store.heartbeat`."""
+        self._fault("heartbeat")
+        with self._lock:
+            now = self._clock()
+            self._processes[process] = now + timedelta(seconds=ttl)
+            for number, token in tokens:
+                shard = self._shards.get(number)
+                if shard is not None and shard.token == token:
+                    shard.until = now + timedelta(seconds=ttl)
+            alive = sorted(name for name, until in self._processes.items() if until > now)
+            return Membership(now, alive, self._leases(now))
+
+    def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:
+        """See `base.Store.claim`."""
+        self._fault("claim")
+        with self._lock:
+            now = self._clock()
+            row = self._shards.get(shard)
+            if row is None:
+                return None
+            if row.owner not in (None, process):
+                if row.until is not None and row.until > now:
+                    return None
+                row.deaths += 1
+            row.token, row.owner = self._make_token(), process
+            row.epoch += 1
+            row.until = now + timedelta(seconds=ttl)
+            return ShardRow(
+                shard,
+                row.token,
+                row.epoch,
+                None if row.offsets is None else replace(row.offsets),
+                row.commit_seq,
+                row.acked_seq,
+                row.next_seq,
+                row.now or now,
+                row.deaths,
+                row.suspect,
+            )
+
+    def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
+        """See `base.Store.release`."""
+        self._fault("release")
+        with self._lock:
+            for number, token in tokens:
+                shard = self._shards.get(number)
+                if shard is not None and shard.token == token:
+                    shard.owner = shard.token = shard.until = None
+                    shard.deaths = 0
+            if process is not None:
+                self._processes.pop(process, None)
+
+    def pardon(self, shard: int, token: UUID) -> None:
+        """See `base.Store.pardon`."""
+        self._fault("pardon")
+        with self._lock:
+            row = self._shards.get(shard)
+            if row is not None and row.token == token:
+                row.deaths, row.suspect = 0, None
+
+    # reading, for the loop
+    def open_rows(self, shard: int) -> list[OutboxRow]:
+        """See `base.Store.open_rows`."""
+        self._fault("open_rows")
+        with self._lock:
+            return [replace(row) for _, row in sorted(self._tables.outbox.get(shard, {}).items())]
+
+    def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
+        """See `base.Store.find`."""
+        self._fault("find")
+        with self._lock:
+            found = ((saga_id, self._find(shard, saga_id)) for shard, saga_id in sagas)
+            return {saga_id: replace(row) for saga_id, row in found if row is not None}
+
+    def _find(self, shard: int, saga_id: str) -> SagaRow | None:
+        run_id = self._tables.runs.get((shard, saga_id))
+        return self._tables.ended.get((shard, saga_id)) if run_id is None else self._tables.sagas[run_id]
+
+    def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
+        """See `base.Store.load`."""
+        self._fault("load")
+        with self._lock:
+            return {run: self._history_of(run) for _, run in sorted(runs) if run in self._tables.history}
+
+    def _history_of(self, run_id: UUID) -> list[HistoryRow]:
+        return [replace(row) for _, row in sorted(self._tables.history.get(run_id, {}).items())]
+
+    def parked(self, shard: int, code: str) -> list[UUID]:
+        """See `base.Store.parked`."""
+        self._fault("parked")
+        with self._lock:
+            return sorted(
+                row.run_id
+                for row in self._tables.sagas.values()
+                if row.shard == shard and row.state is SagaState.STUCK and row.parked_code not in ("", code)
+            )
+
+    # writing
+    def commit(self, batch: Batch, replace: Replace) -> Committed:
+        """See `base.Store.commit`."""
+        self._fault("commit")
+        check_batch(batch)
+        with self._lock:
+            now = self._clock()
+            if not self._fence(batch.shards):
+                shards = [self._shards[write.shard] for write in batch.shards]
+                before = {run: text for shard in shards for run, text in shard.replaced.items()}
+                return Committed(now, before, [entry for shard in shards for entry in shard.dropped])
+            staged = _Staged(self._tables)
+            refusals = ((row, staged.add_loose(row)) for row in batch.loose)
+            dropped = [(row, refusal) for row, refusal in refusals if refusal is not None]
+            replaced: dict[UUID, str] = {}
+            for write in batch.sagas:
+                refusal = staged.add(write)
+                if refusal is not None:
+                    self._add_replacement(staged, replace, write, refusal)
+                    replaced[write.run_id] = refusal
+            self._apply(batch, staged)
+            runs = {write.run_id: write.shard for write in batch.sagas}
+            for entry in batch.shards:
+                shard = self._shards[entry.shard]
+                shard.replaced = {run: text for run, text in replaced.items() if runs[run] == entry.shard}
+                shard.dropped = [(row, text) for row, text in dropped if row.shard == entry.shard]
+        self._fault("commit.done")
+        return Committed(now, replaced, dropped)
+
+    def _fence(self, writes: Sequence[ShardWrite]) -> bool:
+        """Return whether the batch is new; raises LostShards."""
+        lost: set[int] = set()
+        astray: set[int] = set()
+        known = 0
+        for write in writes:
+            shard = self._shards.get(write.shard)
+            if shard is None or shard.token != write.token:
+                lost.add(write.shard)
+            elif shard.commit_seq == write.commit_seq:
+                known += 1
+            elif shard.commit_seq != write.commit_seq - 1:
+                astray.add(write.shard)
+        if known == len(writes):
+            return False
+        if known and not lost and not astray:
+            astray = {write.shard for write in writes}
+        if lost or astray:
+            raise LostShards(frozenset(lost | astray), frozenset(astray))
+        return True
+
+    @staticmethod
+    def _add_replacement(staged: _Staged, make: Replace, write: SagaWrite, cause: str) -> None:
+        refusal: str | None = cause
+        for number in range(1, REPLACEMENT_TRIES + 1):
+            refusal = staged.add(make(write, refusal or cause, number))
+            if refusal is None:
+                return
+        raise ContentRefused(f"run {write.run_id}: {cause}; its replacement: {refusal}")
+
+    def _apply(self, batch: Batch, staged: _Staged) -> None:
+        tables = self._tables
+        for entry in batch.shards:
+            shard = self._shards[entry.shard]
+            shard.offsets, shard.commit_seq = replace(entry.offsets), entry.commit_seq
+            shard.acked_seq, shard.next_seq = entry.acked_seq, entry.next_seq
+            shard.now, shard.suspect = entry.now, entry.suspect
+        for write in staged.writes:
+            if write.history:
+                history = tables.history.setdefault(write.run_id, {})
+                history.update((row.seq, replace(row)) for row in write.history)
+            if write.saga is not None:
+                self._apply_saga(write.saga, new=write.new)
+        opens = [row for write in staged.writes for row in write.opens] + staged.loose
+        for row in opens:
+            tables.outbox.setdefault(row.shard, {})[row.seq] = replace(row, headers=list(row.headers))
+        closes = [(write.shard, seq) for write in staged.writes for seq in write.closes]
+        for number, seq in closes + batch.acked:
+            tables.outbox.get(number, {}).pop(seq, None)
+
+    def _apply_saga(self, row: SagaRow, *, new: bool) -> None:
+        sagas = self._tables.sagas
+        if new:
+            sagas[row.run_id] = replace(row)
+            self._tables.runs[row.shard, row.saga_id] = row.run_id
+        elif row.run_id in sagas:
+            old = sagas[row.run_id]
+            sagas[row.run_id] = replace(
+                row,
+                saga_id=old.saga_id,
+                name=old.name,
+                input_hash=old.input_hash,
+                started_at=old.started_at,
+            )
+
+    # schemas
+    def put_schemas(self, schemas: Mapping[bytes, str]) -> None:
+        """See `base.Store.put_schemas`."""
+        self._fault("put_schemas")
+        with self._lock:
+            self._tables.schemas = {**schemas, **self._tables.schemas}
+
+    def schemas(self) -> dict[bytes, str]:
+        """See `base.Store.schemas`."""
+        self._fault("schemas")
+        with self._lock:
+            return dict(self._tables.schemas)
+
+    # reading, for people
+    def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
+        """See `base.Store.list_sagas`."""
+        self._fault("list_sagas")
+        with self._lock:
+            rows = sorted(self._matching(where), key=lambda row: row.run_id, reverse=True)
+            return [replace(row) for row in rows if after is None or row.run_id < after][:limit]
+
+    def count(self, where: SagaFilter) -> dict[SagaState, int]:
+        """See `base.Store.count`."""
+        self._fault("count")
+        counts: dict[SagaState, int] = {}
+        with self._lock:
+            for row in self._matching(where):
+                counts[row.state] = counts.get(row.state, 0) + 1
+        return counts
+
+    def _matching(self, where: SagaFilter) -> Iterator[SagaRow]:
+        for row in self._tables.sagas.values():
+            if (
+                (not where.states or row.state in where.states)
+                and where.name in ("", row.name)
+                and where.saga_id in ("", row.saga_id)
+                and row.saga_id.startswith(where.saga_id_prefix)
+                and where.code in ("", row.code)
+                and (where.started_after is None or row.started_at > where.started_after)
+                and (where.started_before is None or row.started_at < where.started_before)
+            ):
+                yield row
+
+    def saga(self, saga_id: str) -> SagaRow | None:
+        """See `base.Store.saga`."""
+        self._fault("saga")
+        with self._lock:
+            found = (self._find(shard, saga_id) for shard in self._shards)
+            return next((replace(row) for row in found if row is not None), None)
+
+    def history(self, row: SagaRow) -> Iterable[HistoryRow]:
+        """See `base.Store.history`."""
+        self._fault("history")
+        with self._lock:
+            return self._history_of(row.run_id)
+
+    def waits(self, row: SagaRow) -> list[OutboxRow]:
+        """See `base.Store.waits`."""
+        self._fault("waits")
+        with self._lock:
+            rows = sorted(self._tables.outbox.get(row.shard, {}).items())
+            return [replace(found) for _, found in rows if found.run_id == row.run_id]
+
+    def shards(self) -> list[ShardLease]:
+        """See `base.Store.shards`."""
+        self._fault("shards")
+        with self._lock:
+            return self._leases(self._clock())
+
+    def _leases(self, now: datetime) -> list[ShardLease]:
+        return [
+            ShardLease(
+                number, row.owner, row.owner is not None and row.until is not None and row.until <= now
+            )
+            for number, row in sorted(self._shards.items())
+        ]
+
+    # retention
+    def purge(
+        self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
+    ) -> Purged:
+        """See `base.Store.purge`."""
+        self._fault("purge")
+        with self._lock:
+            now = self._clock()
+            tables = self._tables
+            slice_ = [run for run in sorted(tables.sagas) if after is None or run > after][:limit]
+            purged = 0
+            for run_id in slice_:
+                row = tables.sagas[run_id]
+                if row.state in FINAL_STATES and row.ended_at is not None and row.ended_at < now - older_than:
+                    purged += 1
+                    del tables.sagas[run_id]
+                    del tables.runs[row.shard, row.saga_id]
+                    tables.history.pop(run_id, None)
+                    tables.ended[row.shard, row.saga_id] = _summary(row, row.ended_at)
+            old = [
+                name
+                for name, row in tables.ended.items()
+                if row.ended_at is not None and row.ended_at < now - forget_after
+            ]
+            for name in old:
+                del tables.ended[name]
+            return Purged(purged, len(old), slice_[-1] if len(slice_) == limit else None)
+
+    def close(self) -> None:
+        """Do nothing: the rows stay, as a database's do."""
+
+
+def _summary(row: SagaRow, ended_at: datetime) -> SagaRow:
+    """Return what is remembered of a purged saga."""
+    return replace(
+        row, updated_at=ended_at, step="", code="", reason="", remedy="", parked_code="", result=None
+    )

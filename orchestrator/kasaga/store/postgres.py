@@ -1,0 +1,245 @@
+"""The store in Postgres.
+
+Station: the loop's thread holds one; its commits, leases and reads go over one connection (`session`),
+people's reads over short ones of their own. What a commit does stands in `commit`, the fence in the
+migrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from psycopg.errors import LockNotAvailable
+
+from kasaga.store import rows
+from kasaga.store.base import (
+    Batch,
+    Committed,
+    HistoryRow,
+    Membership,
+    Namespace,
+    OutboxRow,
+    Purged,
+    Replace,
+    SagaFilter,
+    SagaRow,
+    SagaState,
+    ShardLease,
+    ShardRow,
+)
+from kasaga.store.checks import check_batch
+from kasaga.store.commit import Commit, Replaced
+from kasaga.store.errors import NotMigrated, StoreUnavailable
+from kasaga.store.migrate import known_migrations
+from kasaga.store.session import Row, Session, SessionCounters
+from kasaga.store.settings import StoreSettings
+from kasaga.store.statements import Call, read_statements
+
+HISTORY_PAGE = 1000
+"""Rows of one saga's history read at a time for people."""
+FORGET_FACTOR = 10
+"""Remembered ids deleted at most in one slice, as a multiple of its limit: they are small."""
+
+ATTENTION = frozenset({SagaState.STUCK, SagaState.PAUSED, SagaState.CANCELLING, SagaState.COMPENSATING})
+"""The states in the partial index; the column `attention` says the same."""
+
+_LEASE = read_statements("lease")
+_READ = read_statements("read")
+_PURGE = read_statements("purge")
+_FIRST = UUID(int=0)
+
+
+class PostgresStore:
+    """`base.Store` in the schema `kasaga` of a Postgres database."""
+
+    def __init__(
+        self,
+        settings: StoreSettings | str,
+        *,
+        tokens: Callable[[], UUID] = uuid4,
+        application: str = "kasaga",
+    ) -> None:
+        """Connects at the first call. `tokens` makes the random token of a claim."""
+        self._settings = StoreSettings(settings) if isinstance(settings, str) else settings
+        self._session = Session(self._settings)
+        self._tokens = tokens
+        self._replaced = Replaced()
+
+    @property
+    def counters(self) -> SessionCounters:
+        """What the loop's connection did so far."""
+        return self._session.counters
+
+    def namespace(self) -> Namespace:
+        """Return the namespace row; raises NotMigrated where it or a migration is missing."""
+        applied = {name for (name,) in self._ask(_READ["migrations"].bind())}
+        missing = [name for name in known_migrations() if name not in applied and "_pre_" in name]
+        found = self._ask(_READ["namespace"].bind())
+        if missing or not found:
+            raise NotMigrated(f"the database lacks {', '.join(missing) or 'its namespace'}")
+        return Namespace(*found[0])
+
+    # leases
+    def heartbeat(self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float) -> Membership:
+        """See `base.Store.heartbeat`."""
+        shards, held = _split(tokens)
+        return rows.membership(self._session.query(_LEASE["heartbeat"].bind(process, shards, held, ttl)))
+
+    def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:
+        """See `base.Store.claim`. Waits up to `claim_timeout` for the row, then ends who holds it."""
+        wait = str(max(1, round(self._settings.claim_timeout * 1000)))
+        calls = (_LEASE["lock_timeout"].bind(wait), _LEASE["claim"].bind(shard, process, self._tokens(), ttl))
+        try:
+            found = self._session.rows(self._session.run(*calls)[1])
+        except StoreUnavailable as unavailable:
+            if not isinstance(unavailable.__cause__, LockNotAvailable):
+                raise
+            self._session.run(_LEASE["terminate_holder"].bind(shard))
+            found = self._session.rows(self._session.run(*calls)[1])
+        return rows.shard_row(shard, found[0]) if found else None
+
+    def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
+        """See `base.Store.release`."""
+        self._session.run(_LEASE["release"].bind(*_split(tokens), process))
+
+    def pardon(self, shard: int, token: UUID) -> None:
+        """See `base.Store.pardon`."""
+        self._session.run(_LEASE["pardon"].bind(shard, token))
+
+    # reading, for the loop
+    def open_rows(self, shard: int) -> list[OutboxRow]:
+        """See `base.Store.open_rows`."""
+        return [rows.outbox_row(row) for row in self._session.query(_READ["open_rows"].bind(shard))]
+
+    def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
+        """See `base.Store.find`; purged ids within the time of remembering are found as well."""
+        if not sagas:
+            return {}
+        shards, ids = zip(*sagas, strict=True)
+        results = self._session.run(_READ["find_ended"].bind(shards, ids), _READ["find"].bind(shards, ids))
+        found = [rows.saga_row(row) for result in results for row in self._session.rows(result)]
+        return {row.saga_id: row for row in found}
+
+    def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
+        """See `base.Store.load`."""
+        if not runs:
+            return {}
+        return rows.histories(self._session.query(_READ["load"].bind(*zip(*runs, strict=True))))
+
+    def parked(self, shard: int, code: str) -> list[UUID]:
+        """See `base.Store.parked`."""
+        return [run_id for (run_id,) in self._session.query(_READ["parked"].bind(shard, code))]
+
+    # writing
+    def commit(self, batch: Batch, replace: Replace) -> Committed:
+        """See `base.Store.commit`."""
+        check_batch(batch)
+        return Commit(self._session, batch, replace, self._replaced).write()
+
+    def put_schemas(self, schemas: Mapping[bytes, str]) -> None:
+        """See `base.Store.put_schemas`."""
+        if schemas:
+            self._session.run(_READ["put_schemas"].bind(list(schemas), list(schemas.values())))
+
+    def schemas(self) -> dict[bytes, str]:
+        """See `base.Store.schemas`."""
+        return dict(self._session.query(_READ["schemas"].bind()))
+
+    # reading, for people
+    def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
+        """See `base.Store.list_sagas`."""
+        found = self._ask(_READ["list"].bind(*_conditions(where), after, limit))
+        return [rows.saga_row(row) for row in found]
+
+    def count(self, where: SagaFilter) -> dict[SagaState, int]:
+        """See `base.Store.count`; reads every saga unless the filter names only states of attention."""
+        return {
+            SagaState(state): count for state, count in self._ask(_READ["count"].bind(*_conditions(where)))
+        }
+
+    def saga(self, saga_id: str) -> SagaRow | None:
+        """See `base.Store.saga`."""
+        found = self._ask(_READ["saga"].bind(saga_id)) or self._ask(_READ["saga_ended"].bind(saga_id))
+        return rows.saga_row(found[0]) if found else None
+
+    def history(self, row: SagaRow) -> Iterable[HistoryRow]:
+        """See `base.Store.history`; read by pages while it is iterated."""
+        return self._pages(row)
+
+    def _pages(self, row: SagaRow) -> Iterator[HistoryRow]:
+        last = -1
+        while True:
+            page = self._ask(_READ["history"].bind(row.shard, row.run_id, last, HISTORY_PAGE))
+            for entry in page:
+                yield rows.history_row(entry)
+            if len(page) < HISTORY_PAGE:
+                return
+            last = page[-1][0]
+
+    def waits(self, row: SagaRow) -> list[OutboxRow]:
+        """See `base.Store.waits`; reads the shard's whole outbox."""
+        return [rows.outbox_row(found) for found in self._ask(_READ["waits"].bind(row.shard, row.run_id))]
+
+    def shards(self) -> list[ShardLease]:
+        """See `base.Store.shards`."""
+        return [ShardLease(*row) for row in self._ask(_READ["shards"].bind())]
+
+    # retention
+    def purge(
+        self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
+    ) -> Purged:
+        """See `base.Store.purge`."""
+        session = Session(self._settings, people=True)
+        try:
+            return self._purge_slice(session, older_than, forget_after, after or _FIRST, limit)
+        finally:
+            session.close()
+
+    def _purge_slice(
+        self, session: Session, older_than: timedelta, forget_after: timedelta, after: UUID, limit: int
+    ) -> Purged:
+        now = session.query(_PURGE["clock"].bind())[0][0]
+        seen = session.query(_PURGE["slice"].bind(after, now - older_than, limit))
+        runs = [(shard, run_id) for run_id, shard, old in seen if old]
+        calls: list[Call] = []
+        if runs:
+            columns = tuple(zip(*runs, strict=True))
+            calls += [_PURGE["forget_history"].bind(*columns), _PURGE["forget_sagas"].bind(*columns)]
+        calls.append(_PURGE["forget_ended"].bind(now - forget_after, limit * FORGET_FACTOR))
+        forgotten = session.run(*calls)[-1].command_tuples or 0
+        return Purged(len(runs), forgotten, seen[-1][0] if len(seen) == limit else None)
+
+    def close(self) -> None:
+        """See `base.Store.close`."""
+        self._session.close()
+
+    def _ask(self, call: Call) -> list[Row]:
+        """Run one read over a connection of its own: safe in any thread, never in the loop's way."""
+        session = Session(self._settings, people=True)
+        try:
+            return session.query(call)
+        finally:
+            session.close()
+
+
+def _split(tokens: Sequence[tuple[int, UUID]]) -> tuple[list[int], list[UUID]]:
+    """Return shards and tokens as columns, in the order in which rows are locked."""
+    ordered = sorted(tokens)
+    return [shard for shard, _ in ordered], [token for _, token in ordered]
+
+
+def _conditions(where: SagaFilter) -> tuple[object, ...]:
+    states = list(where.states) or None
+    attention = bool(states) and ATTENTION.issuperset(where.states)
+    return (
+        states,
+        attention,
+        where.name,
+        where.saga_id,
+        where.saga_id_prefix,
+        where.code,
+        where.started_after,
+        where.started_before,
+    )

@@ -1,0 +1,74 @@
+"""Result rows to the store's dataclasses, in the column order of `sql/read.sql`."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from kasaga.store.base import (
+    HistoryRow,
+    Membership,
+    Offsets,
+    OutboxRow,
+    RowKind,
+    SagaRow,
+    SagaState,
+    ShardLease,
+    ShardRow,
+)
+from kasaga.store.encode import unpack_headers
+
+Row = tuple[Any, ...]
+
+
+def outbox_row(row: Row) -> OutboxRow:
+    """Read `open_rows` and `waits`."""
+    shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at = row
+    return OutboxRow(
+        shard,
+        seq,
+        RowKind(kind),
+        run_id,
+        step,
+        topic,
+        partition,
+        key,
+        unpack_headers(headers),
+        payload,
+        attempt,
+        send_at,
+        due_at,
+    )
+
+
+def saga_row(row: Row) -> SagaRow:
+    """Read whatever selects a saga's summary."""
+    shard, run_id, saga_id, name, version, state, *rest = row
+    return SagaRow(shard, run_id, saga_id, name, version, SagaState(state), *rest)
+
+
+def history_row(row: Row) -> HistoryRow:
+    """Read seq, at, kind, step and body."""
+    return HistoryRow(*row)
+
+
+def histories(rows: list[Row]) -> dict[UUID, list[HistoryRow]]:
+    """Read `load`: run ids in front, sorted."""
+    found: dict[UUID, list[HistoryRow]] = {}
+    for run_id, *rest in rows:
+        found.setdefault(run_id, []).append(HistoryRow(*rest))
+    return found
+
+
+def shard_row(shard: int, row: Row) -> ShardRow:
+    """Read `claim`."""
+    token, epoch, sagas, replies, control, commit_seq, acked_seq, next_seq, now, deaths, suspect = row
+    offsets = None if sagas is None else Offsets(sagas, replies, control)
+    return ShardRow(shard, token, epoch, offsets, commit_seq, acked_seq, next_seq, now, deaths, suspect)
+
+
+def membership(rows: list[Row]) -> Membership:
+    """Read `heartbeat`: a row a shard, the time and the processes repeated in each."""
+    leases = [ShardLease(shard, owner, expired) for _, _, shard, owner, expired in rows]
+    now, processes = rows[0][:2]
+    return Membership(now, processes, leases)

@@ -1,0 +1,36 @@
+-- A commit: one pipeline, one transaction. Statements without rows are left out; the fence never is.
+
+-- fence: int4[] uuid[] int8[] int8[] int8[] int8[] int8[] int8[] timestamptz[] uuid[]
+SELECT kasaga.fence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- undo:
+SELECT kasaga.undo()
+
+-- insert_history: int4[] uuid[] int4[] timestamptz[] text[] text[] bytea[]
+INSERT INTO kasaga.history (shard, run_id, seq, at, kind, step, body)
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)
+
+-- insert_sagas: int4[] uuid[] text[] text[] int4[] text[] bytea[] timestamptz[] timestamptz[] timestamptz[] text[] text[] text[] text[] bool[] text[] bytea[]
+INSERT INTO kasaga.saga (shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at,
+                         step, code, reason, remedy, with_exceptions, parked_code, result)
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+
+-- update_sagas: int4[] uuid[] int4[] text[] timestamptz[] timestamptz[] text[] text[] text[] text[] bool[] text[] bytea[]
+UPDATE kasaga.saga s
+SET version = u.version, state = u.state, updated_at = u.updated_at, ended_at = u.ended_at, step = u.step,
+    code = u.code, reason = u.reason, remedy = u.remedy, with_exceptions = u.with_exceptions,
+    parked_code = u.parked_code, result = u.result
+FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    AS u (shard, run_id, version, state, updated_at, ended_at, step, code, reason, remedy, with_exceptions,
+          parked_code, result)
+WHERE s.run_id = u.run_id AND s.shard = u.shard
+
+-- insert_outbox: int4[] int8[] int2[] uuid[] text[] text[] int4[] bytea[] bytea[] bytea[] int4[] timestamptz[] timestamptz[]
+INSERT INTO kasaga.outbox (shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt,
+                           send_at, due_at)
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+
+-- delete_outbox: int4[] int8[]
+DELETE FROM kasaga.outbox o
+USING unnest($1, $2) AS d (shard, seq)
+WHERE o.shard = d.shard AND o.seq = d.seq

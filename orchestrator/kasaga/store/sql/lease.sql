@@ -1,0 +1,33 @@
+-- Ownership; what the functions do stands in the migrations.
+
+-- heartbeat: text int4[] uuid[] float8
+SELECT now, processes, shard, owner, expired FROM kasaga.heartbeat($1, $2, $3, $4)
+
+-- lock_timeout: text
+SELECT set_config('lock_timeout', $1, true)
+
+-- claim: int4 text uuid float8
+SELECT token, epoch, sagas_offset, replies_offset, control_offset, commit_seq, acked_seq, next_seq, now, deaths,
+    suspect
+FROM kasaga.claim($1, $2, $3, $4)
+
+-- terminate_holder: int4
+-- A frozen process can hold an expired shard's row lock between its fence and its commit. The row's xmax is that
+-- transaction; whoever runs it has lost the shard already.
+SELECT pg_terminate_backend(l.pid)
+FROM kasaga.shard s
+JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = s.xmax AND l.granted
+WHERE s.shard = $1 AND s.lease_until < clock_timestamp() AND l.pid <> pg_backend_pid()
+
+-- release: int4[] uuid[] text
+SELECT kasaga.release($1, $2, $3)
+
+-- pardon: int4 uuid
+SELECT kasaga.pardon($1, $2)
+
+-- pooled_session: text text text text text
+-- A connection pooler in transaction mode keeps no settings between transactions.
+SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
+    set_config('idle_in_transaction_session_timeout', $3, true), set_config('plan_cache_mode', $4, true),
+    set_config('enable_seqscan', $5, true), set_config('enable_hashjoin', $5, true),
+    set_config('enable_mergejoin', $5, true)

@@ -1,0 +1,81 @@
+-- What the loop and people read.
+
+-- namespace:
+SELECT name, shards FROM kasaga.namespace
+
+-- migrations:
+SELECT name FROM kasaga.migration
+
+-- open_rows: int4
+SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
+FROM kasaga.outbox WHERE shard = $1 ORDER BY seq
+
+-- waits: int4 uuid
+SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
+FROM kasaga.outbox WHERE shard = $1 AND run_id = $2 ORDER BY seq
+
+-- find: int4[] text[]
+SELECT s.shard, s.run_id, s.saga_id, s.name, s.version, s.state, s.input_hash, s.started_at, s.updated_at,
+    s.ended_at, s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result
+FROM unnest($1, $2) AS u (shard, saga_id)
+JOIN kasaga.saga s ON s.saga_id = u.saga_id COLLATE "C" AND s.shard = u.shard
+
+-- find_ended: int4[] text[]
+SELECT e.shard, e.run_id, e.saga_id, e.name, e.version, e.state, e.input_hash, e.started_at, e.ended_at,
+    e.ended_at, '', '', '', '', e.with_exceptions, '', NULL::bytea
+FROM unnest($1, $2) AS u (shard, saga_id)
+JOIN kasaga.ended e ON e.saga_id = u.saga_id COLLATE "C" AND e.shard = u.shard
+
+-- load: int4[] uuid[]
+SELECT h.run_id, h.seq, h.at, h.kind, h.step, h.body
+FROM unnest($1, $2) AS u (shard, run_id)
+JOIN kasaga.history h ON h.shard = u.shard AND h.run_id = u.run_id
+ORDER BY h.run_id, h.seq
+
+-- parked: int4 text
+SELECT run_id FROM kasaga.saga
+WHERE attention AND shard = $1 AND state = 'STUCK' AND parked_code <> '' AND parked_code <> $2
+ORDER BY run_id
+
+-- put_schemas: bytea[] text[]
+INSERT INTO kasaga.schema (hash, json) SELECT * FROM unnest($1, $2) ON CONFLICT (hash) DO NOTHING
+
+-- schemas:
+SELECT hash, json FROM kasaga.schema
+
+-- list: text[] bool text text text text timestamptz timestamptz uuid int4
+-- $2 says that all wanted states are in the partial index.
+SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
+    reason, remedy, with_exceptions, parked_code, result
+FROM kasaga.saga
+WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
+    AND ($3 = '' OR name = $3) AND ($4 = '' OR saga_id = $4)
+    AND ($5 = '' OR starts_with(saga_id, $5)) AND ($6 = '' OR code = $6)
+    AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
+    AND ($9 IS NULL OR run_id < $9)
+ORDER BY run_id DESC LIMIT $10
+
+-- count: text[] bool text text text text timestamptz timestamptz
+SELECT state, count(*) FROM kasaga.saga
+WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
+    AND ($3 = '' OR name = $3) AND ($4 = '' OR saga_id = $4)
+    AND ($5 = '' OR starts_with(saga_id, $5)) AND ($6 = '' OR code = $6)
+    AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
+GROUP BY state
+
+-- saga: text
+SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
+    reason, remedy, with_exceptions, parked_code, result
+FROM kasaga.saga WHERE saga_id = $1
+
+-- saga_ended: text
+SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at, ended_at, '', '', '', '',
+    with_exceptions, '', NULL::bytea
+FROM kasaga.ended WHERE saga_id = $1
+
+-- history: int4 uuid int4 int4
+SELECT seq, at, kind, step, body FROM kasaga.history
+WHERE shard = $1 AND run_id = $2 AND seq > $3 ORDER BY seq LIMIT $4
+
+-- shards:
+SELECT shard, owner, owner IS NOT NULL AND lease_until <= clock_timestamp() FROM kasaga.shard ORDER BY shard
