@@ -30,6 +30,10 @@ def _owned(what: str) -> NoReturn:
 class HandlerConnection(AsyncConnection[TupleRow]):
     """An async connection whose transaction belongs to the inbox."""
 
+    async def __aenter__(self) -> NoReturn:
+        """Always refused: `async with tx.connection` would commit and close it."""
+        _owned("__aenter__")
+
     async def commit(self) -> None:
         """Always refused: the reply has to be committed with the handler's work."""
         _owned("commit")
@@ -41,6 +45,10 @@ class HandlerConnection(AsyncConnection[TupleRow]):
 
 class SyncHandlerConnection(Connection[TupleRow]):
     """The same, for handlers that are plain functions."""
+
+    def __enter__(self) -> NoReturn:
+        """Always refused: `with tx.connection` would commit and close it."""
+        _owned("__enter__")
 
     def commit(self) -> None:
         """Always refused: the reply has to be committed with the handler's work."""

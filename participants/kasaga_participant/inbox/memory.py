@@ -35,6 +35,8 @@ class MemoryInbox:
         self._claims: dict[str, asyncio.Event] = {}
         self._retention = retention
         self._clock = clock
+        self.waiting = 0
+        """How many transactions wait for another's claim."""
 
     def row(self, id_: str) -> StoredRow | None:
         """One row, for assertions."""
@@ -52,7 +54,9 @@ class MemoryInbox:
     async def claim(self, row: NewRow, mine: asyncio.Event) -> bool:
         """Take the row for a transaction, unless it exists; waits for another that has taken it."""
         while (other := self._claims.get(row.id)) is not None:
+            self.waiting += 1
             await other.wait()
+            self.waiting -= 1
         if row.id in self._kept:
             return False
         self._claims[row.id] = mine
