@@ -1,7 +1,8 @@
-"""From a Python annotation to a compiled node: which types have a lossless form in Avro, and what to do about the others.
+"""From a Python annotation to a compiled node, or to a refusal that says what to do instead.
 
-Station: `codec.py` calls `Builder.build` once per type, when a contract or a saga is declared. Everything that would lose
-something is refused here, with the field's path and a remedy, so that it can't be met at three in the morning.
+Station: `codec.py` calls `Builder.build` once per type, when a contract or a saga is declared. Everything
+that would lose something is refused here, with the field's path and a remedy, so that it can't be met at
+three in the morning.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ _REMEDIES: dict[object, tuple[str, str]] = {
 }
 _PURE_FACTORIES = (list, dict, tuple, str, bytes, int, float, bool)
 # After decoding these would convert once more what is already converted.
-_NOT_IDEMPOTENT = (pydantic.Json, pydantic.EncodedBytes, pydantic.EncodedStr)
+_NOT_IDEMPOTENT: tuple[Any, ...] = (pydantic.Json, pydantic.EncodedBytes, pydantic.EncodedStr)
 
 
 def _refuse(path: str, message: str, remedy: str) -> NoReturn:
@@ -147,12 +148,12 @@ class Builder:
             _refuse(
                 path,
                 f"the name {name!r} can't be an Avro name",
-                "subclass a generic model under a plain name: class OrderPage(Page[Order]): ..., or set __avro_name__",
+                "give a generic model a plain name, class OrderPage(Page[Order]): ..., or set __avro_name__",
             )
         if self.names.setdefault(name, owner) != owner:
             raise NameClash(
                 f"{path}: two different types are called {name}",
-                remedy="rename one, or give it a class attribute __avro_name__: ClassVar[str] = 'some.other.Name'",
+                remedy="rename one, or give it __avro_name__: ClassVar[str] = 'some.other.Name'",
             )
         return name
 
@@ -400,10 +401,10 @@ def _default_of(info: FieldInfo, path: str) -> tuple[object, bool]:
         if factory not in _PURE_FACTORIES:
             _refuse(
                 path,
-                "default_factory may give another value each time, so that old records can't be read the same twice",
+                "default_factory may give another value each time: no old record could be read twice alike",
                 "give a constant default, or None and fill it in where the model is made",
             )
-        return factory(), True
+        return cast(object, factory()), True
     if info.is_required():
         return None, False
     return info.default, True
@@ -432,10 +433,10 @@ def _has_no_json(datum: object) -> bool:
         return not math.isfinite(datum)
     if isinstance(datum, dict):
         return any(map(_has_no_json, cast(dict[str, object], datum).values()))
-    return isinstance(datum, (list, tuple)) and any(map(_has_no_json, cast(list[object], datum)))
+    return isinstance(datum, (list, tuple)) and any(map(_has_no_json, cast(Iterable[object], datum)))
 
 
-def _refuse_unknown(annotation: object, origin: object, path: str) -> NoReturn:
+def _refuse_unknown(annotation: Any, origin: object, path: str) -> NoReturn:
     for each in (annotation, origin):
         try:
             known = _REMEDIES.get(each)
@@ -457,10 +458,10 @@ def _refuse_unknown(annotation: object, origin: object, path: str) -> NoReturn:
     _refuse(
         path,
         f"{name} has no lossless form in Avro",
-        "use a pydantic model, str, int, float, bool, bytes, Decimal with bounds, AwareDatetime, date, time, UUID, "
-        "a str Enum, Literal, list, tuple[X, ...], dict[str, X], or a union of these",
+        "use a pydantic model, str, int, float, bool, bytes, Decimal with bounds, AwareDatetime, date, time, "
+        "UUID, a str Enum, Literal, list, tuple[X, ...], dict[str, X], or a union of these",
     )
 
 
 def _is_shape(cls: type) -> bool:
-    return typing.is_typeddict(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
+    return typing.is_typeddict(cls) or (issubclass(cls, tuple) and "_fields" in cls.__dict__)

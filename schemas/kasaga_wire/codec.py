@@ -1,7 +1,8 @@
 """Codecs: a value of one annotation to bytes and back, strictly.
 
-Station: contracts, sagas and the envelope's bodies are encoded here, once, when they are decided; everything an author
-receives has come through `decode`, live too. Calls `avro.py` to compile, fastavro to move bytes, pydantic to validate.
+Station: contracts, sagas and the envelope's bodies are encoded here, once, when they are decided;
+everything an author receives has come through `decode`, live too. Calls `avro.py` to compile, fastavro to
+move bytes, pydantic to validate.
 
 A payload is `0x00`, four bytes of schema id, the Avro body: the Confluent wire format.
 """
@@ -28,14 +29,18 @@ from .schema import MAGIC, PREFIX_BYTES, Schema, Schemas, canonical, names_of, s
 __all__ = ["MAGIC", "Codec", "Schema", "Schemas", "canonical", "codec_for", "schema_id", "to_json"]
 
 T = TypeVar("T")
+_fastavro: Any = fastavro  # its types are partly unknown
 
-# No payload is ever longer, whatever the brokers allow. The limit per record (900 kB by default) is the saga's.
+# No payload is ever longer, whatever the brokers allow. The limit per record, 900 kB, is the saga's.
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 MAX_FOREIGN_READERS = 256  # compiled readers of other writers' schemas that one codec keeps
 
 
 class Codec(Generic[T]):
-    """Encodes and decodes the values of one annotation. Made by `codec_for`; safe to use from several threads."""
+    """Encodes and decodes the values of one annotation.
+
+    Made by `codec_for`; safe to use from several threads.
+    """
 
     def __init__(self, annotation: Any, node: Node, builder: Builder, where: str) -> None:
         self.annotation: Any = annotation
@@ -57,13 +62,16 @@ class Codec(Generic[T]):
         return f"<Codec of {self.where}, schema {self.schema.id}>"
 
     def encode(self, value: T) -> bytes:
-        """The payload, or EncodeError with the field's path. Nothing is converted that would lose anything."""
+        """The payload, or EncodeError with the field's path.
+
+        Nothing is converted that would lose anything.
+        """
         datum: Any = None
         out = io.BytesIO()
         out.write(self._prefix)
         try:
             datum = self._prepare(value)
-            fastavro.schemaless_writer(out, self._wire, datum)
+            _fastavro.schemaless_writer(out, self._wire, datum)
         except Bad as bad:
             raise self._refused(bad) from None
         except Exception as error:  # noqa: BLE001 (the C writer raises whatever Python raised, without the place)
@@ -116,11 +124,11 @@ class Codec(Generic[T]):
         source.seek(PREFIX_BYTES)
         try:
             if self._tagged:
-                datum = fastavro.schemaless_reader(
+                datum = _fastavro.schemaless_reader(
                     source, self._wire, None, return_record_name=True, return_record_name_override=True
                 )
             else:
-                datum = fastavro.schemaless_reader(source, self._wire, None)
+                datum = _fastavro.schemaless_reader(source, self._wire, None)
         except Exception as error:  # noqa: BLE001 (bytes of strangers: whatever the C reader raises)
             raise DecodeError(f"{self.where}: the bytes are no {self._named()}: {_reason(error)}") from None
         if source.tell() != len(data):
@@ -188,7 +196,7 @@ def _validator(annotation: Any) -> Callable[[Any], Any]:
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         validator = annotation.__pydantic_validator__
     else:
-        validator = pydantic.TypeAdapter(annotation).validator
+        validator = pydantic.TypeAdapter[Any](cast(Any, annotation)).validator
     validate = validator.validate_python
     return lambda value: validate(value, by_alias=False, by_name=True)
 
@@ -213,8 +221,8 @@ _cache_lock = threading.Lock()
 def codec_for(annotation: object, *, name: str, where: str | None = None) -> Codec[Any]:
     """The codec of an annotation, compiled once.
 
-    `name` is the namespace of the models' names in Avro: the contract's or the saga's name. `where` begins the paths in
-    error messages. UnsupportedType names the field and the remedy.
+    `name` is the namespace of the models' names in Avro: the contract's or the saga's name. `where` begins
+    the paths in error messages. UnsupportedType names the field and the remedy.
     """
     key: Any = (annotation, name, where)
     try:
@@ -235,7 +243,10 @@ def build_codec(annotation: object, builder: Builder, where: str) -> Codec[Any]:
 
 
 def to_json(data: bytes, schemas: Schemas) -> object:
-    """A payload as people read it: JSON-able, with the writer's own schema. Decimals, dates and ids become text."""
+    """A payload as people read it: JSON-able, with the writer's own schema.
+
+    Decimals, dates and ids become text.
+    """
     names: Names = names_of(schemas.require(schema_id(data)).json)
     try:
         datum, end = Resolver(names, leaf=shown).compile()(data, PREFIX_BYTES, 0)

@@ -1,7 +1,8 @@
 """Contracts: what a participant can be asked to do, declared once as a Protocol of async methods.
 
-Station: imported by sagas (`ctx.use`), by services (`app.serve`) and by the engine. The decorators only leave a mark;
-annotations are resolved and compiled by `contract_of`, at the first use, so forward references work.
+Station: imported by sagas (`ctx.use`), by services (`app.serve`) and by the engine. The decorators only
+leave a mark; annotations are resolved and compiled by `contract_of`, at the first use, so forward
+references work.
 
     @participant("inventory")
     class Inventory(Protocol):
@@ -9,6 +10,7 @@ annotations are resolved and compiled by `contract_of`, at the first use, so for
         async def reserve(self, order: Order) -> Reservation: ...
         @compensation(reserve)
         async def release(self, order: Order, reserved: Reservation | None) -> None: ...
+
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """What `@participant` leaves on a class. `scope` holds the names of the function around it, if there is one."""
+    """What `@participant` leaves on a class.
+
+    `scope` holds the names of the function around it, if there is one.
+    """
 
     cls: type
     name: str
@@ -114,7 +119,10 @@ class Contract:
 
 
 def participant(name: str, *, inbox: bool = True) -> Callable[[C], C]:
-    """Declare a contract. `inbox=False` says that the service has no inbox: its handlers are idempotent by command id."""
+    """Declare a contract.
+
+    `inbox=False` says that the service has no inbox: its handlers are idempotent by command id.
+    """
 
     def decorate(cls: C) -> C:
         if not isinstance(cls, type):
@@ -145,7 +153,10 @@ def command(fn: F, /) -> F: ...
 @overload
 def command(*, alone: bool = False) -> Callable[[F], F]: ...
 def command(fn: F | None = None, /, *, alone: bool = False) -> F | Callable[[F], F]:
-    """Declare a command: one argument, one result. `alone=True`: it shares its transaction with no other command."""
+    """Declare a command: one argument, one result.
+
+    `alone=True`: it shares its transaction with no other command.
+    """
 
     def decorate(fn: F) -> F:
         _leave_mark(fn, _Mark(None, alone))
@@ -160,7 +171,10 @@ def compensation(
     [Callable[[S, A, R | None], Coroutine[Any, Any, None]]],
     Callable[[S, A, R | None], Coroutine[Any, Any, None]],
 ]:
-    """Declare what undoes a command: the same argument, then the command's result, or None where nobody can know it."""
+    """Declare what undoes a command.
+
+    It takes what the command takes, and then the command's result, or None where nobody can know it.
+    """
 
     def decorate(
         fn: Callable[[S, A, R | None], Coroutine[Any, Any, None]],
@@ -185,7 +199,10 @@ def _name(fn: object) -> str:
 
 
 def contract_of(cls: Callable[..., Any]) -> Contract:
-    """The contract of a class that `@participant` marks, or of a service that implements it. Compiled once."""
+    """The contract of a class that `@participant` marks, or of a service that implements it.
+
+    Compiled once.
+    """
     owner = getattr(cls, _OWNER, None)
     if not isinstance(owner, _Owner):
         raise ContractError(f"{_name(cls)} is no contract", remedy='decorate it: @participant("name")')

@@ -1,10 +1,11 @@
 """The envelopes: which headers a command, a reply, a start, a control record, an answer and an event carry.
 
-Station: whoever produces a record builds its headers here, whoever consumes one parses them here, before the payload is
-looked at. CloudEvents names in the Kafka binding, ours as extensions, W3C trace context. Both directions are on the hot
-path: building is one list of literals, parsing one pass.
+Station: whoever produces a record builds its headers here, whoever consumes one parses them here, before
+the payload is looked at. CloudEvents names in the Kafka binding, ours as extensions, W3C trace context.
+Both directions are on the hot path: building is one list of literals, parsing one pass.
 
-A record that can't be parsed raises EnvelopeError with the header's name; its place is the dead letters' topic.
+A record that can't be parsed raises EnvelopeError with the header's name; its place is the dead letters'
+topic.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class CommandEnvelope:
 
     @property
     def id(self) -> str:
-        """`ce_id`: another one for each attempt, else a conforming consumer drops the second as a duplicate."""
+        """`ce_id`: another one for each attempt, else a conforming consumer would drop the second."""
         return f"{self.command_id}.{self.attempt}"
 
     @property
@@ -271,7 +272,10 @@ class ReplyEnvelope:
 
 @dataclass(slots=True, kw_only=True)
 class StartEnvelope:
-    """A start. The run id is made once by the caller and kept through forwards and redrives. No version: the newest."""
+    """A start.
+
+    The run id is made once by the caller and kept through forwards and redrives. No version: the newest.
+    """
 
     run_id: str
     source: str
@@ -469,7 +473,8 @@ def dead_letter_headers(
 ) -> list[tuple[str, bytes | None]]:
     """The headers of a dead letter: where it lay, who refused it and why, and then its own, untouched.
 
-    Key and value stay as they were, so that redriving is producing it again without the `kasaga_dlq_*` headers.
+    Key and value stay as they were, so that redriving is producing it again without the `kasaga_dlq_*`
+    headers.
     """
     ours: list[tuple[str, bytes | None]] = [
         ("kasaga_dlq_code", code.encode()),

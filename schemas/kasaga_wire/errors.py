@@ -22,8 +22,8 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
         ├── DeliveryError      KSG-142  a record was not acknowledged
         └── KafkaUnavailable   KSG-143  the brokers did not answer a question in time
 
-The other rooms have their own files: 2xx the saga and the engine, 3xx the store and the loop, 4xx the participant,
-5xx the client and the command line.
+The other rooms have their own files: 2xx the saga and the engine, 3xx the store and the loop, 4xx the
+participant, 5xx the client and the command line.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class KasagaError(Exception):
         self.remedy = remedy or self.default_remedy
 
     def __str__(self) -> str:
-        """`KSG-101: what happened. Remedy: what to do.`"""
+        """All in one line: `KSG-101: what happened. Remedy: what to do`."""
         text = f"{self.code}: {self.message.rstrip('.')}."
         return f"{text} Remedy: {self.remedy.rstrip('.')}." if self.remedy else text
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Literal
 
 from .errors import EnvelopeError
 
@@ -59,7 +59,10 @@ def parse_time(header: str, text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class ReplyTo:
-    """Where an answer is wanted: `<topic>/<partition>`. Whoever replies checks the topic against its allow-list."""
+    """Where an answer is wanted: `<topic>/<partition>`.
+
+    Whoever replies checks the topic against its allow-list.
+    """
 
     topic: str
     partition: int
@@ -99,7 +102,9 @@ class Undoes:
         parts = text.split(" ")
         if len(parts) != 3 or not parts[0] or parts[1] not in ("done", "unknown"):
             raise EnvelopeError("ce_kasagaundoes", "not <type> done|unknown <time>")
-        return cls(parts[0], cast(Knowledge, parts[1]), parse_time("ce_kasagaundoes", parts[2]))
+        return cls(
+            parts[0], "done" if parts[1] == "done" else "unknown", parse_time("ce_kasagaundoes", parts[2])
+        )
 
 
 def command_id(run_id: str, path: str) -> str:

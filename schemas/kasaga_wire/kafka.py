@@ -1,7 +1,8 @@
 """Kafka: producing, consuming, topics. The only file that imports confluent_kafka.
 
-Station: the relay and the participants produce here, the loop and the participants consume here. Connection and
-authentication failures surface in `error_cb` and become log lines of `kasaga.kafka`, each kind once in ten seconds.
+Station: the relay and the participants produce here, the loop and the participants consume here. Connection
+and authentication failures surface in `error_cb` and become log lines of `kasaga.kafka`, each kind once in
+ten seconds.
 
 No client here has a thread of ours: callbacks run inside `poll` and `consume`, in the caller's thread.
 """
@@ -12,21 +13,15 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import admin as kafka_admin
 
-from .errors import (
-    DeliveryError,
-    KafkaFailure,
-    KafkaUnavailable,
-    QueueFull,
-    SettingsError,
-)
-from .kafka_log import ErrorLog, librdkafka_log
+from .errors import DeliveryError, KafkaFailure, KafkaUnavailable, QueueFull, SettingsError
+from .kafka_errors import OUT_OF_RANGE, PERMANENT, ErrorLog, delivery_error, librdkafka_log, unavailable
+from .kafka_records import EndOfPartition, PartitionError, Place, Record, RecordHeaders
 from .settings import KafkaSettings
 from .topics import TopicReport, TopicSpec, check_topic
 
@@ -46,11 +41,11 @@ __all__ = [
     "partition_for",
 ]
 
+_admin: Any = kafka_admin  # its classes are imported there without being exported
+
 EARLIEST: int = confluent_kafka.OFFSET_BEGINNING
 LATEST: int = confluent_kafka.OFFSET_END
 
-Place = tuple[str, int]  # topic, partition
-RecordHeaders = list[tuple[str, bytes | None]]
 OnAck = Callable[[DeliveryError | None], None]
 OnPlaces = Callable[[list[Place]], None]
 
@@ -61,69 +56,12 @@ MAX_POLL_INTERVAL_MS = 5 * 60 * 1000
 SESSION_TIMEOUT_MS = 6_000  # the broker's minimum
 HEARTBEAT_MS = 2_000
 
-_PERMANENT = frozenset(
-    {
-        "_UNKNOWN_TOPIC",
-        "_UNKNOWN_PARTITION",
-        "UNKNOWN_TOPIC_OR_PART",
-        "TOPIC_EXCEPTION",
-        "TOPIC_AUTHORIZATION_FAILED",
-        "CLUSTER_AUTHORIZATION_FAILED",
-        "MSG_SIZE_TOO_LARGE",
-        "RECORD_LIST_TOO_LARGE",
-        "INVALID_MSG",
-        "INVALID_RECORD",
-        "INVALID_REQUIRED_ACKS",
-        "POLICY_VIOLATION",
-        "UNSUPPORTED_FOR_MESSAGE_FORMAT",
-    }
-)
-_OUT_OF_RANGE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
-
 
 def partition_for(key: bytes, count: int) -> int:
     """The partition that Java's default partitioner chooses for a key: toPositive(murmur2(key)) % count."""
     if not key:
         raise ValueError("an empty key has no partition: take the id from ce_subject")
-    return cast("int", confluent_kafka.murmur2(key, count))  # type: ignore[attr-defined, unused-ignore]
-
-
-# --- what comes out of consume()
-
-
-@dataclass(slots=True)
-class Record:
-    """One record, as it lies in Kafka."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: RecordHeaders
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfPartition:
-    """Everything up to `offset` (exclusive) has been read; more may come."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionError:
-    """A partition can't be read. `out_of_range`: the offset is not there any more, or not yet again."""
-
-    topic: str
-    partition: int
-    offset: int
-    name: str
-    message: str
-    out_of_range: bool
-    permanent: bool
+    return confluent_kafka.murmur2(key, count)
 
 
 # --- errors
@@ -131,18 +69,6 @@ class PartitionError:
 
 def _error_of(exception: KafkaException) -> KafkaError:
     return cast(KafkaError, exception.args[0])
-
-
-def _delivery_error(error: KafkaError) -> DeliveryError:
-    name = error.name()
-    return DeliveryError(name, error.str(), permanent=name in _PERMANENT, fatal=error.fatal())
-
-
-def _unavailable(doing: str, exception: KafkaException) -> KafkaUnavailable:
-    error = _error_of(exception)
-    return KafkaUnavailable(
-        f"{doing}: {error.name()}: {error.str()}", remedy="are the brokers up, and is this allowed?"
-    )
 
 
 def _make(kind: Callable[..., Any], config: dict[str, object]) -> Any:
@@ -158,7 +84,7 @@ def _make(kind: Callable[..., Any], config: dict[str, object]) -> Any:
 
 
 class Producer:
-    """Idempotent, acks=all, no linger: a record goes out at once, a batch gathers while the last is on its way.
+    """Idempotent, acks=all, no linger: a batch gathers by itself while the last one is on its way.
 
     Partitions are always given: librdkafka's own choice is not Java's. Only one thread may use it.
     """
@@ -174,7 +100,10 @@ class Producer:
 
     @property
     def fatal(self) -> str | None:
-        """Why this producer can't go on. Make a new one and produce again what was not acknowledged, in order."""
+        """Why this producer can't go on.
+
+        Make a new one and produce again what was not acknowledged, in order.
+        """
         return self._errors.fatal
 
     def produce(
@@ -186,7 +115,10 @@ class Producer:
         headers: Sequence[tuple[str, bytes | None]] | None,
         on_ack: OnAck,
     ) -> None:
-        """Hand a record over. `on_ack` is called by a later `poll`, always, with None or the error; else QueueFull."""
+        """Hand a record over.
+
+        `on_ack` is called by a later `poll`, always, with None or the error; else QueueFull.
+        """
         try:
             self._producer.produce(
                 topic, value, key, partition, headers=headers, on_delivery=functools.partial(_acked, on_ack)
@@ -194,10 +126,13 @@ class Producer:
         except BufferError:
             raise QueueFull("the producer's queue is full", remedy="poll, then produce again") from None
         except KafkaException as error:  # too large, or fatal: known before it is sent
-            self._refused.append((on_ack, _delivery_error(_error_of(error))))
+            self._refused.append((on_ack, delivery_error(_error_of(error))))
 
     def poll(self, timeout: float = 0.0) -> int:
-        """Call what is due of `on_ack`; waits at most `timeout` seconds for something. Returns how many it called."""
+        """Call what is due of `on_ack`; waits at most `timeout` seconds for something.
+
+        Returns how many it called.
+        """
         called = self._call_refused()
         return called + cast(int, self._producer.poll(0 if called else timeout))
 
@@ -215,7 +150,7 @@ class Producer:
         return called
 
     def close(self, timeout: float = 5.0) -> None:
-        """Wait for what is on its way, then give the rest up: each gets its `on_ack` with `_PURGE_QUEUE` or the like."""
+        """Wait for what is on its way, then give the rest up: its `on_ack` is called with `_PURGE_QUEUE`."""
         if self.flush(timeout):
             self._producer.purge()
             self._producer.flush(1.0)
@@ -226,7 +161,7 @@ class Producer:
 
 
 def _acked(on_ack: OnAck, error: KafkaError | None, message: object) -> None:
-    on_ack(None if error is None else _delivery_error(error))
+    on_ack(None if error is None else delivery_error(error))
 
 
 # --- consuming
@@ -247,16 +182,17 @@ class _Reader:
         return self._errors.fatal
 
     def consume(self, max_records: int, timeout: float) -> list[Record | EndOfPartition | PartitionError]:
-        """What has come. Waits at most `timeout` seconds for the first, and for no second: low latency when idle,
+        """What has come. Waits at most `timeout` seconds for the first and not at all for the others.
 
-        large batches under load. (librdkafka's own `consume(n, timeout)` waits for n.)
+        So latency is low when idle and batches are large under load; the client's own `consume(n, timeout)`
+        waits until it has n.
         """
         try:
             messages: list[Any] = self._consumer.consume(1, timeout)
             if messages and max_records > 1:
                 messages += self._consumer.consume(max_records - 1, 0)
         except KafkaException as error:
-            raise _unavailable("reading", error) from None
+            raise unavailable("reading", _error_of(error)) from None
         return [made for made in map(self._made, messages) if made is not None]
 
     def _made(self, message: Any) -> Record | EndOfPartition | PartitionError | None:
@@ -292,8 +228,8 @@ class _Reader:
             -1 if offset is None else offset,
             name,
             error.str(),
-            name in _OUT_OF_RANGE,
-            name in _PERMANENT,
+            name in OUT_OF_RANGE,
+            name in PERMANENT,
         )
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -316,15 +252,18 @@ class _Reader:
             done: Any = self._consumer.commit(offsets=_positions(offsets), asynchronous=not wait)
         except KafkaException as error:
             if wait:
-                raise _unavailable("committing offsets", error) from None
+                raise unavailable("committing offsets", _error_of(error)) from None
             self._errors.say(_error_of(error).name(), f"offsets are not committed: {_error_of(error).str()}")
             return
         failed = [each.error for each in done or () if each.error is not None]
         if failed:
-            raise _unavailable("committing offsets", KafkaException(failed[0]))
+            raise unavailable("committing offsets", failed[0])
 
     def close(self) -> None:
-        """Leave the group, if there is one, and free everything. Callbacks for what is revoked may run in it."""
+        """Leave the group, if there is one, and free everything.
+
+        Callbacks for what is revoked may run in it.
+        """
         if not self._closed:
             self._closed = True
             self._consumer.close()
@@ -339,7 +278,7 @@ def _positions(offsets: Mapping[Place, int]) -> list[TopicPartition]:
 
 
 class Consumer(_Reader):
-    """Partitions assigned by hand, at offsets that the caller keeps. An offset that isn't there is an error, never a jump.
+    """Partitions assigned by hand, at offsets that the caller keeps; a missing offset is an error, no jump.
 
     `group` only names where offsets are committed so that lag shows; there is no group protocol.
     """
@@ -391,13 +330,14 @@ class Consumer(_Reader):
                 self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout),
             )
         except KafkaException as error:
-            raise _unavailable(f"watermarks of {topic}/{partition}", error) from None
+            raise unavailable(f"watermarks of {topic}/{partition}", _error_of(error)) from None
 
 
 class GroupConsumer(_Reader):
     """A member of a consumer group: classic protocol, cooperative-sticky, offsets committed by hand.
 
-    A group's first offset is the beginning: a command that was sent before its participant existed is still a command.
+    A group's first offset is the beginning: a command that was sent before its participant existed is still
+    a command.
     """
 
     def __init__(
@@ -428,7 +368,10 @@ class GroupConsumer(_Reader):
         on_revoke: OnPlaces | None = None,
         on_lost: OnPlaces | None = None,
     ) -> None:
-        """Join. The callbacks run inside of `consume` and `close`. Lost: somebody else may work on them already."""
+        """Join.
+
+        The callbacks run inside of `consume` and `close`. Lost: somebody else may work on them already.
+        """
 
         def plain(callback: OnPlaces | None) -> Callable[[object, list[TopicPartition]], None]:
             def call(consumer: object, places: list[TopicPartition]) -> None:
@@ -460,7 +403,7 @@ class Admin:
         config = settings.config()
         config["error_cb"] = ErrorLog("admin")
         config.update(options or {})
-        self._client: Any = _make(AdminClient, config)
+        self._client: Any = _make(_admin.AdminClient, config)
 
     def ensure_topics(
         self, specs: Sequence[TopicSpec], *, replication: int = -1, timeout: float = TOPIC_CREATION_SECONDS
@@ -468,7 +411,7 @@ class Admin:
         """Create what is missing, check the rest. `replication` -1: the broker's default."""
         deadline = time.monotonic() + timeout
         missing = [spec for spec in specs if spec.name not in self._partitions()]
-        new = [NewTopic(s.name, s.partitions, replication, config=dict(s.config)) for s in missing]
+        new = [_admin.NewTopic(s.name, s.partitions, replication, config=dict(s.config)) for s in missing]
         for name, future in cast(
             "dict[str, _Future]", self._client.create_topics(new) if new else {}
         ).items():
@@ -487,14 +430,14 @@ class Admin:
         """Those of the topics that exist."""
         partitions = self._partitions()
         present = [name for name in names if name in partitions]
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
+        resources = [_admin.ConfigResource(_admin.ResourceType.TOPIC, name) for name in present]
         reports: dict[str, TopicReport] = {}
         futures = cast("dict[Any, _Future]", self._client.describe_configs(resources) if resources else {})
         for resource, future in futures.items():
             try:
                 entries: dict[str, Any] = future.result(METADATA_SECONDS)
             except KafkaException as error:
-                raise _unavailable(f"settings of {resource.name}", error) from None
+                raise unavailable(f"settings of {resource.name}", _error_of(error)) from None
             config = {name: str(entry.value) for name, entry in entries.items() if entry.value is not None}
             count, replicas = partitions[resource.name]
             insync = int(config.get("min.insync.replicas", "1"))
@@ -507,11 +450,11 @@ class Admin:
         return {name: found[name][0] for name in names if name in found}
 
     def _partitions(self) -> dict[str, tuple[int, int]]:
-        """Partitions and the smallest number of replicas, of each topic whose partitions all have a leader."""
+        """Partitions and the fewest replicas, of each topic whose partitions all have a leader."""
         try:
             topics: dict[str, Any] = self._client.list_topics(timeout=METADATA_SECONDS).topics
         except KafkaException as error:
-            raise _unavailable("listing topics", error) from None
+            raise unavailable("listing topics", _error_of(error)) from None
         found: dict[str, tuple[int, int]] = {}
         for name, topic in topics.items():
             parts = list(topic.partitions.values())
@@ -527,6 +470,10 @@ class Admin:
 def _created(name: str, future: _Future, deadline: float) -> None:
     try:
         future.result(max(0.1, deadline - time.monotonic()))
+    except TimeoutError:
+        raise KafkaUnavailable(
+            f"creating {name} got no answer in time", remedy="are the brokers up?"
+        ) from None
     except KafkaException as error:
         reason = _error_of(error)
         if reason.name() == "TOPIC_ALREADY_EXISTS":  # somebody else was faster

@@ -1,6 +1,7 @@
 """The leaves: primitives, and what Avro calls logical types.
 
-Station: `avro.py` picks them by annotation. Each is strict in both directions: what would lose something is refused.
+Station: `avro.py` picks them by annotation. Each is strict in both directions: what would lose something is
+refused.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
-"""What a compiled annotation consists of: nodes that turn a value into an Avro datum and a datum back into a value.
+"""What a compiled annotation consists of: nodes that turn a value into an Avro datum, and a datum back.
 
-Station: `avro.py` builds trees of nodes, `codec.py` runs them. A datum holds nothing but None, bool, int, float, str,
-bytes, list, dict and, in unions, `(branch, datum)`: logical types are converted here and not by fastavro, so that nothing
-is lost without a word. fastavro's C code then moves the datum into bytes.
+Station: `avro.py` builds trees of nodes, `codec.py` runs them. A datum holds nothing but None, bool, int,
+float, str, bytes, list, dict and, in unions, `(branch, datum)`: logical types are converted here and not by
+fastavro, so that nothing is lost without a word. fastavro's C code then moves the datum into bytes.
 
-`prepare` is strict and raises `Bad`. A value whose type is exactly `exact` may skip it: what can still be wrong with such
-a value (an int beyond 64 bits, a lone surrogate) the C writer refuses, and `find_unwritable` then finds the place.
+`prepare` is strict and raises `Bad`. A value whose type is exactly `exact` may skip it: what can still be
+wrong with such a value (an int beyond 64 bits, a lone surrogate) the C writer refuses, and
+`find_unwritable` then finds the place.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from pydantic import BaseModel
 
@@ -22,6 +23,21 @@ Convert = Callable[[Any], Any]
 Emit = Callable[[set[str]], Json]
 
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """A list of whatever."""
+    return isinstance(value, list)
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """A JSON object, or a record's datum."""
+    return isinstance(value, dict)
+
+
+def is_tagged(value: object) -> TypeGuard[tuple[str, Any]]:
+    """A union's datum that says its branch."""
+    return isinstance(value, tuple)
 
 
 class Bad(Exception):
@@ -107,7 +123,10 @@ def _enum_emit(name: str, symbols: Sequence[str]) -> Emit:
 
 
 def enum_node(name: str, cls: type[enum.Enum]) -> Node:
-    """A str Enum; its values are the symbols. A plain str is accepted too: models with `use_enum_values` hold those."""
+    """A str Enum; its values are the symbols.
+
+    A plain str is accepted too: models with `use_enum_values` hold those.
+    """
     symbols = [cast(str, member.value) for member in cls]
     members = {symbol: cls(symbol) for symbol in symbols}
 
@@ -127,7 +146,10 @@ def enum_node(name: str, cls: type[enum.Enum]) -> Node:
 
 
 def literal_node(name: str, symbols: Sequence[str]) -> Node:
-    """A Literal of strings. The symbols are sorted: typing caches `Literal["a", "b"]` and may hand it out for `["b", "a"]`."""
+    """A Literal of strings.
+
+    The symbols are sorted: typing caches `Literal["a", "b"]` and may hand it out for `["b", "a"]`.
+    """
     known = frozenset(symbols)
 
     def prepare(value: object) -> str:
@@ -198,12 +220,12 @@ class Record:
             if isinstance(value, self.model):
                 bad.remedy = f"send a {self.model.__qualname__} itself: what the subclass adds would be lost"
             raise bad
-        values: dict[str, Any] = value.__dict__
+        values: dict[str, Any] = vars(value)
         name = ""
         try:
             if self._flat is not None:
-                for name, exact in self._flat:
-                    if type(values[name]) is not exact:
+                for name, only in self._flat:
+                    if type(values[name]) is not only:
                         break
                 else:
                     return values
@@ -240,8 +262,9 @@ def array_node(item: Node, *, as_tuple: bool) -> Node:
         if not isinstance(value, kind):
             raise mistyped(value, kind.__name__)
         datum: list[Any] = []
+        each: Any
         try:
-            for each in value:
+            for each in cast(Iterable[Any], value):
                 datum.append(each if type(each) is exact else prepare_item(each))
         except Bad as bad:
             raise bad.at(f"[{len(datum)}]") from None
@@ -266,12 +289,12 @@ def map_node(item: Node) -> Node:
     exact, prepare_item, revive_item = item.exact, item.prepare, item.revive
 
     def prepare(value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
+        if not is_object(value):
             raise mistyped(value, "dict")
         datum: dict[str, Any] = {}
-        key: Any = None
+        key: object = None
         try:
-            for key, each in cast(dict[Any, Any], value).items():
+            for key, each in value.items():
                 if type(key) is not str:
                     raise mistyped(key, "a str key")
                 datum[key] = each if type(each) is exact else prepare_item(each)
@@ -292,6 +315,7 @@ def map_node(item: Node) -> Node:
     return Node(emit, "map", "map", (dict,), prepare, revive=revive if revive_item else None)
 
 
+_type_of: Callable[[object], type] = type
 _RAW_TYPES: Mapping[str, type] = {
     "null": type(None),
     "boolean": bool,
@@ -306,33 +330,31 @@ _RAW_TYPES: Mapping[str, type] = {
 
 
 def union_node(branches: Sequence[Node], build: Mapping[str, Convert]) -> Node:
-    """A union. `build` makes instances of the records among the branches where there are several: see `avro.union`."""
+    """A union.
+
+    `build` makes instances of the records among the branches where there are several: see `avro.union`.
+    """
     by_type: dict[type, Node] = {}
     for branch in branches:
         for each in branch.types:
             by_type.setdefault(each, branch)
 
     def pick(value: object) -> Node:
-        for each in type(value).__mro__:
+        for each in _type_of(value).__mro__:
             if (found := by_type.get(each)) is not None:
                 return found
         raise mistyped(value, " or ".join(sorted(t.__name__ for t in by_type)))
 
     def prepare(value: Any) -> tuple[str, Any]:
-        node = by_type.get(type(value)) or pick(value)
+        node = by_type.get(_type_of(value)) or pick(value)
         return node.branch, node.prepare(value)
 
     revivers = {_RAW_TYPES[b.raw]: b.revive for b in branches if b.revive is not None}
-    first = branches[0].branch
-
-    def revive_tagged(datum: Any) -> Any:
-        name, inner = datum if isinstance(datum, tuple) else (first, datum)
-        return build[name](inner)
 
     def revive(datum: Any) -> Any:
-        if build and isinstance(datum, (tuple, dict)):
-            return revive_tagged(datum)
-        convert = revivers.get(cast("type[Any]", type(datum)))
+        if is_tagged(datum):
+            return build[datum[0]](datum[1])
+        convert = revivers.get(_type_of(datum))
         return datum if convert is None else convert(datum)
 
     emit: Emit = lambda seen: [b.emit(seen) for b in branches]  # noqa: E731
@@ -354,12 +376,12 @@ def as_default(datum: Json) -> Json:
     """A datum as Avro writes defaults in JSON: bytes as characters, a union's value bare."""
     if isinstance(datum, bytes):
         return datum.decode("latin-1")
-    if isinstance(datum, tuple):
-        return as_default(cast(tuple[str, Json], datum)[1])
-    if isinstance(datum, list):
-        return [as_default(each) for each in cast(list[Json], datum)]
-    if isinstance(datum, dict):
-        return {key: as_default(each) for key, each in cast(dict[str, Json], datum).items()}
+    if is_tagged(datum):
+        return as_default(datum[1])
+    if is_list(datum):
+        return [as_default(each) for each in datum]
+    if is_object(datum):
+        return {key: as_default(each) for key, each in datum.items()}
     return datum
 
 
@@ -370,16 +392,16 @@ def find_unwritable(datum: Json) -> None:
     elif isinstance(datum, int):
         if not LONG_MIN <= datum <= LONG_MAX:
             raise Bad("an int beyond 64 bits", "annotate the field as Decimal with max_digits, or as str")
-    elif isinstance(datum, tuple):
-        find_unwritable(cast(tuple[str, Json], datum)[1])
-    elif isinstance(datum, list):
-        for index, each in enumerate(cast(list[Json], datum)):
+    elif is_tagged(datum):
+        find_unwritable(datum[1])
+    elif is_list(datum):
+        for index, each in enumerate(datum):
             try:
                 find_unwritable(each)
             except Bad as bad:
                 raise bad.at(f"[{index}]") from None
-    elif isinstance(datum, dict):
-        for key, each in cast(dict[str, Json], datum).items():
+    elif is_object(datum):
+        for key, each in datum.items():
             try:
                 check_text(key)
                 find_unwritable(each)

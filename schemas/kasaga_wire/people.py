@@ -18,7 +18,8 @@ from .nodes import Json
 def rfc3339(micros: int) -> str:
     """Microseconds since 1970 as text, or the number when no calendar has it."""
     try:
-        return f"{(EPOCH + timedelta(microseconds=micros)).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+        moment = EPOCH + timedelta(microseconds=micros)
+        return moment.isoformat(timespec="microseconds")[:26] + "Z"
     except OverflowError:
         return str(micros)
 

@@ -1,11 +1,12 @@
 """Reading Avro bytes that were written with another schema than ours, in plain Python.
 
-Station: `codec.py` calls it for foreign schemas, for models that contain themselves (fastavro's C code follows nesting
-down until the process dies; this file counts), and to show payloads to people. The rules are those of Avro's schema
-resolution, stricter in three points: a long becomes a double only without loss, logical types must agree, and a list can't
-claim more items than there are bytes left.
+Station: `codec.py` calls it for foreign schemas, for models that contain themselves (fastavro's C code
+follows nesting down until the process dies; this file counts), and to show payloads to people. The rules
+are those of Avro's schema resolution, stricter in three points: a long becomes a double only without loss,
+logical types must agree, and a list can't claim more items than there are bytes left.
 
-A reader is a closure `(data, position, depth) -> (datum, next position)`, compiled once per pair of schemas.
+A reader is a closure `(data, position, depth) -> (datum, next position)`, compiled once per pair of
+schemas.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from .errors import DecodeError, SchemaMismatch
-from .nodes import Json
+from .nodes import Json, is_list, is_object
 
 MAX_DEPTH = 100  # records within records
 Read = Callable[[bytes, int, int], tuple[Any, int]]
@@ -125,9 +126,9 @@ def kind_of(schema: Json) -> str:
     """`record`, `union`, `long`, … or the name that a reference refers to."""
     if isinstance(schema, str):
         return schema
-    if isinstance(schema, list):
+    if is_list(schema):
         return "union"
-    kind = cast(dict[str, Json], schema).get("type")
+    kind: Json = schema.get("type")
     if isinstance(kind, str):
         return kind
     if isinstance(kind, (dict, list)):  # {"type": {"type": "string"}} is legal
@@ -149,11 +150,11 @@ class Names:
     def _expand(self, schema: Json, namespace: str) -> Json:
         if isinstance(schema, str):
             return schema if schema in PRIMITIVES else self._full(schema, namespace)
-        if isinstance(schema, list):
-            return [self._expand(each, namespace) for each in cast(list[Json], schema)]
-        if not isinstance(schema, dict):
+        if is_list(schema):
+            return [self._expand(each, namespace) for each in schema]
+        if not is_object(schema):
             raise DecodeError("a schema that is neither text, list nor object")
-        made: dict[str, Json] = dict(cast(dict[str, Json], schema))
+        made = dict(schema)
         kind = made.get("type")
         if kind in ("record", "error", "enum", "fixed"):
             return self._named(made, namespace)
@@ -207,11 +208,11 @@ class Resolver:
 
     def _compile(self, writer: Json, reader: Json) -> Read:
         writer, reader = self._writer.look_up(writer), self._reader.look_up(reader)
-        if isinstance(writer, list):
-            return self._writer_union(cast(list[Json], writer), reader)
-        if isinstance(reader, list):
-            branch = self._choose(writer, cast(list[Json], reader))
-            return self._tagging(branch, cast(list[Json], reader), self._compile(writer, branch))
+        if is_list(writer):
+            return self._writer_union(writer, reader)
+        if is_list(reader):
+            branch = self._choose(writer, reader)
+            return self._tagging(branch, reader, self._compile(writer, branch))
         written, wanted = kind_of(writer), kind_of(reader)
         if written in PRIMITIVES and wanted in PRIMITIVES:
             return self._primitive(writer, reader, written, wanted)
@@ -258,8 +259,8 @@ class Resolver:
         for branch in branches:
             same = branch if self._reader is self._writer else None
             try:
-                if same is not None and isinstance(reader, list):
-                    reads.append(self._tagging(same, cast(list[Json], reader), self._compile(same, same)))
+                if same is not None and is_list(reader):
+                    reads.append(self._tagging(same, reader, self._compile(same, same)))
                 else:
                     reads.append(self._compile(branch, reader))
             except SchemaMismatch as error:  # only wrong if this branch is ever written
@@ -277,7 +278,7 @@ class Resolver:
         return read
 
     def _choose(self, writer: Json, branches: list[Json]) -> Json:
-        """The reader's branch for what was written: the same type first, then one that it can be promoted to."""
+        """The reader's branch for what was written: the same type, else one that it can be promoted to."""
         written = kind_of(writer)
         found = [self._reader.look_up(branch) for branch in branches]
         for branch in found:
@@ -301,11 +302,15 @@ class Resolver:
         key = (id(writer), id(reader))
         if key in self._memo:  # it contains itself: refer to what will be there
             later = self._memo[key]
-            return lambda data, at, depth: later[0](data, at, depth)
+
+            def follow(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+                return later[0](data, at, depth)
+
+            return follow
         holder = self._memo.setdefault(key, [])
         wanted: dict[str, Json] = {}
         for each in reader["fields"]:
-            wanted.update({name: each for name in (*each.get("aliases", ()), each["name"])})
+            wanted.update(dict.fromkeys([*each.get("aliases", ()), each["name"]], each))
         rows: list[tuple[str | None, Read]] = []
         missing = {each["name"]: each for each in reader["fields"]}
         for each in writer["fields"]:
@@ -379,7 +384,7 @@ def _mapped(read: Read, convert: Callable[[Any], Any]) -> Read:
 
 
 def _shown(leaf: Leaf, schema: Json) -> Callable[[Any], Any]:
-    logical = schema.get("logicalType", "") if isinstance(schema, dict) else ""
+    logical: str = schema.get("logicalType", "") if is_object(schema) else ""
     return lambda value: leaf(logical, (value, schema) if logical == "decimal" else value)
 
 
@@ -394,7 +399,7 @@ def _check_logical(writer: Json, reader: Json) -> int:
 
 
 def _logical_of(schema: Json) -> str:
-    logical = cast(dict[str, str], schema).get("logicalType", "") if isinstance(schema, dict) else ""
+    logical: str = schema.get("logicalType", "") if is_object(schema) else ""
     return logical if logical in _LOGICAL_KEPT or logical in _MILLIS or logical.startswith("local-") else ""
 
 

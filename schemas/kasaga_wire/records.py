@@ -1,7 +1,8 @@
 """The bodies of Kasaga's own records, and their codecs.
 
-Station: written by the orchestrator, participants and clients; one mechanism with the authors' payloads, so every tool
-that shows a command shows these too. A new field must have a default, else older readers can't read newer records.
+Station: written by the orchestrator, participants and clients; one mechanism with the authors' payloads, so
+every tool that shows a command shows these too. A new field must have a default, else older readers can't
+read newer records.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ class Control(pydantic.BaseModel):
 class Answer(pydantic.BaseModel):
     """What the owner says to a start or a control record.
 
-    `what`: the end (COMPLETED, COMPENSATED) or STUCK; `running`, the answer at once to a watch on a live saga;
-    `unknown`, there is no such saga; `duplicate` and `rejected`, to a start; `applied` and `not_applicable`, to an
-    action. `about` is the `ce_id` of the record that is answered: whoever asked finds its question by it. Several
-    answers may come to one question, and the same one twice. `error` is the KSG code of the reason, if it has one.
-    `result` is a payload of its own, with its own schema id.
+    `what`: the end (COMPLETED, COMPENSATED) or STUCK; `running`, the answer at once to a watch on a live
+    saga; `unknown`, there is no such saga; `duplicate` and `rejected`, to a start; `applied` and
+    `not_applicable`, to an action. `about` is the `ce_id` of the record that is answered: whoever asked
+    finds its question by it. Several answers may come to one question, and the same one twice. `error` is
+    the KSG code of the reason, if it has one. `result` is a payload of its own, with its own schema id.
     """
 
     saga_id: str

@@ -1,9 +1,11 @@
 """A published schema, its 31-bit id, and the map from ids to schemas.
 
-Station: `codec.py` makes schemas from annotations; whoever reads `<namespace>.schemas` adds those of others to `Schemas`.
+Station: `codec.py` makes schemas from annotations; whoever reads `<namespace>.schemas` adds those of others
+to `Schemas`.
 
-The id is taken from the schema's text, as it is published, byte by byte: nobody has to allocate it, nobody has to agree on
-a canonical form, and the same text has the same id in every namespace. Our own texts are canonical (`canonical`).
+The id is taken from the schema's text, as it is published, byte by byte: nobody has to allocate it, nobody
+has to agree on a canonical form, and the same text has the same id in every namespace. Our own texts are
+canonical (`canonical`).
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from .errors import DecodeError, SchemaCollision, UnknownSchema
-from .nodes import Json
+from .nodes import Json, is_list, is_object
 from .reading import Names
 
 MAGIC = b"\x00"
@@ -41,16 +43,16 @@ _ORDER = (
 
 
 def canonical(schema: Json) -> str:
-    """One text for one schema: attributes in a fixed order, no spaces, nothing but what the data depends on."""
+    """One text for one schema: attributes in a fixed order, no spaces, only what the data depends on."""
     return json.dumps(_ordered(schema), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _ordered(schema: Json) -> Json:
-    if isinstance(schema, list):
-        return [_ordered(each) for each in cast(list[Json], schema)]
-    if not isinstance(schema, dict):
+    if is_list(schema):
+        return [_ordered(each) for each in schema]
+    if not is_object(schema):
         return schema
-    given = cast(dict[str, Json], schema)
+    given = schema
     made: dict[str, Json] = {}
     for key in _ORDER:
         if key in given:
@@ -117,7 +119,7 @@ class Schemas:
         if known.hash != schema.hash:
             raise SchemaCollision(
                 f"two different schemas have the id {schema.id}",
-                remedy="change the newer one in any way, such as the order of two optional fields or a model's name",
+                remedy="change the newer one in any way: a model's name, the order of two fields",
             )
         return known
 
@@ -142,15 +144,15 @@ class Schemas:
 
 
 def without_logic(schema: Json) -> Any:
-    """The schema that fastavro moves data by: nothing in it that would make it convert or default anything."""
-    if isinstance(schema, list):
-        return [without_logic(each) for each in cast(list[Json], schema)]
-    if not isinstance(schema, dict):
+    """The schema that fastavro moves data by: nothing in it makes it convert or default anything."""
+    if is_list(schema):
+        return [without_logic(each) for each in schema]
+    if not is_object(schema):
         return schema
-    given = cast(dict[str, Json], schema)
+    given = schema
     if "logicalType" in given:
         return given["type"]
-    made = {key: given[key] for key in ("type", "name", "symbols") if key in given}
+    made: dict[str, Json] = {key: given[key] for key in ("type", "name", "symbols") if key in given}
     for key in ("items", "values"):
         if key in given:
             made[key] = without_logic(given[key])

@@ -1,6 +1,7 @@
 """Where Kafka is and how to talk to it: every key of librdkafka, passed through.
 
-Station: `kafka.py` turns it into a client's configuration. Imports no client, so that settings can be read anywhere.
+Station: `kafka.py` turns it into a client's configuration. Imports no client, so that settings can be read
+anywhere.
 """
 
 from __future__ import annotations
@@ -57,14 +58,17 @@ class KafkaSettings:
         return f"KafkaSettings(bootstrap={self.bootstrap!r}, options={shown!r})"
 
     def config(self, **more: object) -> dict[str, object]:
-        """librdkafka's configuration: the options, then ours, then what the caller adds (`_` stands for `.`)."""
+        """All of it for one client: the options, and what the caller adds (`_` stands for `.`)."""
         made: dict[str, object] = {"client.id": "kasaga", **self.options, _BOOTSTRAP: self.bootstrap}
         made.update({key.replace("_", "."): value for key, value in more.items()})
         return made
 
     @classmethod
     def from_env(cls, prefix: str = PREFIX, environment: Mapping[str, str] | None = None) -> KafkaSettings:
-        """`KASAGA_KAFKA_SASL_PASSWORD` is `sasl.password`; with `_FILE` at its end it names a file that holds the value."""
+        """From the environment: `KASAGA_KAFKA_SASL_PASSWORD` is librdkafka's `sasl.password`.
+
+        With `_FILE` at its end, a variable names a file that holds the value.
+        """
         found: dict[str, str] = {}
         given = os.environ if environment is None else environment
         for variable in sorted(given):

@@ -27,7 +27,10 @@ _PARTICIPANT = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic as Kasaga wants it. `never_compact`: compaction would delete records that are still needed."""
+    """One topic as Kasaga wants it.
+
+    `never_compact`: compaction would delete records that are still needed.
+    """
 
     name: str
     partitions: int
@@ -60,7 +63,10 @@ def _log(days_ms: int) -> dict[str, str]:
 
 
 class Topics:
-    """The topics of one namespace. The prefix keeps environments apart that share a Kafka, so all names carry it."""
+    """The topics of one namespace.
+
+    The prefix keeps environments apart that share a Kafka, so all names carry it.
+    """
 
     __slots__ = ("answers", "control", "events", "namespace", "prefix", "replies", "sagas", "schemas")
 
@@ -90,7 +96,7 @@ class Topics:
         return f"{self.prefix}{self.namespace}.dlq"
 
     def reply_allowed(self, topic: str) -> bool:
-        """Whether a record may ask for its reply on `topic` (a participant must not be made to write anywhere)."""
+        """Whether a record may ask for its reply on `topic`: nobody must be made to write anywhere."""
         return topic == self.replies or topic == self.answers
 
     def orchestrator_specs(self, shards: int = DEFAULT_SHARDS) -> list[TopicSpec]:
@@ -136,18 +142,21 @@ class TopicReport:
     warnings: tuple[str, ...] = ()
 
 
+_ALTER = "kafka-configs --alter --entity-type topics --entity-name {} --add-config cleanup.policy={}"
+
+
 def check_topic(spec: TopicSpec, found: TopicReport, *, created: bool) -> TopicReport:
     """Raise TopicRefused or TopicMismatch, or say in the report what the topic would not survive."""
     policy = found.config.get("cleanup.policy", "delete")
     if spec.never_compact and "compact" in policy:
         raise TopicRefused(
             f"{spec.name} has cleanup.policy={policy}: compaction deletes records that are still needed",
-            remedy=f"kafka-configs --alter --entity-type topics --entity-name {spec.name} --add-config cleanup.policy=delete",
+            remedy=_ALTER.format(spec.name, "delete"),
         )
     if not spec.never_compact and spec.config.get("cleanup.policy") == "compact" and "compact" not in policy:
         raise TopicRefused(
             f"{spec.name} has cleanup.policy={policy}: after its retention nobody could read older payloads",
-            remedy=f"kafka-configs --alter --entity-type topics --entity-name {spec.name} --add-config cleanup.policy=compact",
+            remedy=_ALTER.format(spec.name, "compact"),
         )
     if found.partitions < spec.partitions:
         raise TopicMismatch(

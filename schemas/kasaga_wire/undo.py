@@ -1,10 +1,11 @@
 """The payload of an undo: the input and the result of what is undone, and why.
 
-Station: the engine builds it from payloads that are already encoded, so nothing is decoded that nobody looks at; the
-participant decodes it for the handler of the compensation.
+Station: the engine builds it from payloads that are already encoded, so nothing is decoded that nobody
+looks at; the participant decodes it for the handler of the compensation.
 
-The record is `<participant>.<compensation>.Undo {input, result: ["null", …], reason, failed_step}`. Avro's bytes don't
-depend on names, so a payload of the contract's own schema is spliced in as it is; an older one is converted first.
+The record is `<participant>.<compensation>.Undo {input, result: ["null", …], reason, failed_step}`. Avro's
+bytes don't depend on names, so a payload of the contract's own schema is spliced in as it is; an older one
+is converted first.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ class UndoCodec:
         reason: str,
         failed_step: str | None,
     ) -> bytes:
-        """The payload, from payloads as the history holds them. `result_bytes` None: nobody knows the result."""
+        """The payload, from payloads as the history holds them.
+
+        `result_bytes` None: nobody knows the result.
+        """
         parts = [self.schema.prefix, self._body(self.input, input_bytes, input_schema)]
         if result_bytes is None:
             parts.append(b"" if self._null_result else b"\x00")
@@ -103,7 +107,7 @@ class UndoCodec:
         return data[PREFIX_BYTES:]
 
     def _result(self, body: bytes) -> bytes:
-        """The result inside of a union with null: a union's branches move, anything else comes behind a branch's number."""
+        """The result in a union with null: a union's branches move, anything else gets a branch's number."""
         if self._null_result:
             return b""
         if self._branches is None:

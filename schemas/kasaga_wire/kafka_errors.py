@@ -1,7 +1,7 @@
-"""What librdkafka says outside of any call, as log lines of `kasaga.kafka`.
+"""Errors of librdkafka: which of them are permanent, and those that belong to no call, as log lines.
 
-Station: `kafka.py` hangs these into its clients. A broker that is down says so many times a second; each kind of line
-comes through once in a while.
+Station: `kafka.py` hangs `ErrorLog` into its clients. A broker that is down says so many times a second; each
+kind of line comes through once in a while.
 """
 
 from __future__ import annotations
@@ -10,16 +10,38 @@ import logging
 import time
 from typing import Protocol
 
+from .errors import DeliveryError, KafkaUnavailable
+
 SAME_LOG_LINE_SECONDS = 10.0
 
 log = logging.getLogger("kasaga.kafka")
+
+
+PERMANENT = frozenset(
+    {
+        "_UNKNOWN_TOPIC",
+        "_UNKNOWN_PARTITION",
+        "UNKNOWN_TOPIC_OR_PART",
+        "TOPIC_EXCEPTION",
+        "TOPIC_AUTHORIZATION_FAILED",
+        "CLUSTER_AUTHORIZATION_FAILED",
+        "MSG_SIZE_TOO_LARGE",
+        "RECORD_LIST_TOO_LARGE",
+        "INVALID_MSG",
+        "INVALID_RECORD",
+        "INVALID_REQUIRED_ACKS",
+        "POLICY_VIOLATION",
+        "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+    }
+)
+OUT_OF_RANGE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
 
 class ClientError(Protocol):
     """As much of confluent_kafka's KafkaError as is needed here."""
 
     def name(self) -> str:
-        """librdkafka's name, such as `_TRANSPORT`."""
+        """The name, such as `_TRANSPORT`."""
         ...
 
     def str(self) -> str:
@@ -40,11 +62,13 @@ class ErrorLog:
         self.fatal: str | None = None
 
     def __call__(self, error: ClientError) -> None:
+        """As `error_cb`."""
         if error.fatal():
             self.fatal = f"{error.name()}: {error.str()}"
         self.say(error.name(), error.str(), fatal=error.fatal())
 
     def say(self, name: str, message: str, *, fatal: bool = False) -> None:
+        """Log it, unless the same was logged a moment ago."""
         now = time.monotonic()
         last, muted = self._last.get(name, (-SAME_LOG_LINE_SECONDS, 0))
         if now - last < SAME_LOG_LINE_SECONDS and not fatal:
@@ -62,13 +86,14 @@ class ErrorLog:
 
 
 class Muffler(logging.Filter):
-    """librdkafka's own lines: the same kind (its third field) once in a while."""
+    """For librdkafka's own lines: the same kind (its third field) once in a while."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line comes through."""
         now = time.monotonic()
         kind = record.getMessage().partition(" ")[0]
         if now - self._last.get(kind, -SAME_LOG_LINE_SECONDS) < SAME_LOG_LINE_SECONDS:
@@ -79,3 +104,16 @@ class Muffler(logging.Filter):
 
 librdkafka_log = logging.getLogger("kasaga.kafka.librdkafka")
 librdkafka_log.addFilter(Muffler())
+
+
+def delivery_error(error: ClientError) -> DeliveryError:
+    """Why a record was not acknowledged."""
+    name = error.name()
+    return DeliveryError(name, error.str(), permanent=name in PERMANENT, fatal=error.fatal())
+
+
+def unavailable(doing: str, error: ClientError) -> KafkaUnavailable:
+    """Why a question got no answer."""
+    return KafkaUnavailable(
+        f"{doing}: {error.name()}: {error.str()}", remedy="are the brokers up, and is this allowed?"
+    )
