@@ -1,0 +1,488 @@
+"""Starting sagas, waiting for their ends, and acting on them, from any program.
+
+Station: everything is a record: a start goes to `<ns>.sagas`, an action to `<ns>.control`, both to the
+partition of the saga's id; the shard's owner answers on the partition of `<ns>.answers` that this client
+hears. Nothing here writes a saga, and nothing needs the database.
+"""
+
+# ruff: noqa: A002, ASYNC109 - `id`, `input` and `timeout` are the words that callers expect
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import weakref
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from kasaga_wire.codec import Codec, Schemas, codec_for, to_json
+from kasaga_wire.envelope import AnswerEnvelope, ControlEnvelope, ReplyTo, StartEnvelope
+from kasaga_wire.errors import DeliveryError, KasagaError, UnknownSchema
+from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
+from kasaga_wire.kafka import KafkaSettings, Record, partition_for
+from kasaga_wire.records import Answer, Control, answer_codec, control_codec, own_schemas
+from kasaga_wire.topics import Topics
+
+from ..errors import NotApplicable, PayloadTooLarge
+from ..saga import Saga
+from .errors import BadRequest, ClientClosed, NoAnswer, StartUnconfirmed, UnknownSaga
+from .handle import FIRST_WAIT, Handle
+from .ids import uuid7
+from .link import KafkaLink, Link, Outgoing
+from .status import SagaStatus
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+CONFIRM_SECONDS = 30.0
+"""How long Kafka may take to say that it has a record."""
+
+ANSWER_SECONDS = 30.0
+"""How long a saga's owner may take to answer an action: longer than a take-over after a crash."""
+
+LONGEST_ASK = 8.0
+"""Seconds between two times that an unanswered action is sent, at most."""
+
+MAX_INPUT_BYTES = 900_000
+"""Of a saga's input: the orchestrator's default for one value."""
+
+_TRACE = TraceContextTextMapPropagator()
+
+
+class Question:
+    """What waits for answers: those to any of the ids that it was registered under."""
+
+    __slots__ = ("__weakref__", "heard")
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Record] = asyncio.Queue()
+
+
+class Client:
+    """A client of one namespace, as an asynchronous context manager; of one event loop."""
+
+    def __init__(
+        self,
+        namespace: str,
+        kafka: KafkaSettings | None = None,
+        *,
+        topic_prefix: str | None = None,
+        name: str = "",
+        database_url: str | None = None,
+        link: Link | None = None,
+    ) -> None:
+        """Open nothing yet: `async with` does.
+
+        Args:
+            namespace: of the App whose sagas these are.
+            kafka: the brokers; from `KASAGA_KAFKA_…` by default.
+            topic_prefix: what all topics begin with; `KASAGA_TOPIC_PREFIX` by default.
+            name: who starts and acts, for the history; the host's name by default.
+            database_url: where the orchestrator keeps sagas, for a fuller `describe`;
+                `KASAGA_DATABASE_URL` by default, and not needed.
+            link: another transport than Kafka, for tests.
+        """
+        prefix = os.environ.get("KASAGA_TOPIC_PREFIX", "") if topic_prefix is None else topic_prefix
+        self.topics = Topics(namespace, prefix)
+        self.name = name or socket.gethostname()
+        self._source = f"/kasaga/clients/{self.name}"
+        self._kafka = kafka
+        self._database_url = database_url or os.environ.get("KASAGA_DATABASE_URL", "")
+        self._given = link
+        self._link: Link | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._schemas = Schemas()
+        self._published: set[int] = set()
+        self._shards = 0
+        self._answer_partitions = 0
+        self._reply_to: ReplyTo | None = None
+        self._hearing = asyncio.Lock()
+        # A question that nobody waits for any more is forgotten with its handle.
+        self._questions: weakref.WeakValueDictionary[str, Question] = weakref.WeakValueDictionary()
+
+    async def __aenter__(self) -> Self:
+        client_id = str(uuid7())
+        link = self._given
+        if link is None:
+            link = KafkaLink(self._kafka or KafkaSettings.from_env(), self.topics, client_id)
+        self._shards, self._answer_partitions = await asyncio.to_thread(link.open)
+        self._client_id = client_id
+        self._loop = asyncio.get_running_loop()
+        self._link = link
+        for schema in own_schemas():
+            self._schemas.add(schema)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await asyncio.to_thread(link.close)
+
+    # --- starting
+
+    @overload
+    async def start(
+        self, saga: Saga[A, R], input: A, *, id: str, wait: bool = False, timeout: float | None = None
+    ) -> Handle[R]: ...
+
+    @overload
+    async def start(
+        self, saga: str, input: object, *, id: str, wait: bool = False, timeout: float | None = None
+    ) -> Handle[Any]: ...
+
+    async def start(
+        self,
+        saga: Saga[Any, Any] | str,
+        input: object,
+        *,
+        id: str,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Handle[Any]:
+        """Start a saga. Returns when all in-sync replicas of Kafka have it: it will run, once.
+
+        Starting again with the same id, name and input gives the saga that exists; with another
+        name or input it is rejected, which `result()` raises.
+
+        Args:
+            saga: as declared with `@saga`; or its name, for a program without the code: the newest
+                version then, `input` a pydantic model, and the result as JSON-able values.
+            input: the saga's one argument.
+            id: yours, such as an order's number; unique in the namespace.
+            wait: you will call `result()`: the start record asks for the end, which saves a question.
+            timeout: seconds for Kafka to confirm; 30 by default.
+
+        Raises:
+            StartUnconfirmed: Kafka didn't confirm in time; start it again with the same id.
+            EncodeError: the input doesn't fit; names the field.
+            BadRequest: the id can't be used.
+        """
+        _check_id(id)
+        declared = saga if isinstance(saga, Saga) else None
+        name = declared.name if declared else str(saga)
+        codec: Codec[Any] = declared.input if declared else codec_for(type(input), name=f"{name}.input")
+        value = codec.encode(input)
+        if len(value) > MAX_INPUT_BYTES:
+            raise PayloadTooLarge(f"the input of saga {id} has {len(value)} bytes, over {MAX_INPUT_BYTES}")
+        handle = Handle[Any](self, id, declared.result if declared else None, name=name)
+        run_id = str(uuid7())
+        if wait:
+            await self._hear_answers()
+        version = declared.version if declared else None
+        handle.started(run_id, value, version, self.question(run_id) if wait else None)
+        patience = CONFIRM_SECONDS if timeout is None else timeout
+        try:
+            async with asyncio.timeout(patience):
+                await self._publish(codec)
+                await self.send_start(handle, run_id, value, version, reply=wait)
+        except TimeoutError:
+            text = f"Kafka didn't confirm the start of saga {id} within {patience:g} s"
+            raise StartUnconfirmed(text) from None
+        except DeliveryError as error:
+            if error.permanent:
+                raise
+            text = f"Kafka didn't confirm the start of saga {id}: {error.message}"
+            raise StartUnconfirmed(text) from None
+        return handle
+
+    async def run(self, saga: Saga[A, R], input: A, *, id: str, timeout: float | None = None) -> R:
+        """Start a saga and wait for its result: `start(wait=True)` and `result(timeout)`."""
+        handle = await self.start(saga, input, id=id, wait=True)
+        return await handle.result(timeout)
+
+    @overload
+    def handle(self, saga: Saga[A, R], id: str) -> Handle[R]: ...
+
+    @overload
+    def handle(self, saga: str, id: str) -> Handle[Any]: ...
+
+    def handle(self, saga: Saga[Any, Any] | str, id: str) -> Handle[Any]:
+        """Take up a saga that was started elsewhere, by its id."""
+        _check_id(id)
+        declared = saga if isinstance(saga, Saga) else None
+        return Handle(
+            self, id, declared.result if declared else None, name=declared.name if declared else str(saga)
+        )
+
+    # --- acting
+
+    async def cancel(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        by: str = "",
+        timeout: float | None = None,
+    ) -> SagaStatus:
+        """Undo what a saga has done, and end it. Returns when that is decided, not when it is done."""
+        return await self._act("cancel", id, by, timeout, reason=reason)
+
+    async def retry(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        step: str = "",
+        by: str = "",
+        timeout: float | None = None,
+    ) -> SagaStatus:
+        """Let a STUCK saga try again, now."""
+        return await self._act("retry", id, by, timeout, reason=reason, step=step)
+
+    async def skip(
+        self,
+        id: str,
+        *,
+        reason: str,
+        step: str = "",
+        by: str = "",
+        timeout: float | None = None,
+    ) -> SagaStatus:
+        """Leave the step that a saga is STUCK at undoing as it is, and go on."""
+        return await self._act("skip", id, by, timeout, reason=reason, step=step)
+
+    async def resolve(
+        self,
+        id: str,
+        *,
+        reason: str,
+        value: object = None,
+        step: str = "",
+        by: str = "",
+        timeout: float | None = None,
+    ) -> SagaStatus:
+        """Say what became of the step that a saga is STUCK at.
+
+        `value` is the step's result, as JSON-able values, where the saga's code waits for one;
+        where an undo is stuck there is none: you undid it by hand.
+        """
+        text = json.dumps(value, ensure_ascii=False)
+        return await self._act("resolve", id, by, timeout, reason=reason, step=step, value=text)
+
+    async def describe(self, id: str, *, timeout: float | None = None) -> SagaStatus:
+        """Say where a saga stands: from the database if this client knows it, else by asking the owner.
+
+        Raises:
+            UnknownSaga: there is none, or its start hasn't been read yet.
+            NoAnswer: no orchestrator answered in time.
+        """
+        if self._database_url:
+            return await asyncio.to_thread(self._look_up, id)
+        answer = await self._answered("watch", id, timeout, Control(action="watch", by=self._source))
+        return SagaStatus.of_answer(answer)
+
+    def _look_up(self, saga_id: str) -> SagaStatus:
+        from ..store.postgres import PostgresStore
+
+        store = PostgresStore(self._database_url)
+        try:
+            row = store.saga(saga_id)
+        finally:
+            store.close()
+        if row is None:
+            raise UnknownSaga(f"there is no saga {saga_id}")
+        return SagaStatus.of_row(row)
+
+    async def _act(
+        self,
+        action: str,
+        saga_id: str,
+        by: str,
+        timeout: float | None,
+        *,
+        reason: str,
+        step: str = "",
+        value: str = "",
+    ) -> SagaStatus:
+        body = Control(
+            action=action, by=by or self.name, reason=reason, step=step or None, value=value or None
+        )
+        answer = await self._answered(action, saga_id, timeout, body)
+        if answer.what == "not_applicable":
+            raise NotApplicable(f"saga {saga_id}: {answer.reason or f'{action} does not fit its state'}")
+        return SagaStatus.of_answer(answer)
+
+    async def _answered(self, action: str, saga_id: str, timeout: float | None, body: Control) -> Answer:
+        """Send a control record until it is answered; always with the same id, so that it is done once."""
+        action_id = str(uuid7())
+        question = self.question(action_id)
+        patience = ANSWER_SECONDS if timeout is None else timeout
+        wait = FIRST_WAIT
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    await self.ask_control(action, saga_id, action_id=action_id, body=body)
+                    answer = await self.hear(question, wait)
+                    if answer is not None:
+                        break
+                    wait = min(wait * 2, LONGEST_ASK)
+        except TimeoutError:
+            raise NoAnswer(f"nobody answered `{action}` for saga {saga_id} within {patience:g} s") from None
+        if answer.what == "unknown":
+            raise UnknownSaga(f"there is no saga {saga_id}")
+        return answer
+
+    # --- for handles
+
+    def question(self, about: str | None) -> Question:
+        """Begin to listen for answers to an id."""
+        question = Question()
+        if about is not None:
+            self._questions[about] = question
+        return question
+
+    def listen_for(self, about: str, question: Question) -> None:
+        """Listen for answers to one more id."""
+        self._questions[about] = question
+
+    async def hear(self, question: Question, wait: float) -> Answer | None:
+        """Return the next answer, or None when none has come within `wait` seconds."""
+        try:
+            async with asyncio.timeout(wait):
+                record = await question.heard.get()
+        except TimeoutError:
+            return None
+        return await self.decode(answer_codec, record.value or b"")
+
+    async def send_start(
+        self, handle: Handle[Any], run_id: str, value: bytes, version: int | None, *, reply: bool
+    ) -> None:
+        """Send a start record, and wait until Kafka has it."""
+        reply_to = await self._hear_answers() if reply else None
+        traceparent, tracestate = _trace()
+        envelope = StartEnvelope(
+            run_id=run_id,
+            source=self._source,
+            time=datetime.now(UTC),
+            saga_id=handle.id,
+            saga=handle.name,
+            saga_version=version,
+            reply_to=reply_to,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
+        await self._send(self.topics.sagas, handle.id, value, envelope.to_headers())
+
+    async def ask_control(
+        self, action: str, saga_id: str, *, action_id: str, body: Control | None = None
+    ) -> None:
+        """Send a control record that asks for an answer, and wait until Kafka has it."""
+        _check_id(saga_id)
+        traceparent, tracestate = _trace()
+        envelope = ControlEnvelope(
+            id=action_id,
+            source=self._source,
+            action=action,
+            time=datetime.now(UTC),
+            saga_id=saga_id,
+            reply_to=await self._hear_answers(),
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
+        value = control_codec.encode(body or Control(action=action, by=self._source))
+        await self._send(self.topics.control, saga_id, value, envelope.to_headers())
+
+    async def decode(self, codec: Codec[R], data: bytes) -> R:
+        """Decode a payload; schemas that aren't known here are fetched once."""
+        try:
+            return codec.decode(data, self._schemas)
+        except UnknownSchema:
+            await self._fetch_schemas()
+            return codec.decode(data, self._schemas)
+
+    async def to_json(self, data: bytes) -> object:
+        """Decode a payload to JSON-able values."""
+        if not data:
+            return None
+        try:
+            return to_json(data, self._schemas)
+        except UnknownSchema:
+            await self._fetch_schemas()
+            return to_json(data, self._schemas)
+
+    # --- the link
+
+    def _opened(self) -> Link:
+        if self._link is None:
+            raise ClientClosed("this client isn't open")
+        return self._link
+
+    async def _send(self, topic: str, key: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        link, loop = self._opened(), asyncio.get_running_loop()
+        confirmed: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: KasagaError | None) -> None:
+            if confirmed.done():
+                return  # the caller's patience has ended
+            if error is None:
+                confirmed.set_result(None)
+            else:
+                confirmed.set_exception(error)
+
+        def done(error: KasagaError | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, error)
+
+        partition = partition_for(key.encode(), self._shards) if topic != self.topics.schemas else 0
+        link.send(Outgoing(topic, partition, key.encode(), value, headers, done))
+        await confirmed
+
+    async def _hear_answers(self) -> ReplyTo:
+        """Begin to hear answers, if that has not been done."""
+        link = self._opened()
+        async with self._hearing:
+            if self._reply_to is None:
+                partition = partition_for(self._client_id.encode(), self._answer_partitions)
+                await asyncio.to_thread(link.listen, partition, self._heard)
+                self._reply_to = ReplyTo(self.topics.answers, partition)
+        return self._reply_to
+
+    def _heard(self, record: Record) -> None:
+        """Called in the link's thread: other clients' answers, the most of them, go no further."""
+        try:
+            asked = AnswerEnvelope.parse(record.headers).asked
+        except KasagaError:
+            return
+        loop = self._loop
+        if asked in self._questions and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._deliver, asked, record)
+
+    def _deliver(self, asked: str, record: Record) -> None:
+        question = self._questions.get(asked)
+        if question is not None:
+            question.heard.put_nowait(record)
+
+    async def _publish(self, codec: Codec[Any]) -> None:
+        """Make the input's schema known before the first record that is written with it."""
+        schema = codec.schema
+        if schema.id in self._published:
+            return
+        self._schemas.add(schema)
+        await self._send(self.topics.schemas, str(schema.id), schema.json.encode(), [])
+        self._published.add(schema.id)
+
+    async def _fetch_schemas(self) -> None:
+        for text in await asyncio.to_thread(self._opened().schemas):
+            self._schemas.add(text)
+
+
+def _check_id(saga_id: str) -> None:
+    if not saga_id or len(saga_id) > MAX_SAGA_ID_CHARACTERS or not saga_id.isprintable():
+        raise BadRequest(
+            f"the saga id {saga_id[:80]!r} can't be used",
+            remedy=f"Use 1 to {MAX_SAGA_ID_CHARACTERS} printable characters, such as an order's number",
+        )
+
+
+def _trace() -> tuple[str | None, str | None]:
+    """The trace that the caller is in, if it is in one."""
+    carrier: dict[str, str] = {}
+    _TRACE.inject(carrier)
+    return carrier.get("traceparent"), carrier.get("tracestate")

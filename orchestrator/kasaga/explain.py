@@ -1,0 +1,461 @@
+"""Where a saga stands, why, what it waits for, and what a person can do about it.
+
+    explain(row, state, open_rows, now=…) -> Explanation -> as_json or as_text
+
+Pure. Stands between the store and whatever shows a saga: `kasaga describe`, the demo, a page.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .engine import lifecycle
+from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SLEEP, UNKNOWN, VOID
+from .engine.state import State, Step
+from .store.base import OutboxRow, SagaRow, ShardLease
+from .timeline import Decode
+from .wording import (
+    PLAIN,
+    Paint,
+    length,
+    listed,
+    moment,
+    printable,
+    rfc3339,
+    sentence,
+    shortened,
+    stamp,
+    table,
+)
+
+ERROR_SHOWN = 100
+"""Characters of a step's error in the table of steps; the whole of it is in the history."""
+
+
+@dataclass(slots=True)
+class StepView:
+    """One step, in words. `next_at` is when its next attempt, or the next of its undo, is due."""
+
+    path: str
+    name: str
+    kind: str
+    state: str
+    """waiting, retrying, sleeping, running; done, refused, unknown."""
+    attempts: int
+    error: str = ""
+    next_at: datetime | None = None
+    undo: str = ""
+    """The compensation's name, or `void`; empty where nothing undoes the step."""
+    undo_state: str = ""
+    """undoing, retrying, stuck; undone, nothing, lost, voided, refused, skipped, resolved."""
+    undo_attempts: int = 0
+    undo_error: str = ""
+
+
+@dataclass(slots=True)
+class Wait:
+    """One thing that the saga waits for. `text` is the sentence."""
+
+    text: str
+    kind: str
+    step: str = ""
+    name: str = ""
+    attempt: int = 0
+    topic: str = ""
+    sent_at: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(slots=True)
+class Remedy:
+    """A command that a person may run, and what it does."""
+
+    command: str
+    effect: str
+
+
+@dataclass(slots=True)
+class Explanation:
+    """All that a person asks about one saga."""
+
+    row: SagaRow
+    now: datetime
+    steps: list[StepView] = field(default_factory=list[StepView])
+    waits: list[Wait] = field(default_factory=list[Wait])
+    remedies: list[Remedy] = field(default_factory=list[Remedy])
+    owner: str = ""
+    """The process that has the saga's shard; empty where nobody has."""
+    input: bytes = b""
+    progress: str = ""
+    """Where it stands, in one sentence."""
+
+
+def explain(
+    row: SagaRow,
+    state: State,
+    open_rows: Iterable[OutboxRow],
+    *,
+    now: datetime,
+    lease: ShardLease | None = None,
+) -> Explanation:
+    """Explain one saga: `state` is folded from its history, `open_rows` are `Store.waits`.
+
+    `now` is the database's time, or near it: all lengths of time are counted from it.
+    """
+    rows = {each.seq: each for each in open_rows}
+    made = Explanation(row, now, input=state.input)
+    made.owner = lease.owner or "" if lease is not None and not lease.expired else ""
+    made.steps = [_step(step, state, now) for step in state.order]
+    if not state.final:
+        made.waits = _waits(state, rows, now)
+        if lease is not None and not made.owner:
+            text = f"for an orchestrator: nobody owns shard {row.shard}, so nothing of this saga moves"
+            made.waits.insert(0, Wait(text, "owner"))
+        made.remedies = _remedies(row.saga_id, state)
+    made.progress = _progress(state)
+    return made
+
+
+# --- steps
+
+
+def _step(step: Step, state: State, now: datetime) -> StepView:
+    view = StepView(step.path, step.type or step.kind, step.kind, _step_state(step, now), step.attempt)
+    if step.outcome != DONE:
+        view.error = step.error or step.error_type
+    if step.kind == SLEEP:
+        view.name = "sleep"
+        view.next_at = None if step.outcome else moment(step.due_at)
+    elif view.state == "retrying":
+        view.next_at = moment(step.last_at)
+    if step.undo_form or step.undo_how or step.compensation:
+        view.undo = "void" if step.undo_form == VOID else step.compensation or "void"
+    if step.undo_how:
+        view.undo_state = step.undo_how
+    elif step.undo_form:
+        view.undo_state = _undo_state(step, state, now)
+        if view.undo_state == "retrying":
+            view.next_at = _undo_sent(step)
+    view.undo_attempts, view.undo_error = step.undo_attempt, "" if step.undo_how else step.undo_error
+    return view
+
+
+def _step_state(step: Step, now: datetime) -> str:
+    if step.outcome:
+        return step.outcome
+    if step.kind == SLEEP:
+        return "sleeping"
+    if step.attempt > 1 and moment(step.last_at) > now:
+        return "retrying"
+    return "running" if step.kind == LOCAL else "waiting"
+
+
+def _undo_state(step: Step, state: State, now: datetime) -> str:
+    if step.blocked is not None or (state.state == lifecycle.STUCK and state.stuck_step == step.path):
+        return "stuck"
+    sent = _undo_sent(step)
+    return "retrying" if sent is not None and sent > now else "undoing"
+
+
+def _undo_sent(step: Step) -> datetime | None:
+    """When the undo's current attempt was, or will be, sent: its time-out less the time for one attempt."""
+    if not step.undo_due or step.undo_policy is None:
+        return None
+    return moment(step.undo_due - step.undo_policy.timeout)
+
+
+# --- what it waits for
+
+
+def _waits(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[Wait]:
+    found: list[Wait] = []
+    for step in state.order:
+        if step.row and not step.outcome:
+            found.append(_waits_for_step(step, rows.get(step.row), now))
+        if step.undo_row and step.undo_open:
+            found.append(_waits_for_undo(step, rows.get(step.undo_row), now))
+    if state.parked:
+        found.append(Wait("for mended code, with which it goes on by itself", "code"))
+    elif state.state == lifecycle.STUCK and not any(wait.kind in ("undo", "void") for wait in found):
+        found.append(Wait("for a decision of yours", "operator"))
+    elif not found:
+        found.append(Wait("for nothing but its turn, which comes in a moment", "turn"))
+    if state.deadline_row:
+        until = moment(state.deadline_due)
+        left, when = length(until - now), stamp(until)
+        text = f"for its own deadline too: in {left}, at {when} UTC, it is cancelled and undone"
+        found.append(Wait(text, "deadline", until=until))
+    return found
+
+
+def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
+    if step.kind == SLEEP:
+        until = moment(step.due_at)
+        text = f"until {stamp(until)} UTC, which is in {length(until - now)} (step {step.path} is a sleep)"
+        return Wait(text, SLEEP, step.path, "sleep", until=until)
+    sent = moment(step.last_at)
+    if step.kind == LOCAL:
+        wait = Wait("", LOCAL, step.path, step.type, step.attempt, sent_at=sent)
+        what = f"for {step.type}, which runs in the orchestrator (step {step.path})"
+        wait.text = f"{what}, {_attempt(step.attempt, sent, now, 'begun')}"
+        return wait
+    wait = Wait("", COMMAND, step.path, step.type, step.attempt, _topic(step, row), sent, moment(step.due_at))
+    wait.text = _sent(f"for {step.type} (step {step.path})", wait, now, last=_is_last(step))
+    return wait
+
+
+def _waits_for_undo(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
+    if step.undo_form == VOID:
+        what = (
+            f"for {step.participant} to say that {step.type} (step {step.path}) did not happen and never will"
+        )
+    else:
+        what = f"for {step.compensation}, which undoes step {step.path}"
+    sent = _undo_sent(step)
+    wait = Wait("", step.undo_form, step.path, step.compensation, step.undo_attempt, sent_at=sent)
+    if step.kind == LOCAL or sent is None:
+        wait.text = f"{what}, attempt {step.undo_attempt}"
+        return wait
+    wait.topic, wait.until = _topic(step, row), moment(step.undo_due)
+    wait.text = _sent(what, wait, now, last=False)
+    return wait
+
+
+def _topic(step: Step, row: OutboxRow | None) -> str:
+    return row.topic if row is not None and row.topic else f"{step.participant}.commands"
+
+
+def _attempt(number: int, sent: datetime, now: datetime, word: str) -> str:
+    when = f"in {length(sent - now)}" if sent > now else f"{word} {length(now - sent)} ago"
+    return when if number == 1 else f"attempt {number}, {when}"
+
+
+def _sent(what: str, wait: Wait, now: datetime, *, last: bool) -> str:
+    """`waits for X, attempt 3, sent 12 s ago to T; next attempt in 48 s`, without its first word."""
+    sent, until = wait.sent_at, wait.until
+    assert sent is not None
+    assert until is not None
+    if sent > now:
+        return f"{what}: attempt {wait.attempt} goes to {wait.topic} in {length(sent - now)}"
+    text = f"{what}, {_attempt(wait.attempt, sent, now, 'sent')} to {wait.topic}"
+    if until <= now:
+        return f"{text}; its time is over, which is decided in a moment"
+    if last:
+        return f"{text}; it is the last attempt, and has {length(until - now)} left"
+    return f"{text}; next attempt in {length(until - now)}"
+
+
+def _is_last(step: Step) -> bool:
+    policy = step.policy
+    if policy is None:
+        return False
+    end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
+    used_up = bool(policy.maximum_attempts) and step.attempt >= policy.maximum_attempts
+    return used_up or bool(end and step.due_at >= end)
+
+
+# --- what to do
+
+
+def _remedies(saga_id: str, state: State) -> list[Remedy]:
+    if state.state != lifecycle.STUCK:
+        return []
+    name = shlex.quote(saga_id)
+    running = state.phase == lifecycle.RUNNING
+    cancel = [Remedy(f"kasaga cancel {name} --reason '…'", "undo what was done, and end")] if running else []
+    if state.parked or not state.stuck_step:
+        return [Remedy(f"kasaga retry {name}", "try again now, with the code that runs now"), *cancel]
+    step = state.steps[state.stuck_step]
+    if not step.outcome:
+        return [
+            Remedy(f"kasaga retry {name}", f"send {step.type} again"),
+            Remedy(
+                f"kasaga resolve {name} --reason '…' --value '{{…}}'",
+                f"go on with a result of {step.type} that you found out",
+            ),
+            *cancel,
+        ]
+    undo = step.compensation or f"the void of {step.type}"
+    return [
+        Remedy(f"kasaga retry {name}", f"send {undo} again now" if step.undo_open else "try again now"),
+        Remedy(f"kasaga resolve {name} --reason '…'", f"you undid {step.type} by hand: go on without {undo}"),
+        Remedy(f"kasaga skip {name} --reason '…'", f"leave {step.type} as it is: go on without {undo}"),
+        *cancel,
+    ]
+
+
+def _progress(state: State) -> str:
+    order = state.order
+    done = sum(1 for step in order if step.outcome == DONE)
+    if state.state == lifecycle.COMPLETED:
+        return f"All {done} steps are done" if done != 1 else "Its step is done"
+    if state.state == lifecycle.COMPENSATED:
+        return "What was done is undone" + (
+            ", except what an operator skipped or resolved" if state.with_exceptions else ""
+        )
+    open_steps = [f"{step.path} ({step.type or step.kind})" for step in order if not step.outcome]
+    if state.phase in lifecycle.UNDOING:
+        left = [step for step in order if step.undo_open or step.to_undo]
+        undone = sum(1 for step in order if step.undo_how)
+        return f"Undoing: {undone} of {undone + len(left)} steps cleared"
+    at = f", at step {listed(open_steps)}" if open_steps else ""
+    return f"{done} of {len(order)} steps so far are done{at}" if order else "No step has been taken yet"
+
+
+# --- data ---------------------------------------------------------------------------------------------
+
+
+def row_json(row: SagaRow) -> dict[str, Any]:
+    """The summary of a saga as JSON-able values: what `kasaga list -o json` shows. Keys are stable."""
+    made: dict[str, Any] = {
+        "saga_id": row.saga_id,
+        "run_id": str(row.run_id),
+        "name": row.name,
+        "version": row.version,
+        "state": row.state.value,
+        "shard": row.shard,
+        "started_at": rfc3339(row.started_at),
+        "updated_at": rfc3339(row.updated_at),
+        "ended_at": rfc3339(row.ended_at) if row.ended_at else None,
+    }
+    for key in ("code", "reason", "remedy", "step"):
+        made[key] = getattr(row, key) or None
+    made["with_exceptions"] = row.with_exceptions
+    return made
+
+
+def as_json(told: Explanation, decode: Decode) -> dict[str, Any]:
+    """An explanation as JSON-able values. Keys are stable; times are RFC 3339 in UTC."""
+    made = row_json(told.row)
+    made["owner"] = told.owner or None
+    made["progress"] = told.progress
+    made["input"] = decode(told.input) if told.input else None
+    made["result"] = decode(told.row.result) if told.row.result else None
+    made["steps"] = [_plain(step) for step in told.steps]
+    made["waits_for"] = [_plain(wait) for wait in told.waits]
+    made["remedies"] = [{"command": each.command, "effect": each.effect} for each in told.remedies]
+    return made
+
+
+def _plain(view: StepView | Wait) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name in view.__slots__:
+        value = getattr(view, name)
+        if isinstance(value, datetime):
+            value = rfc3339(value)
+        if value or name in ("attempts",):
+            made[name] = value
+    return made
+
+
+# --- text ---------------------------------------------------------------------------------------------
+
+
+def as_text(told: Explanation, decode: Decode, *, paint: Paint = PLAIN, width: int = 120) -> list[str]:
+    """An explanation as lines."""
+    row = told.row
+    state = paint.state(row.state.value)
+    if row.with_exceptions:
+        state += " (with exceptions)"
+    lines = [f"{paint('bold', f'{row.name} {printable(row.saga_id)}')} is {state}"]
+    if row.reason:
+        code = f"{row.code}: " if row.code else ""
+        lines.append(f"  {printable(code + sentence(row.reason))}")
+    if row.remedy and not lifecycle_final(row):
+        lines.append(f"  {printable(sentence(row.remedy))}")
+    lines += ["", *_facts(told, decode, width, paint)]
+    if told.waits:
+        lines.append("")
+        lines += [f"It waits {printable(sentence(wait.text))}" for wait in told.waits]
+    if told.steps:
+        lines += ["", *_steps_table(told, paint)]
+    if told.remedies:
+        lines += ["", "You can run"]
+        wide = max(len(each.command) for each in told.remedies)
+        lines += [f"  {paint('bold', each.command.ljust(wide))}  {each.effect}" for each in told.remedies]
+    return lines
+
+
+def lifecycle_final(row: SagaRow) -> bool:
+    """Whether the saga has ended."""
+    return row.state.value in lifecycle.FINAL
+
+
+def _facts(told: Explanation, decode: Decode, width: int, paint: Paint) -> list[str]:
+    row = told.row
+    owner = f"owned by {told.owner}" if told.owner else "owned by nobody"
+    where = f"shard {row.shard}" + ("" if lifecycle_final(row) else f", {owner}")
+    facts = [
+        ("run", f"{row.run_id} (version {row.version}, {where})"),
+        ("started", f"{stamp(row.started_at)} UTC, {length(told.now - row.started_at)} ago"),
+    ]
+    if row.ended_at is not None:
+        facts.append(("ended", f"{stamp(row.ended_at)} UTC, after {length(row.ended_at - row.started_at)}"))
+    else:
+        facts.append(("changed", f"{stamp(row.updated_at)} UTC, {length(told.now - row.updated_at)} ago"))
+    facts.append(("progress", told.progress))
+    for name, data in (("input", told.input), ("result", row.result)):
+        value = decode(data) if data else None
+        if value is not None:
+            facts.append((name, shortened(printable(_compact(value)), max(40, width - 12))))
+    return [f"  {paint('dim', name.ljust(8))}  {text}" for name, text in facts]
+
+
+def _compact(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _steps_table(told: Explanation, paint: Paint) -> list[str]:
+    rows = [_step_cells(step, told.now) for step in told.steps]
+    return table(("STEP", "NAME", "STATE", "ATTEMPTS", "UNDO"), rows, paint=paint)
+
+
+def _step_cells(step: StepView, now: datetime) -> tuple[str, str, str, str, str]:
+    state = step.state
+    if state in (REFUSED, UNKNOWN, "retrying") and step.error:
+        state += f": {shortened(printable(step.error), ERROR_SHOWN)}"
+    next_in = f", next in {length(step.next_at - now)}" if step.next_at and step.next_at > now else ""
+    if not step.undo_state:
+        state += next_in
+    undo = f"by {step.undo}" if step.undo and step.state != REFUSED else ""
+    if step.undo_state:
+        names = {"nothing": "nothing to undo", "lost": "nothing left to undo"}
+        undo = f"{step.undo}: {names.get(step.undo_state, step.undo_state)}" if step.undo else step.undo_state
+        if step.undo_attempts > 1:
+            undo += f", {step.undo_attempts} attempts"
+        undo += next_in
+        if step.undo_error:
+            undo += f": {shortened(printable(step.undo_error), ERROR_SHOWN)}"
+    attempts = "" if step.kind == SLEEP else str(step.attempts)
+    return (step.path, printable(step.name), state, attempts, undo)
+
+
+def headline(row: SagaRow) -> str:
+    """One line that says how a saga stands, for `start --wait` and scripts."""
+    reason = f": {row.reason}" if row.reason else ""
+    return f"{row.name} {row.saga_id} is {row.state.value}{reason}"
+
+
+def list_rows(rows: Sequence[SagaRow], now: datetime) -> list[tuple[str, ...]]:
+    """The cells of `kasaga list`."""
+    made: list[tuple[str, ...]] = []
+    for row in rows:
+        took = (row.ended_at or now) - row.started_at
+        why = f"{row.code} {row.reason}".strip() if row.reason else ""
+        made.append(
+            (
+                printable(row.saga_id),
+                row.name,
+                row.state.value + ("*" if row.with_exceptions else ""),
+                stamp(row.started_at),
+                length(took),
+                shortened(printable(why), ERROR_SHOWN),
+            )
+        )
+    return made

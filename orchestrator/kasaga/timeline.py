@@ -1,0 +1,448 @@
+"""A saga's history as people tell it: one line for each step, undo, change of state and action.
+
+    timeline(records) -> entries -> as_json(entries) or as_text(entries)
+
+Pure. Stands between the engine's records and whatever shows them: `kasaga history`, the demo, a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kasaga_wire.codec import Schemas, to_json
+from kasaga_wire.errors import KasagaError
+from kasaga_wire.schema import schema_id
+
+from .engine import lifecycle
+from .engine.model import (
+    COMMAND,
+    DEADLINE,
+    DONE,
+    LOCAL,
+    SLEEP,
+    UNKNOWN,
+    VOID,
+    Asked,
+    Clear,
+    CodeArrived,
+    Decision,
+    Event,
+    Fired,
+    Move,
+    Ran,
+    Record,
+    Replied,
+    Return,
+    RunLocal,
+    Send,
+    Settle,
+    Sleep,
+    Started,
+    Undeliverable,
+)
+from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, rfc3339, shortened
+
+Decode = Callable[[bytes], object]
+"""A payload as JSON-able values."""
+
+START, STATE, ACTION, CODE = "start", "state", "action", "code"
+"""Kinds of entries beside the engine's forms (command, undo, void, sleep, local)."""
+
+UNDOING = ("undo", "void")
+MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@"}
+GOOD = frozenset({DONE, "undone", "voided", "nothing"})
+BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One sending of a command, an undo or a void, or one call of a local function."""
+
+    number: int
+    at: datetime
+    ended: datetime | None = None
+    outcome: str = ""
+    """What was answered to it; empty while it is out, and where a later one was sent instead."""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One line of the story. `outcome` is empty while it goes on."""
+
+    at: datetime
+    kind: str
+    name: str
+    step: str = ""
+    ended: datetime | None = None
+    outcome: str = ""
+    code: str = ""
+    reason: str = ""
+    """Why: of a state its reason, of a step its error, of an action what its author said."""
+    by: str = ""
+    value: bytes = b""
+    """What went in: the saga's input, a command's, an undo's."""
+    result: bytes = b""
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+
+
+def timeline(records: Iterable[Record]) -> list[Entry]:
+    """Tell a history, oldest first."""
+    story = _Story()
+    for record in records:
+        story.take(record)
+    return story.entries
+
+
+def decoder(schemas: Schemas) -> Decode:
+    """Return a Decode that says so where it can't: showing a history never fails."""
+
+    def decode(data: bytes) -> object:
+        if not data:
+            return None
+        try:
+            return to_json(data, schemas)
+        except KasagaError:
+            try:
+                return f"<{len(data)} bytes of schema {schema_id(data)}, which isn't known here>"
+            except KasagaError:
+                return f"<{len(data)} bytes that can't be shown>"
+
+    return decode
+
+
+class _Story:
+    """The fold from records to entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._steps: dict[tuple[str, bool], Entry] = {}
+        self._compensations: dict[str, str] = {}
+        self._returned = b""
+        self._state = ""
+
+    def take(self, record: Record) -> None:
+        at = moment(record.at)
+        self._event(record.event, at)
+        for decision in record.decisions:
+            self._decision(decision, record.event, at)
+
+    # --- events
+
+    def _event(self, event: Event, at: datetime) -> None:
+        match event:
+            case Started():
+                self.entries.append(Entry(at, START, event.name, by=event.source, value=event.input))
+            case Asked():
+                if event.action != "watch":
+                    self.entries.append(
+                        Entry(
+                            at,
+                            ACTION,
+                            event.action,
+                            event.step,
+                            reason=event.reason,
+                            by=event.by or "somebody",
+                        )
+                    )
+            case CodeArrived():
+                self.entries.append(Entry(at, CODE, "new code"))
+            case Replied():
+                self._answered(event, at, event.outcome, _error(event.error_type, event.error))
+            case Ran():
+                self._answered(
+                    event, at, DONE if event.ok else "failed", _error(event.error_type, event.error)
+                )
+            case Undeliverable():
+                self._answered(event, at, "undeliverable", event.error)
+            case Fired():
+                self._fired(event, at)
+            case _:
+                pass  # what a fault leads to is in the record's decisions
+
+    def _answered(self, event: Replied | Ran | Undeliverable, at: datetime, outcome: str, error: str) -> None:
+        entry = self._steps.get((event.step, event.form not in (COMMAND, LOCAL)))
+        for attempt in entry.attempts if entry else ():
+            if attempt.number == event.attempt and not attempt.outcome:
+                attempt.ended, attempt.outcome, attempt.error = at, outcome, error
+
+    def _fired(self, event: Fired, at: datetime) -> None:
+        if event.form in (SLEEP, DEADLINE):
+            return
+        entry = self._steps.get((event.step, event.form not in (COMMAND, LOCAL)))
+        if entry is not None and entry.attempts and not entry.attempts[-1].outcome:
+            entry.attempts[-1].ended, entry.attempts[-1].outcome = at, "no answer"
+
+    # --- decisions
+
+    def _decision(self, decision: Decision, event: Event, at: datetime) -> None:
+        match decision:
+            case Send():
+                self._sent(decision, at)
+            case RunLocal():
+                if decision.attempt == 1 and decision.form == LOCAL:
+                    self._compensations[decision.step] = decision.undo
+                self._open(
+                    decision.step, decision.form, decision.name, decision.attempt, at, decision.send_at
+                )
+            case Sleep():
+                due = moment(decision.due_at)
+                entry = self._add(Entry(at, SLEEP, f"sleep {length(due - at)}", decision.step))
+                self._steps[decision.step, False] = entry
+            case Settle():
+                self._settled(decision, event, at)
+            case Clear():
+                self._cleared(decision, event, at)
+            case Move():
+                self._moved(decision, at)
+            case Return():
+                self._returned = decision.result
+            case _:
+                pass  # Resume, Deadline and Tell tell nothing that a person asks for
+
+    def _sent(self, decision: Send, at: datetime) -> None:
+        name = decision.type
+        if decision.form == COMMAND:
+            self._compensations.setdefault(decision.step, decision.compensation)
+        elif decision.form == VOID:
+            original = self._steps.get((decision.step, False))
+            name = f"void {original.name}" if original else decision.type
+        self._open(
+            decision.step, decision.form, name, decision.attempt, at, decision.send_at, decision.payload
+        )
+
+    def _open(
+        self, step: str, form: str, name: str, attempt: int, at: datetime, send_at: int, payload: bytes = b""
+    ) -> None:
+        key = (step, form not in (COMMAND, LOCAL))
+        entry = self._steps.get(key)
+        if entry is None or entry.kind != form:
+            entry = self._steps[key] = self._add(Entry(at, form, name, step, value=payload))
+        entry.attempts.append(Attempt(attempt, moment(send_at) if send_at else at))
+
+    def _add(self, entry: Entry) -> Entry:
+        self.entries.append(entry)
+        return entry
+
+    def _settled(self, decision: Settle, event: Event, at: datetime) -> None:
+        entry = self._steps[decision.step, False]
+        entry.ended, entry.outcome = at, decision.outcome
+        entry.result = decision.payload
+        entry.reason = _error(decision.error_type, decision.error)
+        if isinstance(event, Replied | Ran) and event.step == decision.step and not decision.error_type:
+            entry.result = entry.result or event.payload
+            entry.reason = _error(event.error_type, event.error)
+        if isinstance(event, Asked) and event.action == "resolve":
+            entry.outcome, entry.by = "resolved", event.by
+        if decision.outcome != DONE:
+            entry.result = b""  # a refusal's payload is the error, which is told already
+        if entry.kind == SLEEP:
+            entry.outcome = "over" if decision.outcome == DONE else "cut off"
+
+    def _cleared(self, decision: Clear, event: Event, at: datetime) -> None:
+        entry = self._steps.get((decision.step, True))
+        if entry is None:
+            name = self._compensations.get(decision.step, "")
+            entry = self._steps[decision.step, True] = self._add(Entry(at, "undo", name, decision.step))
+        entry.ended, entry.outcome = at, decision.how
+        if isinstance(event, Asked):
+            entry.by = event.by
+
+    def _moved(self, decision: Move, at: datetime) -> None:
+        first, self._state = not self._state, decision.state
+        if first and decision.state == lifecycle.RUNNING:
+            return  # the start says it
+        entry = self._add(
+            Entry(at, STATE, decision.state, decision.step, code=decision.code, reason=decision.reason)
+        )
+        if decision.state == lifecycle.COMPLETED:
+            entry.result = self._returned
+
+
+def _error(type_: str, message: str) -> str:
+    """`Type: message`, without the types that are Kasaga's own."""
+    if not type_ or type_.startswith("kasaga."):
+        return message
+    return f"{type_}: {message}" if message else type_
+
+
+# --- data ---------------------------------------------------------------------------------------------
+
+
+def as_json(entries: Sequence[Entry], decode: Decode) -> list[dict[str, Any]]:
+    """The entries as JSON-able objects. Keys are stable; those that say nothing are left out."""
+    return [_entry_json(entry, decode) for entry in entries]
+
+
+def _entry_json(entry: Entry, decode: Decode) -> dict[str, Any]:
+    made: dict[str, Any] = {"at": rfc3339(entry.at), "kind": entry.kind, "name": entry.name}
+    given = {
+        "step": entry.step,
+        "ended_at": rfc3339(entry.ended) if entry.ended else "",
+        "outcome": entry.outcome,
+        "code": entry.code,
+        "reason": entry.reason,
+        "by": entry.by,
+    }
+    made.update((key, value) for key, value in given.items() if value)
+    if entry.value:
+        made["input"] = decode(entry.value)
+    if entry.result:
+        made["result"] = decode(entry.result)
+    if entry.attempts:
+        made["attempts"] = [_attempt_json(attempt) for attempt in entry.attempts]
+    return made
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    made: dict[str, Any] = {"attempt": attempt.number, "at": rfc3339(attempt.at)}
+    if attempt.ended is not None:
+        made["ended_at"] = rfc3339(attempt.ended)
+    if attempt.outcome:
+        made["outcome"] = attempt.outcome
+    if attempt.error:
+        made["error"] = attempt.error
+    return made
+
+
+# --- text ---------------------------------------------------------------------------------------------
+
+
+def as_text(
+    entries: Sequence[Entry],
+    decode: Decode,
+    *,
+    now: datetime,
+    width: int = 120,
+    full: bool = False,
+    payloads: bool = True,
+    paint: Paint = PLAIN,
+) -> list[str]:
+    """The entries as lines: when (since the start), mark, step, name, what became of it.
+
+    `full` shows payloads whole and every attempt; otherwise a payload is one line within `width`.
+    """
+    if not entries:
+        return []
+    begin = entries[0].at
+    steps = max(len(entry.step) for entry in entries)
+    names = max(len(entry.name) for entry in entries)
+    lines: list[str] = []
+    told = ""
+    for entry in entries:
+        step = entry.step if entry.kind not in (STATE, ACTION) else ""
+        head = f"{offset(entry.at - begin):>9}  {_mark(entry)} {step:<{steps}}  "
+        summary = printable(_summary(entry, now))
+        if entry.kind == STATE:
+            summary, told = ("" if summary == told else summary), summary  # the end repeats why it was undone
+        name = paint.state(entry.name, names) if entry.kind == STATE else entry.name.ljust(names)
+        lines.append((paint("dim", head) + name + "  " + paint(_meaning(entry), summary)).rstrip())
+        indent = " " * (len(head) + 2)
+        if full or _attempts_tell(entry):
+            lines += [paint("dim", indent + line) for line in _attempt_lines(entry, now)]
+        if payloads:
+            lines += _payload_lines(entry, decode, indent, width, full=full)
+    return lines
+
+
+def _mark(entry: Entry) -> str:
+    if entry.kind in MARKS:
+        return MARKS[entry.kind]
+    if not entry.outcome:
+        return "…"
+    if entry.kind in UNDOING:
+        return "↶"
+    return "✓" if entry.outcome in ("over", "resolved", *GOOD) else "✗"
+
+
+def _meaning(entry: Entry) -> str:
+    if entry.kind == STATE:
+        return STATE_MEANING.get(entry.name, "") if entry.name == "STUCK" else ""
+    if not entry.outcome:
+        return "busy" if entry.attempts else ""
+    return "bad" if entry.outcome in BAD else "good" if entry.outcome in GOOD else "warn"
+
+
+def _summary(entry: Entry, now: datetime) -> str:
+    """What became of an entry, in one line."""
+    if entry.kind == STATE:
+        return f"{entry.code}: {entry.reason}" if entry.code else entry.reason
+    if entry.kind == ACTION:
+        return f"by {entry.by}" + (f": {entry.reason}" if entry.reason else "")
+    if entry.kind == START:
+        return f"started by {entry.by}" if entry.by else "started"
+    if entry.kind == CODE:
+        return "arrived, so the saga is tried again"
+    if entry.ended is None:
+        return _so_far(entry, now)
+    words = {
+        UNKNOWN: "outcome unknown",
+        "over": "over",
+        "nothing": "nothing to undo",
+        "lost": "nothing to undo (its participant's database went back in time)",
+    }
+    text = words.get(entry.outcome, entry.outcome)
+    if entry.by:
+        text += f" by {entry.by}"
+    elif entry.kind != SLEEP and entry.attempts:
+        text += f" {'after' if entry.outcome == UNKNOWN else 'in'} {length(entry.ended - entry.at)}"
+    if len(entry.attempts) > 1:
+        text += f", {len(entry.attempts)} attempts"
+    return f"{text}: {entry.reason}" if entry.reason else text
+
+
+def _so_far(entry: Entry, now: datetime) -> str:
+    if not entry.attempts:
+        return "goes on"
+    last = entry.attempts[-1]
+    number = f"attempt {last.number}" if last.number > 1 else "sent" if entry.kind != LOCAL else "runs"
+    if last.outcome:
+        return f"attempt {last.number}: {last.outcome}" + (f": {last.error}" if last.error else "")
+    if last.at > now:
+        return f"attempt {last.number} in {length(last.at - now)}"
+    return f"{number} {length(now - last.at)} ago"
+
+
+def _attempts_tell(entry: Entry) -> bool:
+    """Whether the attempts say more than the summary."""
+    return len(entry.attempts) > 1
+
+
+def _attempt_lines(entry: Entry, now: datetime) -> list[str]:
+    lines: list[str] = []
+    for attempt in entry.attempts:
+        line = f"attempt {attempt.number}"
+        if attempt.at > now:
+            line += f" in {length(attempt.at - now)}"
+        elif not attempt.outcome:
+            line += " sent" if entry.ended is not None else f" sent {length(now - attempt.at)} ago"
+        else:
+            line += f" {attempt.outcome}"
+            if attempt.ended is not None:
+                line += f" after {length(attempt.ended - attempt.at)}"
+        error = f": {attempt.error}" if attempt.error and attempt.error != entry.reason else ""
+        lines.append(shortened(printable(line + error), 200))
+    return lines
+
+
+def _payload_lines(entry: Entry, decode: Decode, indent: str, width: int, *, full: bool) -> list[str]:
+    lines: list[str] = []
+    for word, data in (("in ", entry.value), ("out", entry.result)):
+        if not data or (entry.kind in UNDOING and not full):
+            continue  # an undo carries what its step shows already
+        value = decode(data)
+        if value is None:
+            continue
+        if full:
+            text = printable(json.dumps(value, ensure_ascii=False, indent=2)).splitlines()
+            lines += [f"{indent}{word if number == 0 else '   '} {line}" for number, line in enumerate(text)]
+        else:
+            room = max(40, width - len(indent) - len(word) - 1)
+            lines.append(
+                f"{indent}{word} {shortened(printable(json.dumps(value, ensure_ascii=False)), room)}"
+            )
+    return lines
