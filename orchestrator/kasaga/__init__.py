@@ -1,7 +1,5 @@
 """Kasaga: a saga orchestrator on Kafka and Postgres."""
 
-from __future__ import annotations
-
 from .context import SagaContext
 from .errors import SagaFailed, StepError, StepFailed, StepRefused, StepTimeout
 from .policy import RetryPolicy

@@ -1,0 +1,149 @@
+"""What clients and operators are told, and the records that belong to no saga. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+from kasaga_wire.envelope import dead_letter_headers
+from kasaga_wire.headers import MAX_HEADERS
+from kasaga_wire.records import Answer
+from kasaga_wire.topics import RETENTION_MS
+
+from ..engine import lifecycle
+from ..engine.model import Asked, Started
+from ..engine.state import State
+from ..errors import NotApplicable
+from ..store.base import FINAL_STATES, OutboxRow, RowKind, SagaRow
+from .clock import to_datetime
+from .intake import FORWARDED, Dead, Item, Misplaced
+from .rows import Addresses
+from .rows import answer_row as _answer_row
+
+MAX_START_AGE_MS = RETENTION_MS
+
+
+def row(body: Answer, to: str, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    """The outbox row of an answer."""
+    return _answer_row(body, to, seq=seq, shard=shard, at=at, where=where)
+
+
+def running(state: State, ask: Asked) -> Answer:
+    """The answer at once to a watch, or to an action that was carried out before."""
+    what = "running" if ask.action == "watch" else "applied"
+    return Answer(
+        saga_id=state.saga_id,
+        run_id=state.run_id,
+        about=ask.action_id,
+        what=what if state.state != lifecycle.STUCK or ask.action != "watch" else lifecycle.STUCK,
+        state=state.state,
+        error=state.code or None,
+        reason=state.reason or None,
+        remedy=state.remedy or None,
+        step=state.stuck_step or None,
+    )
+
+
+def refused(state: State, ask: Asked, why: NotApplicable) -> Answer:
+    """The answer to an action that doesn't fit."""
+    return Answer(
+        saga_id=state.saga_id,
+        run_id=state.run_id,
+        about=ask.action_id,
+        what="not_applicable",
+        state=state.state,
+        error=why.code,
+        reason=why.message,
+        remedy=why.remedy,
+    )
+
+
+def to_absent(item: Item, ask: Asked, found: SagaRow | None) -> Answer:
+    """The answer to an action on a saga that has ended, or that was never started here."""
+    if found is None or found.state not in FINAL_STATES:
+        return Answer(saga_id=item.saga_id, run_id=item.run_id, about=ask.action_id, what="unknown")
+    what = found.state.value if ask.action == "watch" else "not_applicable"
+    body = _ended(found, ask.action_id, what)
+    if what == "not_applicable":
+        body.reason = f"the saga is {found.state.value}"
+    return body
+
+
+def _ended(found: SagaRow, about: str, what: str) -> Answer:
+    return Answer(
+        saga_id=found.saga_id,
+        run_id=str(found.run_id),
+        about=about,
+        what=what,
+        state=found.state.value,
+        result=found.result,
+        error=found.code or None,
+        reason=found.reason or None,
+        step=found.step or None,
+    )
+
+
+def to_second_start(item: Item, event: Started, live: State | None, found: SagaRow | None) -> Answer | None:
+    """The answer to a start whose saga id is taken; None for the same start again."""
+    if live is not None:
+        run_id, name, taken_hash = live.run_id, live.name, hashlib.sha256(live.input).digest()
+    elif found is not None:
+        run_id, name, taken_hash = str(found.run_id), found.name, found.input_hash
+    else:
+        return None
+    if run_id == item.run_id:
+        return None
+    same = name == event.name and taken_hash == hashlib.sha256(event.input).digest()
+    if same and live is None and found is not None:
+        return _ended(found, item.run_id, found.state.value)
+    return Answer(
+        saga_id=item.saga_id,
+        run_id=run_id,
+        about=item.run_id,
+        what="duplicate" if same else "rejected",
+        state=live.state if live else None,
+        error=None if same else "KSG-231",
+        reason=None if same else f"saga id {item.saga_id!r} was used by saga {name!r} with another input",
+        remedy=None if same else "Use an id of its own for each saga, or send the very same input again.",
+    )
+
+
+def forward(item: Misplaced, seq: int, shard: int) -> OutboxRow:
+    """The same record, for its right partition."""
+    record = item.record
+    headers = [(name, value) for name, value in record.headers if value is not None]
+    headers.append((FORWARDED, str(record.partition).encode()))
+    return OutboxRow(
+        shard,
+        seq,
+        RowKind.RECORD,
+        None,
+        "",
+        record.topic,
+        item.partition,
+        record.key,
+        headers,
+        record.value,
+        1,
+        None,
+        None,
+    )
+
+
+def dead_letter(item: Dead, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    """The same record for the dead letters' topic, with where it came from and what is wrong with it."""
+    record = item.record
+    headers = dead_letter_headers(
+        record.headers[:MAX_HEADERS],
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        code=item.error.code,
+        reason=item.error.message,
+        by=where.source,
+        time=to_datetime(at),
+    )
+    kept = [(name, value) for name, value in headers if value is not None]
+    topic = where.topics.orchestrator_dead_letters
+    return OutboxRow(
+        shard, seq, RowKind.RECORD, None, "", topic, 0, record.key, kept, record.value, 1, None, None
+    )

@@ -1,0 +1,38 @@
+"""The engine's time: the database's clock, carried on by this machine's monotonic one."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(moment: datetime) -> int:
+    """Return microseconds since 1970, exactly."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def to_datetime(micros: int) -> datetime:
+    """Return an aware UTC datetime, exactly."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+class Clock:
+    """Microseconds by the database's clock. Never goes back, whatever this machine's clock does."""
+
+    def __init__(self) -> None:
+        self._base = 0
+        self._since = time.monotonic_ns()
+        self._last = 0
+
+    def sync(self, database_now: datetime) -> None:
+        """Take over the time that the database has just answered."""
+        self._base = to_micros(database_now)
+        self._since = time.monotonic_ns()
+
+    def now(self) -> int:
+        """Return the time in microseconds, at least that of the call before."""
+        self._last = max(self._last, self._base + (time.monotonic_ns() - self._since) // 1000)
+        return self._last

@@ -1,0 +1,144 @@
+"""Runs the functions of ctx.run in threads of their own, off the shard's loop.
+
+An open LOCAL row is the order to run it; the answer is an event like any other. At least once: a
+process that dies in the middle leaves the row open, and the next owner runs it again. The function
+itself is a closure of the saga's code, so a new owner first rebuilds the coroutine by replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import importlib
+import inspect
+import logging
+import queue
+import typing
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kasaga_wire.codec import Codec, Schemas, codec_for
+from kasaga_wire.errors import KasagaError
+from kasaga_wire.records import clean_error
+
+from ..engine.decide import Definitions, Run
+from ..engine.driver import Guard
+from ..engine.model import DONE, LOCAL, UNDO, Ran
+from ..engine.requests import LocalCall
+from ..errors import SagaCodeError, SagaOutcome
+from ..store.base import OutboxRow
+from .clock import to_micros
+from .intake import Item
+from .rows import split_step
+
+log = logging.getLogger("kasaga.orchestrator")
+
+
+class Functions:
+    """The threads of one process. `start_due` and `take` are called by the loop's thread."""
+
+    def __init__(self, threads: int, schemas: Schemas, max_payload: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kasaga-run")
+        self._schemas = schemas
+        self._max_payload = max_payload
+        self._done: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._later: list[tuple[int, int, OutboxRow]] = []
+        self.running = 0
+
+    def add(self, row: OutboxRow) -> None:
+        """Take a committed LOCAL row; it is started by `start_due`."""
+        when = to_micros(row.send_at) if row.send_at is not None else 0
+        heapq.heappush(self._later, (when, row.seq, row))
+
+    @property
+    def next_due(self) -> int | None:
+        """When the next function is to be started, in microseconds."""
+        return self._later[0][0] if self._later else None
+
+    def due(self, now: int) -> list[OutboxRow]:
+        """Take the rows whose time has come."""
+        rows: list[OutboxRow] = []
+        while self._later and self._later[0][0] <= now:
+            rows.append(heapq.heappop(self._later)[2])
+        return rows
+
+    def start(self, row: OutboxRow, run: Run, defs: Definitions, guard: Guard) -> None:
+        """Start one function, unless its step has been decided meanwhile.
+
+        Raises SagaCodeError when the saga's code can't be brought back to its call.
+        """
+        path, form = split_step(row.step)
+        step = run.state.steps.get(path)
+        if step is None or row.seq not in (step.row, step.undo_row):
+            return
+        if form == UNDO:
+            function, codec = _undo(
+                step.compensation, step.result if step.outcome == DONE else b"", self._schemas
+            )
+        else:
+            waiting = run.live(defs, guard).waiting
+            if not isinstance(waiting, LocalCall):
+                raise SagaCodeError(f"the saga's code doesn't wait for ctx.run at step {path} any more")
+            function, codec = waiting.function, waiting.result
+        event_form = UNDO if form == UNDO else LOCAL
+        self.running += 1
+        saga_id, run_id, shard, attempt = run.state.saga_id, run.state.run_id, row.shard, row.attempt
+
+        def work() -> None:
+            event = self._call(function, codec, path, event_form, attempt)
+            self._done.put(Item(1, shard, run_id, saga_id, event, None))
+
+        self._pool.submit(work)
+
+    def take(self) -> list[Item]:
+        """Return what has ended since the last call."""
+        items: list[Item] = []
+        while not self._done.empty():
+            items.append(self._done.get())
+            self.running -= 1
+        return items
+
+    def _call(
+        self, function: Callable[[], Any], codec: Codec[Any], path: str, form: str, attempt: int
+    ) -> Ran:
+        try:
+            value = function()
+            if inspect.isawaitable(value):
+                value = asyncio.run(_wait(value))
+            payload = codec.encode(None if codec.annotation in (None, type(None)) else value)
+            if len(payload) > self._max_payload:
+                raise ValueError(f"the result has {len(payload)} bytes, over {self._max_payload}")
+            return Ran(path, form, attempt, True, payload)
+        except BaseException as error:  # noqa: BLE001 - whatever the author's function raises is its outcome
+            name = "SagaFailed" if isinstance(error, SagaOutcome) else type(error).__name__
+            said = clean_error(name, error.message if isinstance(error, KasagaError) else str(error))
+            return Ran(path, form, attempt, False, b"", said.type, said.message)
+
+    def close(self) -> None:
+        """Let go of the threads; what runs is run again by the next owner."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _wait(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+def _undo(name: str, result: bytes, schemas: Schemas) -> tuple[Callable[[], Any], Codec[Any]]:
+    """Find the undo of a ctx.run by its name; it is called with the result, or None."""
+
+    def call() -> Any:
+        module, _, path = name.partition(":")
+        function: Any = importlib.import_module(module)
+        for part in path.split("."):
+            function = getattr(function, part)
+        parameter = next(iter(inspect.signature(function).parameters.values()), None)
+        if parameter is None:
+            return function()
+        hints = typing.get_type_hints(function, include_extras=True)
+        annotation = hints.get(parameter.name)
+        if not result or annotation is None:
+            return function(None)
+        return function(codec_for(annotation, name="result").decode(result, schemas))
+
+    return call, codec_for(None, name="result")

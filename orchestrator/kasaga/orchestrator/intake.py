@@ -1,0 +1,166 @@
+"""Kafka's records to events of sagas. Pure: no record is lost here, each becomes an item or a dead letter.
+
+The order within a batch is the rule: control, replies, (timers,) starts. A record that can't be
+understood is forwarded to the dead letters' topic through the outbox, like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
+
+from kasaga_wire.codec import Schemas
+from kasaga_wire.envelope import ControlEnvelope, ReplyEnvelope, StartEnvelope, split_command_id
+from kasaga_wire.errors import DecodeError, EnvelopeError, KasagaError
+from kasaga_wire.kafka import Record, partition_for
+from kasaga_wire.records import control_codec, errors_codec
+from kasaga_wire.topics import Topics
+
+from ..engine.model import Asked, Event, Replied, Started
+from .rows import split_step
+
+FORWARDED = "kasagaforwarded"
+"""Header of a record that has been forwarded to its right partition once."""
+
+SUCCESSES = frozenset({"done", "undone", "nothing", "lost", "voided", "executed"})
+
+
+class Item(NamedTuple):
+    """Something that happens to one saga."""
+
+    order: int
+    shard: int
+    run_id: str
+    """Empty where only the saga's id is known (control)."""
+    saga_id: str
+    event: Event
+    source: Record | None
+
+
+class Misplaced(NamedTuple):
+    """A record in another partition than its saga's: to be forwarded once."""
+
+    record: Record
+    partition: int
+
+
+class Dead(NamedTuple):
+    """A record that is of no use to any saga."""
+
+    record: Record
+    error: KasagaError
+
+
+class Intake:
+    """Reads the records of one namespace."""
+
+    def __init__(self, topics: Topics, shards: int, schemas: Schemas, max_age_ms: int) -> None:
+        self._topics = topics
+        self._shards = shards
+        self._schemas = schemas
+        self._max_age_ms = max_age_ms
+        """Starts older than this are dead letters: nobody remembers any more whether they ran."""
+
+    def read(self, records: Iterable[Record], now_ms: int) -> list[Item | Misplaced | Dead]:
+        """Turn records into items, in the order in which they are to be decided."""
+        found: list[Item | Misplaced | Dead] = []
+        for record in records:
+            try:
+                if record.topic == self._topics.replies:
+                    found.append(self._reply(record))
+                elif record.topic == self._topics.control:
+                    found.append(self._control(record))
+                else:
+                    found.append(self._start(record, now_ms))
+            except KasagaError as error:
+                found.append(Dead(record, error))
+        found.sort(key=_order)
+        return found
+
+    def _place(self, record: Record, saga_id: str) -> Misplaced | None:
+        """Say where a record belongs that isn't in its saga's partition."""
+        right = partition_for(saga_id.encode(), self._shards)
+        if right == record.partition:
+            return None
+        if any(name == FORWARDED for name, _ in record.headers):
+            raise EnvelopeError(
+                "ce_subject", f"the saga belongs to partition {right}, and it was forwarded once"
+            )
+        return Misplaced(record, right)
+
+    def _start(self, record: Record, now_ms: int) -> Item | Misplaced:
+        envelope = StartEnvelope.parse(record.headers)
+        misplaced = self._place(record, envelope.saga_id)
+        if misplaced is not None:
+            return misplaced
+        if record.value is None:
+            raise DecodeError("a start without a payload")
+        age = now_ms - int(envelope.time.timestamp() * 1000)
+        if age > self._max_age_ms:
+            raise EnvelopeError(
+                "ce_time", f"the start is {age // 86_400_000} days old: nobody knows if it ran"
+            )
+        run_id = _uuid("ce_id", envelope.run_id)
+        event = Started(
+            envelope.saga_id,
+            envelope.saga,
+            envelope.saga_version or 0,
+            record.value,
+            envelope.traceparent or "",
+            envelope.tracestate or "",
+            str(envelope.reply_to) if envelope.reply_to else "",
+            envelope.source,
+        )
+        return Item(3, record.partition, run_id, envelope.saga_id, event, record)
+
+    def _reply(self, record: Record) -> Item:
+        envelope = ReplyEnvelope.parse(record.headers)
+        run, name = split_command_id(envelope.command_id)
+        run_id = _uuid("ce_kasagacommand", run)
+        step, form = split_step(name)
+        payload = record.value or b""
+        outcome, attempt = envelope.outcome, envelope.attempt
+        if outcome in SUCCESSES:
+            event = Replied(step, form, attempt, outcome, payload if outcome == "done" else b"")
+        else:
+            event = self._error(step, form, attempt, outcome, payload)
+        return Item(1, record.partition, run_id, envelope.saga_id, event, record)
+
+    def _error(self, step: str, form: str, attempt: int, outcome: str, payload: bytes) -> Replied:
+        """The reply that says no: its body is read now, since the engine decides by the type."""
+        try:
+            body = errors_codec.decode(payload, self._schemas)
+        except KasagaError as error:
+            return Replied(step, form, attempt, outcome, b"", "kasaga.Unreadable", str(error))
+        details = body.details or ""
+        return Replied(step, form, attempt, outcome, b"", body.type, body.message, details, body.retryable)
+
+    def _control(self, record: Record) -> Item | Misplaced:
+        envelope = ControlEnvelope.parse(record.headers)
+        misplaced = self._place(record, envelope.saga_id)
+        if misplaced is not None:
+            return misplaced
+        body = control_codec.decode(record.value or b"", self._schemas)
+        event = Asked(
+            envelope.id,
+            envelope.action,
+            body.by,
+            body.reason,
+            body.step or "",
+            body.value or "",
+            str(envelope.reply_to) if envelope.reply_to else "",
+        )
+        run_id = _uuid("run_id", body.run_id) if body.run_id else ""
+        return Item(0, record.partition, run_id, envelope.saga_id, event, record)
+
+
+def _order(found: Item | Misplaced | Dead) -> int:
+    return found.order if isinstance(found, Item) else 2
+
+
+def _uuid(where: str, text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise EnvelopeError(where, f"{text[:64]!r} is not a run id (a UUID)") from None

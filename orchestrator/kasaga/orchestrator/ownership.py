@@ -1,0 +1,141 @@
+"""Takes shards and gives them up: leases in Postgres, positions in Kafka, records to be sent again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from kasaga_wire.crashpoints import crash_point
+
+from ..settings import Settings
+from ..store.base import Offsets, OutboxRow, RowKind, Store
+from .clock import Clock
+from .leases import plan
+from .relay import Relay
+from .shards import Shard
+from .source import Source
+
+log = logging.getLogger("kasaga.orchestrator")
+
+
+class Owner(Protocol):
+    """What the loop offers: it keeps the shards and what is live of them."""
+
+    @property
+    def shards(self) -> dict[int, Shard]: ...  # noqa: D102
+
+    def took(self, shard: Shard, rows: Sequence[OutboxRow]) -> None: ...  # noqa: D102
+
+    def gave_up(self, number: int) -> None: ...  # noqa: D102
+
+
+class Ownership:
+    """Of one process; called by the loop between two turns."""
+
+    def __init__(
+        self, owner: Owner, settings: Settings, store: Store, source: Source, relay: Relay, clock: Clock
+    ) -> None:
+        self._owner, self._settings, self._store = owner, settings, store
+        self._source, self._relay, self._clock = source, relay, clock
+        self._beaten = 0.0
+        self._renewed = time.monotonic()
+        self._kafka_lost = False
+
+    def keep(self) -> None:
+        """Renew the leases, and come closer to a fair share. At most once per heartbeat interval."""
+        started = time.monotonic()
+        if started - self._beaten < self._settings.heartbeat_seconds:
+            return
+        self._beaten = started
+        if self._without_kafka():
+            return
+        shards = self._owner.shards
+        tokens = [(shard.number, shard.token) for shard in shards.values()]
+        membership = self._store.heartbeat(self._settings.process, tokens, ttl=self._settings.lease_seconds)
+        self._clock.sync(membership.now)
+        self._renewed = started
+        mine = {lease.shard for lease in membership.shards if lease.owner == self._settings.process}
+        self.lost(frozenset(number for number in shards if number not in mine))
+        todo = plan(self._settings.process, shards, membership)
+        if todo.release:
+            self.give(todo.release)
+        for number in todo.claim:
+            self._take(number)
+
+    def expired(self) -> bool:
+        """Say whether the leases must have run out by now."""
+        return time.monotonic() - self._renewed > self._settings.lease_seconds
+
+    def _without_kafka(self) -> bool:
+        """A process that can't reach Kafka must not keep others from its shards."""
+        away = self._source.silent_seconds()
+        if away > self._settings.kafka_lost_seconds:
+            if not self._kafka_lost:
+                log.error("no broker answers: giving the shards up", extra={"seconds": round(away, 1)})
+                self._kafka_lost = True
+                self.give(list(self._owner.shards))
+            return True
+        if self._kafka_lost:
+            log.info("kafka is back")
+            self._kafka_lost = False
+        return False
+
+    def _take(self, number: int) -> None:
+        row = self._store.claim(number, self._settings.process, ttl=self._settings.lease_seconds)
+        if row is None:
+            return
+        crash_point("orchestrator.after_claim")
+        shard = Shard.taken(row)
+        rows = self._store.open_rows(number)
+        self._relay.own(number)
+        delivered = [
+            each.seq for each in rows if each.kind is RowKind.RECORD and not _to_send(each, row.acked_seq)
+        ]
+        self._relay.put_back_acked((number, seq) for seq in delivered)
+        self._relay.send([each for each in rows if _to_send(each, row.acked_seq)], self._clock.now())
+        crash_point("orchestrator.after_resend")
+        shard.offsets = self._source.assign(number, row.offsets or Offsets(), known=row.offsets is not None)
+        shard.position = shard.offsets.replies
+        self._owner.took(shard, rows)
+        log.info(
+            "shard taken",
+            extra={
+                "shard": number,
+                "epoch": row.epoch,
+                "open": len(rows),
+                "deaths": row.deaths,
+                "suspects": shard.suspects,
+            },
+        )
+
+    def give(self, numbers: Collection[int]) -> None:
+        """Hand shards over: nothing of theirs is in flight between two turns."""
+        shards = [self._owner.shards[number] for number in numbers]
+        self._forget(numbers)
+        self._store.release([(shard.number, shard.token) for shard in shards])
+        log.info("shards released", extra={"shards": sorted(numbers)})
+
+    def give_all(self) -> None:
+        """Hand everything over and leave."""
+        shards = list(self._owner.shards.values())
+        self._forget([shard.number for shard in shards])
+        self._store.release([(shard.number, shard.token) for shard in shards], self._settings.process)
+
+    def lost(self, numbers: Collection[int]) -> None:
+        """Forget shards that somebody else has taken."""
+        if numbers:
+            log.warning("shards lost to another owner", extra={"shards": sorted(numbers)})
+            self._forget([number for number in numbers if number in self._owner.shards])
+
+    def _forget(self, numbers: Collection[int]) -> None:
+        for number in numbers:
+            self._source.unassign(number)
+            self._relay.disown(number)
+            self._owner.gave_up(number)
+
+
+def _to_send(row: OutboxRow, acked: int) -> bool:
+    """A new owner sends what isn't known to be in Kafka: beyond the position, or delayed."""
+    return row.kind in (RowKind.COMMAND, RowKind.RECORD) and (row.seq > acked or row.send_at is not None)

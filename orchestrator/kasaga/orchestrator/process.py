@@ -1,0 +1,183 @@
+"""One orchestrator process: puts the parts together, runs the loop, ends it in order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from kasaga_wire.codec import Schemas
+from kasaga_wire.errors import KafkaUnavailable
+from kasaga_wire.kafka import Admin, Consumer, Producer
+from kasaga_wire.records import own_schemas
+from kasaga_wire.topics import Topics
+
+from ..saga import App
+from ..settings import Settings, SettingsInvalid
+from ..store.base import StoreUnavailable
+from ..store.postgres import PostgresStore
+from . import topics as setup
+from .clock import Clock
+from .loop import Loop
+from .metrics import Metrics
+from .probes import Probes
+from .relay import Relay
+from .rows import Addresses
+from .source import Source
+
+log = logging.getLogger("kasaga.orchestrator")
+
+FIRST_TRY, LONGEST_TRY = 0.2, 5.0
+"""Seconds between tries to reach Postgres and Kafka at start."""
+
+SWITCH_SECONDS = 0.0005
+"""Another Python thread may hold the interpreter for 5 ms by default, which is longer than a commit."""
+
+
+class Orchestrator:
+    """One process's orchestrator; `run` blocks until `stop`."""
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self.metrics = Metrics()
+        self._loop: Loop | None = None
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask it to end: the batch at hand is committed, the shards are handed over."""
+        self._stopping.set()
+        if self._loop is not None:
+            self._loop.stop()
+
+    def run(self) -> None:
+        """Run until `stop`; raises KasagaError for what no waiting can mend."""
+        probes = self._probes()
+        store = PostgresStore(self._settings.database_url.get_secret_value())
+        try:
+            loop = self._patiently(lambda: self._assemble(store))
+            if loop is None:
+                return
+            self._loop = loop
+            gc.collect()
+            gc.freeze()
+            sys.setswitchinterval(SWITCH_SECONDS)
+            thread = threading.Thread(target=self._turn, args=(loop,), name="kasaga-loop")
+            thread.start()
+            if self._stopping.is_set():
+                loop.stop()
+            thread.join()
+            if self._error is not None:
+                raise self._error
+        finally:
+            store.close()
+            if probes is not None:
+                probes.close()
+
+    _error: BaseException | None = None
+
+    def _turn(self, loop: Loop) -> None:
+        try:
+            loop.run()
+        except BaseException as error:
+            log.exception("the loop has ended")
+            self._error = error
+
+    def _assemble(self, store: PostgresStore) -> Loop:
+        app, settings = self._app, self._settings
+        namespace = store.namespace()
+        if namespace.name != app.namespace:
+            raise SettingsInvalid(
+                f"the database belongs to namespace {namespace.name!r}, the App to {app.namespace!r}",
+                remedy="Each namespace has a database of its own: set KASAGA_DATABASE_URL to the right one",
+            )
+        topics = Topics(app.namespace, settings.topic_prefix)
+        schemas = Schemas()
+        for text in store.schemas().values():
+            schemas.add(text)
+        defs = app.definitions(schemas, max_payload=settings.max_payload_bytes)
+        for schema in own_schemas():
+            schemas.add(schema)
+        admin = Admin(settings.kafka)
+        setup.ensure(admin, app, topics, namespace.shards)
+
+        def producer() -> Producer:
+            return Producer(settings.kafka)
+
+        setup.publish(producer(), topics, schemas)
+        relay = Relay(producer, setup.Counter(admin))
+        source = Source(
+            Consumer(settings.kafka, group=f"{settings.topic_prefix}{app.namespace}.orchestrator"),
+            topics,
+            schemas,
+        )
+        where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards)
+        return Loop(
+            app,
+            settings,
+            defs=defs,
+            where=where,
+            store=store,
+            source=source,
+            relay=relay,
+            clock=Clock(),
+            metrics=self.metrics,
+        )
+
+    def _patiently(self, make: Callable[[], Loop]) -> Loop | None:
+        """Try until Postgres and Kafka answer, or until `stop`."""
+        wait = FIRST_TRY
+        while not self._stopping.is_set():
+            try:
+                return make()
+            except (StoreUnavailable, KafkaUnavailable) as error:
+                log.warning("waiting for what is needed to start", extra={"error": str(error)})
+                self._stopping.wait(wait)
+                wait = min(wait * 2, LONGEST_TRY)
+        return None
+
+    # --- probes ---
+
+    def _probes(self) -> Probes | None:
+        settings = self._settings
+        if settings.http_port is None:
+            return None
+        probes = Probes(
+            settings.http_host, settings.http_port, self.metrics.registry, self._live, self._ready
+        )
+        log.info("probes and metrics", extra={"host": settings.http_host, "port": probes.port})
+        return probes
+
+    def _live(self) -> tuple[bool, dict[str, object]]:
+        quiet = self._loop.quiet_seconds() if self._loop is not None else 0.0
+        return quiet < self._settings.saga_kill_seconds + 10, {"quiet_seconds": round(quiet, 3)}
+
+    def _ready(self) -> tuple[bool, dict[str, object]]:
+        loop = self._loop
+        if loop is None:
+            return False, {"reason": "starting"}
+        return loop.ready()
+
+
+def run(app: App, settings: Settings) -> None:
+    """Run an orchestrator in this process until SIGTERM or SIGINT.
+
+    Re-executes the interpreter with PYTHONHASHSEED=0 when it isn't set: iterating over a set of
+    texts must give the same order in every process that replays a saga.
+    """
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    orchestrator = Orchestrator(app, settings)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        orchestrator.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    orchestrator.run()

@@ -1,0 +1,225 @@
+"""Committed outbox rows to Kafka, and what Kafka has acknowledged.
+
+The only caller of produce. A row counts as sent when it is acknowledged, for no other reason:
+failures are produced again with back-off by the same owner, and a new owner produces again what
+the shard's acknowledged position doesn't cover. Duplicates are harmless: every consumer of ours is
+idempotent by id.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from kasaga_wire.crashpoints import crash_point
+from kasaga_wire.errors import DeliveryError, QueueFull
+from kasaga_wire.kafka import Producer, partition_for
+
+from ..store.base import OutboxRow, RowKind
+from .clock import to_micros
+
+log = logging.getLogger("kasaga.relay")
+
+FIRST_WAIT, LONGEST_WAIT = 100_000, 5_000_000
+"""Microseconds before a failed record is produced again."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """The rows of one shard that are out and not acknowledged, in order."""
+
+    order: deque[int] = field(default_factory=deque[int])
+    rows: dict[int, OutboxRow] = field(default_factory=dict[int, OutboxRow])
+    failures: dict[int, int] = field(default_factory=dict[int, int])
+    acked: list[int] = field(default_factory=list[int])
+    """Acknowledged RECORD rows, to be deleted with the next commit."""
+
+
+class Partitions(Protocol):
+    """Says how many partitions a topic has; raises DeliveryError where there is no such topic."""
+
+    def count(self, topic: str) -> int: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Kafka will never take this command as it is."""
+
+    shard: int
+    run_id: UUID
+    step: str
+    attempt: int
+    error: str
+
+
+class Relay:
+    """Of one process. Only the loop's thread uses it; acknowledgements arrive in `poll`."""
+
+    def __init__(self, make_producer: Callable[[], Producer], partitions: Partitions) -> None:
+        self._make_producer = make_producer
+        self._producer = make_producer()
+        self._partitions = partitions
+        self._shards: dict[int, _Sent] = {}
+        self._later: list[tuple[int, int, int]] = []
+        """A heap of (when, shard, seq): delayed rows and rows to be produced again."""
+        self._waiting: deque[tuple[int, int]] = deque()
+        """Rows that the producer's full queue didn't take."""
+        self.refusals: deque[Refusal] = deque()
+        self.produced = 0
+        self.failed = 0
+
+    @property
+    def unacknowledged(self) -> int:
+        """Rows handed in and not acknowledged."""
+        return sum(len(sent.rows) for sent in self._shards.values())
+
+    def own(self, shard: int) -> None:
+        """Begin to relay for a shard."""
+        self._shards[shard] = _Sent()
+
+    def disown(self, shard: int) -> None:
+        """Forget a shard's rows; acknowledgements that still come for them are ignored."""
+        self._shards.pop(shard, None)
+
+    def send(self, rows: Iterable[OutboxRow], now: int) -> None:
+        """Take committed rows: produce them now, or when their `send_at` comes."""
+        for row in rows:
+            sent = self._shards.get(row.shard)
+            if sent is None or row.kind not in (RowKind.COMMAND, RowKind.RECORD):
+                continue
+            sent.rows[row.seq] = row
+            send_at = to_micros(row.send_at) if row.send_at is not None else 0
+            if send_at > now:
+                heapq.heappush(self._later, (send_at, row.shard, row.seq))
+            else:
+                if not send_at:
+                    sent.order.append(row.seq)
+                self._produce(sent, row)
+
+    def closed(self, shard: int, seq: int) -> None:
+        """A command was answered: it needn't be sent any more."""
+        sent = self._shards.get(shard)
+        if sent is not None:
+            sent.rows.pop(seq, None)
+
+    def acknowledged(self, shard: int, next_row: int) -> int:
+        """Return the sequence number up to which everything of a shard is acknowledged.
+
+        Delayed rows don't hold it back: a new owner always sends those again.
+        """
+        sent = self._shards[shard]
+        while sent.order and sent.order[0] not in sent.rows:
+            sent.order.popleft()
+        return sent.order[0] - 1 if sent.order else next_row - 1
+
+    def take_acked(self, shard: int) -> list[tuple[int, int]]:
+        """Return (shard, seq) of acknowledged records to delete with the next commit."""
+        sent = self._shards[shard]
+        acked, sent.acked = sent.acked, []
+        return [(shard, seq) for seq in acked]
+
+    def put_back_acked(self, acked: Iterable[tuple[int, int]]) -> None:
+        """The commit that should have deleted them didn't happen."""
+        for shard, seq in acked:
+            if shard in self._shards:
+                self._shards[shard].acked.append(seq)
+
+    def poll(self, now: int) -> None:
+        """Serve acknowledgements, produce what is due, and replace a producer that has died."""
+        self._producer.poll(0)
+        if self._producer.fatal:
+            self._replace()
+        for _ in range(len(self._waiting)):
+            shard, seq = self._waiting.popleft()
+            self._again(shard, seq)
+        while self._later and self._later[0][0] <= now:
+            _, shard, seq = heapq.heappop(self._later)
+            self._again(shard, seq)
+
+    @property
+    def next_due(self) -> int | None:
+        """When the next delayed row is to be produced, in microseconds."""
+        if self._waiting:
+            return 0
+        return self._later[0][0] if self._later else None
+
+    def _again(self, shard: int, seq: int) -> None:
+        sent = self._shards.get(shard)
+        row = sent.rows.get(seq) if sent is not None else None
+        if sent is not None and row is not None:
+            self._produce(sent, row)
+
+    def _produce(self, sent: _Sent, row: OutboxRow) -> None:
+        def on_ack(error: DeliveryError | None) -> None:
+            if error is None:
+                self._acked(sent, row)
+            else:
+                self._failed(sent, row, error)
+
+        partition = row.partition
+        try:
+            if partition is None:
+                partition = partition_for(row.key or b"-", self._partitions.count(row.topic))
+            self._producer.produce(row.topic, partition, row.key, row.payload, row.headers, on_ack)
+            self.produced += 1
+        except QueueFull:
+            self._waiting.append((row.shard, row.seq))
+        except DeliveryError as error:
+            self._failed(sent, row, error)
+        crash_point("orchestrator.after_produce")
+
+    def _acked(self, sent: _Sent, row: OutboxRow) -> None:
+        crash_point("orchestrator.at_ack")
+        if sent.rows.pop(row.seq, None) is not None and row.kind is RowKind.RECORD:
+            sent.acked.append(row.seq)
+        sent.failures.pop(row.seq, None)
+
+    def _failed(self, sent: _Sent, row: OutboxRow, error: DeliveryError) -> None:
+        """Produce again with back-off; a command that Kafka refuses for good is the engine's to decide."""
+        self.failed += 1
+        if row.seq not in sent.rows or self._shards.get(row.shard) is not sent:
+            return
+        tries = sent.failures[row.seq] = sent.failures.get(row.seq, 0) + 1
+        if tries == 1 or tries % 20 == 0:
+            log.warning(
+                "record not delivered, trying again",
+                extra={
+                    "topic": row.topic,
+                    "run_id": str(row.run_id),
+                    "step": row.step,
+                    "error": str(error),
+                    "tries": tries,
+                },
+            )
+        if error.permanent and row.kind is RowKind.COMMAND and row.run_id is not None:
+            # The row stays open in the store; the engine's next attempt replaces it.
+            sent.rows.pop(row.seq)
+            self.refusals.append(Refusal(row.shard, row.run_id, row.step, row.attempt, str(error)))
+            return
+        wait = min(FIRST_WAIT * 2 ** min(tries - 1, 10), LONGEST_WAIT)
+        heapq.heappush(self._later, (self.now() + wait, row.shard, row.seq))
+
+    now: Callable[[], int] = staticmethod(lambda: 0)
+    """The engine's clock; set by the loop."""
+
+    def _replace(self) -> None:
+        """Make a new producer after a fatal error and send all that isn't acknowledged, in order."""
+        log.error("the producer has failed for good, making a new one", extra={"error": self._producer.fatal})
+        self._producer.close()
+        self._producer = self._make_producer()
+        for sent in self._shards.values():
+            for seq in list(sent.order):
+                row = sent.rows.get(seq)
+                if row is not None:
+                    self._produce(sent, row)
+
+    def close(self, timeout: float) -> int:
+        """Wait up to `timeout` seconds for acknowledgements; return how many are missing."""
+        left = self._producer.flush(timeout)
+        self._producer.close()
+        return left

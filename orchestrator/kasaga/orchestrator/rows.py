@@ -1,0 +1,272 @@
+"""Decisions to rows: what the store writes, and the records that will go to Kafka.
+
+Pure. The envelope is made here, once; the store keeps it with the row, so that a new owner sends
+the very same record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+from uuid import UUID
+
+from kasaga_wire.envelope import AnswerEnvelope, CommandEnvelope, EventEnvelope, ReplyTo, Undoes
+from kasaga_wire.records import NULL_PAYLOAD, Answer, Event, answer_codec, event_codec
+from kasaga_wire.topics import Topics
+
+from ..engine import lifecycle
+from ..engine.codec import encode
+from ..engine.model import COMMAND, DEADLINE, DONE, LOCAL, VOID, Deadline, Record, RunLocal, Send, Sleep, Tell
+from ..engine.state import State
+from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
+from .clock import to_datetime
+
+WRITES_SAGA = frozenset({"Move", "Return"})
+
+
+class Addresses(NamedTuple):
+    """Where records of one namespace go."""
+
+    topics: Topics
+    source: str
+    shards: int
+
+
+def step_name(step: str, form: str) -> str:
+    """Name a step's form as rows and command ids do: `3`, `3~undo`, `3~void`."""
+    return step if form in (COMMAND, LOCAL, "sleep", DEADLINE) else f"{step}~{form}"
+
+
+def split_step(name: str) -> tuple[str, str]:
+    """Take a name of `step_name` apart; the form of a plain step is COMMAND."""
+    step, _, form = name.partition("~")
+    return step, form or COMMAND
+
+
+def trace_id(state: State) -> str:
+    """The saga's trace: the starter's, or one made of the run's id."""
+    parts = state.traceparent.split("-")
+    return parts[1] if len(parts) == 4 else hashlib.sha256(f"trace/{state.run_id}".encode()).hexdigest()[:32]
+
+
+def span_id(command_id: str) -> str:
+    """The span of a command's attempt, or of a run: whoever finishes it can say so."""
+    return hashlib.sha256(f"span/{command_id}".encode()).hexdigest()[:16]
+
+
+def _traceparent(state: State, span: str) -> str:
+    parts = state.traceparent.split("-")
+    flags = parts[3] if len(parts) == 4 else "01"
+    return f"00-{trace_id(state)}-{span_id(span)}-{flags}"
+
+
+def add_record(write: SagaWrite, state: State, record: Record, where: Addresses, fingerprint: str) -> None:
+    """Add what one record writes to its saga's write set."""
+    name = type(record.event).__name__
+    step = getattr(record.event, "step", "")
+    write.history.append(HistoryRow(record.seq, to_datetime(record.at), name, step, encode(record)))
+    opened: dict[int, OutboxRow] = {row.seq: row for row in write.opens}
+    for seq, decision in state.opens:
+        row = _row(state, decision, seq, write.shard, record.at, where)
+        write.opens.append(row)
+        opened[seq] = row
+    for seq in state.closes:
+        if seq in opened:
+            write.opens.remove(opened[seq])
+        else:
+            write.closes.append(seq)
+    if any(type(decision).__name__ in WRITES_SAGA for decision in record.decisions) or record.seq == 1:
+        write.saga = saga_row(state, write.shard, record.at)
+        write.new = write.new or record.seq == 1
+
+
+def saga_row(state: State, shard: int, at: int) -> SagaRow:
+    """The summary of a saga as it stands."""
+    final = state.state in lifecycle.FINAL
+    return SagaRow(
+        shard=shard,
+        run_id=UUID(state.run_id),
+        saga_id=state.saga_id,
+        name=state.name,
+        version=state.version,
+        state=SagaState(state.state),
+        input_hash=hashlib.sha256(state.input).digest(),
+        started_at=to_datetime(state.started_at),
+        updated_at=to_datetime(at),
+        ended_at=to_datetime(at) if final else None,
+        step=state.stuck_step or state.undo_step,
+        code=state.code,
+        reason=state.reason,
+        remedy=state.remedy,
+        with_exceptions=state.with_exceptions,
+        parked_code=state.fingerprint if state.state == lifecycle.STUCK else "",
+        result=state.returned if state.state == lifecycle.COMPLETED else None,
+    )
+
+
+def _row(state: State, decision: object, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    run_id = UUID(state.run_id)
+    match decision:
+        case Send():
+            return _command(state, decision, seq, shard, at, where)
+        case Sleep(step=step, due_at=due):
+            return OutboxRow(
+                shard, seq, RowKind.TIMER, run_id, step, "", None, None, [], None, 1, None, to_datetime(due)
+            )
+        case Deadline(due_at=due):
+            return OutboxRow(
+                shard, seq, RowKind.TIMER, run_id, "", "", None, None, [], None, 1, None, to_datetime(due)
+            )
+        case RunLocal():
+            name = step_name(decision.step, decision.form)
+            send_at = to_datetime(decision.send_at) if decision.send_at else None
+            return OutboxRow(
+                shard,
+                seq,
+                RowKind.LOCAL,
+                run_id,
+                name,
+                "",
+                None,
+                None,
+                [],
+                None,
+                decision.attempt,
+                send_at,
+                None,
+            )
+        case Tell():
+            return _told(state, decision, seq, shard, at, where)
+        case _:
+            raise AssertionError(f"takes no row: {decision!r}")
+
+
+def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    step = state.steps[send.step]
+    name = step_name(send.step, send.form)
+    command_id = f"{state.run_id}.{name}"
+    undoes = None
+    if send.form == COMMAND:
+        payload = step.payload
+    else:
+        payload = NULL_PAYLOAD if send.form == VOID else step.undo_payload
+        undoes = Undoes(step.type, "done" if step.outcome == DONE else "unknown", to_datetime(step.last_at))
+    sent_at = send.send_at or at
+    envelope = CommandEnvelope(
+        source=where.source,
+        type=send.type,
+        time=to_datetime(sent_at),
+        saga_id=state.saga_id,
+        command_id=command_id,
+        attempt=send.attempt,
+        reply_to=ReplyTo(where.topics.replies, shard),
+        deadline=to_datetime(send.due_at),
+        undoes=undoes,
+        saga=state.name,
+        saga_version=state.version,
+        traceparent=_traceparent(state, f"{command_id}.{send.attempt}"),
+        tracestate=state.tracestate or None,
+    )
+    return OutboxRow(
+        shard,
+        seq,
+        RowKind.COMMAND,
+        UUID(state.run_id),
+        name,
+        where.topics.commands(send.participant),
+        None,
+        send.key,
+        envelope.to_headers(),
+        payload,
+        send.attempt,
+        to_datetime(send.send_at) if send.send_at else None,
+        to_datetime(send.due_at),
+    )
+
+
+def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    run_id = UUID(state.run_id)
+    if tell.to:
+        return answer_row(
+            Answer(
+                saga_id=state.saga_id,
+                run_id=state.run_id,
+                what=tell.what,
+                about=tell.about,
+                state=state.state,
+                result=state.returned if state.state == lifecycle.COMPLETED else None,
+                error=state.code or None,
+                reason=state.reason or None,
+                remedy=state.remedy or None,
+                step=(state.stuck_step or state.undo_step) or None,
+            ),
+            tell.to,
+            seq=seq,
+            shard=shard,
+            at=at,
+            where=where,
+            run_id=run_id,
+        )
+    body = Event(
+        saga_id=state.saga_id,
+        run_id=state.run_id,
+        saga=state.name,
+        version=state.version,
+        state=tell.what,
+        at=to_datetime(at),
+        reason=state.reason or None,
+        remedy=state.remedy or None,
+        step=(state.stuck_step or state.undo_step) or None,
+    )
+    headers = EventEnvelope(
+        id=f"{state.run_id}.{state.next_seq}.{seq}",
+        source=where.source,
+        state=tell.what.lower(),
+        time=to_datetime(at),
+        saga_id=state.saga_id,
+        traceparent=_traceparent(state, state.run_id),
+    ).to_headers()
+    return OutboxRow(
+        shard,
+        seq,
+        RowKind.RECORD,
+        run_id,
+        "",
+        where.topics.events,
+        None,
+        state.saga_id.encode(),
+        headers,
+        event_codec.encode(body),
+        1,
+        None,
+        None,
+    )
+
+
+def answer_row(
+    body: Answer, to: str, *, seq: int, shard: int, at: int, where: Addresses, run_id: UUID | None = None
+) -> OutboxRow:
+    """The answer to a start or a control record, for `topic/partition`."""
+    topic, _, partition = to.rpartition("/")
+    headers = AnswerEnvelope(
+        asked=body.about,
+        what=body.what.lower(),
+        source=where.source,
+        time=to_datetime(at),
+        saga_id=body.saga_id,
+    ).to_headers()
+    return OutboxRow(
+        shard,
+        seq,
+        RowKind.RECORD,
+        run_id,
+        "",
+        topic,
+        int(partition),
+        body.about.encode(),
+        headers,
+        answer_codec.encode(body),
+        1,
+        None,
+        None,
+    )

@@ -1,0 +1,133 @@
+"""What the process knows of each shard that it owns, and when the shard's timers fire.
+
+A timer due at T is handed out only after the shard has read its replies up to the high watermark
+that was asked for at or after T: after an outage, answers that are already there win.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from ..store.base import Offsets, OutboxRow, RowKind, ShardRow
+from .clock import to_micros
+
+ASK_INTERVAL = 20_000
+"""Microseconds between two questions for one shard's high watermark."""
+
+
+class Due(NamedTuple):
+    """A timer that has come: of the open row `row`."""
+
+    at: int
+    row: int
+    run_id: UUID
+    step: str
+    """As the outbox names it: `3`, `3~undo`, `3~void`, or empty for the saga's deadline."""
+    kind: RowKind
+
+
+@dataclass(slots=True)
+class Shard:
+    """One owned shard. Only the loop's thread touches it."""
+
+    number: int
+    token: UUID
+    offsets: Offsets
+    commit_seq: int
+    next_row: int
+    now: int
+    suspects: bool
+    """Suspect mode: two owners died on this shard, so sagas are stepped one a transaction."""
+    convicted: UUID | None
+    """The saga that was being stepped when an owner died in suspect mode."""
+    deaths: int = 0
+    quiet: int = 0
+    """Events decided since the shard was taken over."""
+    acked_row: int = 0
+    """The acknowledged position as last committed."""
+    open: dict[int, UUID] = field(default_factory=dict[int, UUID])
+    """Open rows that can fire, by sequence number."""
+    timers: list[Due] = field(default_factory=list[Due])
+    """A heap by time; an entry whose row isn't open any more is dropped when it comes up."""
+    read_at: int = 0
+    """Replies have been read up to the watermark of this time."""
+    asked_at: int = 0
+    goal: int = -1
+    """The high watermark asked for at `asked_at`; -1 when none is wanted."""
+    position: int = 0
+    """The next offset of the replies that hasn't been read, decided or not."""
+    end: int = -1
+    """The offset at which the end of the replies was last seen."""
+
+    @classmethod
+    def taken(cls, row: ShardRow) -> Shard:
+        """Begin with what the store says of a shard just claimed."""
+        return cls(
+            number=row.shard,
+            token=row.token,
+            offsets=row.offsets or Offsets(),
+            commit_seq=row.commit_seq,
+            next_row=row.next_seq,
+            now=to_micros(row.now),
+            suspects=row.deaths >= SUSPECT_AFTER,
+            convicted=row.suspect if row.deaths else None,
+            deaths=row.deaths,
+            acked_row=row.acked_seq,
+            position=row.offsets.replies if row.offsets else 0,
+        )
+
+    def opened(self, row: OutboxRow) -> None:
+        """Note an open row that acts by itself at a time."""
+        if row.due_at is not None and row.run_id is not None:
+            self.open[row.seq] = row.run_id
+            heapq.heappush(self.timers, Due(to_micros(row.due_at), row.seq, row.run_id, row.step, row.kind))
+
+    def rewound(self, position: int) -> None:
+        """The replies' log was truncated: what was read of it says nothing about its end."""
+        self.position, self.end, self.goal, self.read_at = position, -1, -1, 0
+
+    def closed(self, seq: int) -> None:
+        """Forget an open row."""
+        self.open.pop(seq, None)
+
+    @property
+    def next_due(self) -> int | None:
+        """The time of the earliest timer in microseconds, or None."""
+        while self.timers and self.timers[0].row not in self.open:
+            heapq.heappop(self.timers)
+        return self.timers[0].at if self.timers else None
+
+    def ready(self, now: int, watermark: Callable[[int], int]) -> bool:
+        """Say whether timers that are due may fire now; asks for the watermark where it must.
+
+        `watermark` returns the high watermark of the shard's replies, or -1 where Kafka can't be
+        asked; then nothing fires.
+        """
+        due = self.next_due
+        if due is None or due > now:
+            return False
+        if self.goal < 0 and self.read_at < due and now - self.asked_at >= ASK_INTERVAL:
+            self.goal = watermark(self.number)
+            self.asked_at = now
+        if self.goal >= 0 and max(self.position, self.end) >= self.goal:
+            self.read_at, self.goal = self.asked_at, -1
+        return self.read_at >= due
+
+    def pop_due(self, now: int, limit: int) -> Iterator[Due]:
+        """Hand out timers that may fire, at most `limit`."""
+        until = min(now, self.read_at)
+        while limit and (due := self.next_due) is not None and due <= until:
+            limit -= 1
+            timer = heapq.heappop(self.timers)
+            yield timer
+
+
+SUSPECT_AFTER = 2
+"""Deaths of owners in a row after which a shard is in suspect mode."""
+
+PARDON_AFTER = 1000
+"""Events decided without a death after which the deaths of a shard are forgotten."""

@@ -1,0 +1,104 @@
+"""Finds a saga whose code doesn't come back to an await, and breaks it off.
+
+The loop steps a saga through `guard`. A thread looks at the clock; past the limit it raises
+HangInterrupt into the loop's thread, which the driver turns into STUCK with the line. Code that is
+inside a C call (`time.sleep`, a query) sees the interrupt only when the call returns: the thread
+then says in the log where it stands, and after `kill_after` ends the process, so that another
+owner goes on; two such deaths put the shard into suspect mode (shards.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..engine.driver import HangInterrupt, place
+
+log = logging.getLogger("kasaga.orchestrator")
+
+
+class Watchdog:
+    """One per loop thread; `start` it from that thread.
+
+    Args:
+        limit: seconds a saga's code may run between two awaits.
+        kill_after: seconds after which a thread that can't be interrupted costs the process.
+    """
+
+    def __init__(self, *, limit: float = 1.0, kill_after: float = 30.0) -> None:
+        self._limit = limit
+        self._kill_after = kill_after
+        self._lock = threading.Lock()
+        self._thread_id = 0
+        self._since = 0.0
+        self._fired = False
+        self._reported = False
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.stepping = ""
+        """The run being stepped, for the log."""
+
+    def start(self) -> None:
+        """Watch the calling thread."""
+        self._thread_id = threading.get_ident()
+        self._thread = threading.Thread(target=self._watch, name="kasaga-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watching thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def guard(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Call `function(argument)`; raises HangInterrupt inside it when it takes too long."""
+        with self._lock:
+            self._since = time.monotonic()
+        try:
+            return function(argument)
+        finally:
+            self._disarm()
+
+    def _disarm(self) -> None:
+        """Make sure that no interrupt reaches the loop itself, also one that is on its way."""
+        while True:
+            try:
+                with self._lock:
+                    self._since = 0.0
+                    fired, self._fired, self._reported = self._fired, False, False
+                if fired and self._thread_id:
+                    # Takes back one that was set and not raised yet (CPython: C API, thread state).
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread_id), None)
+                return
+            except HangInterrupt:
+                continue
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._limit / 4):
+            with self._lock:
+                took = time.monotonic() - self._since if self._since else 0.0
+                if took > self._limit and not self._fired:
+                    self._fired = True
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(self._thread_id), ctypes.py_object(HangInterrupt)
+                    )
+            if took > 2 * self._limit and not self._reported:
+                self._reported = True
+                log.error(
+                    "a saga blocks the loop and can't be interrupted",
+                    extra={"run_id": self.stepping, "line": self._line(), "seconds": round(took, 1)},
+                )
+            if took > self._kill_after:
+                log.critical("ending the process: a saga blocks it", extra={"run_id": self.stepping})
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _line(self) -> str:
+        frame = sys._current_frames().get(self._thread_id)
+        return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) if frame else ""

@@ -1,0 +1,82 @@
+"""One batch in the making: what the turn has decided and not committed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from ..engine.decide import Run
+from ..engine.model import Event, Record
+from ..store.base import Batch, OutboxRow, SagaWrite, ShardWrite
+from .clock import to_datetime
+from .relay import Relay
+from .rows import Addresses, add_record
+from .shards import Shard
+
+SPARE_ROWS = 1000
+"""Outbox sequence numbers kept free in each commit, for the sagas that the store makes us park."""
+
+
+class Work:
+    """The rows, per saga, of one transaction. Made again from nothing for the next one."""
+
+    def __init__(self, where: Addresses, fingerprint: str) -> None:
+        self._where = where
+        self._fingerprint = fingerprint
+        self.writes: dict[str, SagaWrite] = {}
+        self.events: dict[str, list[Event]] = {}
+        """What was decided of each saga, should the store refuse its rows."""
+        self.records: list[tuple[Run, Record]] = []
+        self.loose: list[OutboxRow] = []
+        self.shards: dict[int, Shard] = {}
+
+    def touch(self, shard: Shard) -> None:
+        """Have the shard's offsets written, whatever else is."""
+        self.shards[shard.number] = shard
+
+    def add(self, shard: Shard, run: Run, record: Record) -> None:
+        """Take one saga's decision."""
+        state = run.state
+        write = self.writes.get(state.run_id)
+        if write is None:
+            write = self.writes[state.run_id] = SagaWrite(shard.number, UUID(state.run_id))
+        add_record(write, state, record, self._where, self._fingerprint)
+        self.events.setdefault(state.run_id, []).append(record.event)
+        self.records.append((run, record))
+        shard.next_row = state.row
+        self.touch(shard)
+
+    def add_loose(self, shard: Shard, make: Callable[[int], OutboxRow]) -> None:
+        """Take a record that belongs to no saga; `make` gets its sequence number."""
+        self.loose.append(make(shard.next_row))
+        shard.next_row += 1
+        self.touch(shard)
+
+    def lose(self, lost: set[int]) -> None:
+        """Leave out everything of shards that aren't ours any more."""
+        self.writes = {run_id: write for run_id, write in self.writes.items() if write.shard not in lost}
+        self.records = [(run, record) for run, record in self.records if run.state.run_id in self.writes]
+        self.loose = [row for row in self.loose if row.shard not in lost]
+        for number in lost:
+            self.shards.pop(number, None)
+
+    def batch(self, relay: Relay, now: int, suspect: UUID | None = None) -> Batch:
+        """Return the transaction's rows. Call it once; the same batch is submitted until it is known."""
+        writes: list[ShardWrite] = []
+        acked: list[tuple[int, int]] = []
+        for shard in self.shards.values():
+            shard.now = max(shard.now, now)
+            writes.append(
+                ShardWrite(
+                    shard=shard.number,
+                    token=shard.token,
+                    commit_seq=shard.commit_seq + 1,
+                    offsets=shard.offsets,
+                    acked_seq=relay.acknowledged(shard.number, shard.next_row),
+                    next_seq=shard.next_row + SPARE_ROWS,
+                    now=to_datetime(shard.now),
+                    suspect=suspect,
+                )
+            )
+            acked += relay.take_acked(shard.number)
+        return Batch(writes, list(self.writes.values()), self.loose, acked)

@@ -1,0 +1,88 @@
+"""Settings of the orchestrator's process: from the environment, or given by the program."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from kasaga_wire.errors import KasagaError
+from kasaga_wire.kafka import KafkaSettings
+
+PREFIX = "KASAGA_"
+
+
+class SettingsInvalid(KasagaError):
+    """A setting is missing or has a value that can't be."""
+
+    code = "KSG-300"
+    default_remedy = "Set the environment variable named, or pass the option; `kasaga --help` lists them"
+
+
+def _process_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+
+
+class Settings(BaseModel):
+    """All settings, with their units. Environment: `KASAGA_` and the name in capitals; `KASAGA_KAFKA_…`
+    for every librdkafka key; a name with `_FILE` at its end reads the value from that file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    database_url: SecretStr
+    kafka: KafkaSettings
+    topic_prefix: str = ""
+    process: str = Field(default_factory=_process_name)
+    http_host: str = "127.0.0.1"
+    http_port: int | None = Field(default=None, ge=0, le=65535)
+    """Metrics and probes; none by default, 0 for any free port."""
+    lease_seconds: float = Field(default=3.0, gt=0)
+    heartbeat_seconds: float = Field(default=0.5, gt=0)
+    kafka_lost_seconds: float = Field(default=10.0, gt=0)
+    """Without a broker for this long, the process gives its shards up."""
+    max_batch: int = Field(default=500, ge=1)
+    """Records in one transaction."""
+    max_timers: int = Field(default=200, ge=1)
+    """Timers of one shard in one transaction."""
+    max_live_sagas: int = Field(default=20_000, ge=1)
+    """Live coroutines in memory; the others are rebuilt from history when they are needed."""
+    max_unacknowledged: int = Field(default=20_000, ge=1)
+    """Records produced and not acknowledged; above it nothing new is read."""
+    max_in_flight: int = Field(default=50_000, ge=1)
+    """Open rows of the process above which starts are paused, so that replies go first."""
+    max_payload_bytes: int = Field(default=900_000, ge=1000)
+    saga_step_seconds: float = Field(default=1.0, gt=0)
+    """A saga's code may run this long between two awaits."""
+    saga_kill_seconds: float = Field(default=30.0, gt=0)
+    """A saga that blocks the process in a C call for this long costs the process its life."""
+    run_threads: int = Field(default=16, ge=1)
+    """Threads for ctx.run."""
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Read `KASAGA_…`; what is `given` wins. Raises SettingsInvalid naming the variable."""
+        env = dict(os.environ if environment is None else environment)
+        values: dict[str, Any] = {}
+        for name in cls.model_fields:
+            if name == "kafka":
+                continue
+            variable = PREFIX + name.upper()
+            if variable + "_FILE" in env:
+                values[name] = Path(env[variable + "_FILE"]).read_text(encoding="utf-8").strip()
+            elif env.get(variable):
+                values[name] = env[variable]
+        values |= {name: value for name, value in given.items() if value is not None}
+        if "kafka" not in values:
+            values["kafka"] = KafkaSettings.from_env(environment=env)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = str(first["loc"][0]) if first["loc"] else "settings"
+            raise SettingsInvalid(f"{PREFIX}{field.upper()}: {first['msg']}") from None
