@@ -348,6 +348,10 @@ def _flatten(annotation: object, path: str) -> list[object]:
     for each in _members(annotation):
         inner, metadata = _unwrap(each, path)
         members.extend(_flatten(inner, path) if _members(inner) and not metadata else [each])
+    literals = [each for each in members if typing.get_origin(each) is typing.Literal]
+    if len(literals) > 1:  # Literal["a"] | Literal["b"] is one enum
+        values = tuple(value for each in literals for value in typing.get_args(each))
+        members = [typing.Literal[values], *(each for each in members if each not in literals)]
     return members
 
 

@@ -62,7 +62,8 @@ class Bad(Exception):
 
 def mistyped(value: object, wanted: str) -> Bad:
     """The most frequent refusal. Names the types and never the value: values are other people's data."""
-    return Bad(f"{type(value).__qualname__} where {wanted} is wanted")
+    given = type(value).__qualname__
+    return Bad(f"{'another class called ' if given == wanted else ''}{given} where {wanted} is wanted")
 
 
 @dataclass(slots=True, eq=False)
