@@ -25,18 +25,13 @@ from kasaga.store.errors import (
 )
 from kasaga.store.session import OLDEST_SERVER
 from kasaga.store.settings import StoreSettings
+from kasaga.store.statements import read_statements
 
 _LOCK = 0x6B617361_6761
 """Key of the advisory lock: "kasaga"."""
 
-_PREPARE = b"""
-CREATE SCHEMA IF NOT EXISTS kasaga;
-CREATE TABLE IF NOT EXISTS kasaga.migration (
-    name text PRIMARY KEY,
-    sha256 bytea NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-"""
+_SQL = read_statements("migrate")
+_NAMESPACE = read_statements("read")["namespace"].sql
 
 
 def known_migrations() -> list[str]:
@@ -62,7 +57,9 @@ def migrate(
     settings = StoreSettings(conninfo) if isinstance(conninfo, str) else conninfo
     try:
         with (
-            psycopg.connect(settings.connection_string("kasaga migrate")) as connection,
+            psycopg.connect(
+                settings.connection_string("kasaga migrate"), cursor_factory=psycopg.RawCursor
+            ) as connection,
             connection.transaction(),
         ):
             return _migrate(connection, namespace, shards, phase, progress)
@@ -83,9 +80,10 @@ def _migrate(
     progress: Callable[[str], None],
 ) -> list[str]:
     _check_server(connection)
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-    connection.execute(_PREPARE)
-    applied = dict(connection.execute("SELECT name, sha256 FROM kasaga.migration").fetchall())
+    connection.execute(_SQL["lock"].sql, (_LOCK,))
+    connection.execute(_SQL["make_schema"].sql)
+    connection.execute(_SQL["make_list"].sql)
+    applied = dict(connection.execute(_SQL["applied"].sql).fetchall())
     scripts = {name: _script(name) for name in known_migrations()}
     for name, script in scripts.items():
         if name in applied and applied[name] != hashlib.sha256(script).digest():
@@ -96,10 +94,7 @@ def _migrate(
     for name in todo:
         progress(name)
         connection.execute(scripts[name])
-        connection.execute(
-            "INSERT INTO kasaga.migration (name, sha256) VALUES (%s, %s)",
-            (name, hashlib.sha256(scripts[name]).digest()),
-        )
+        connection.execute(_SQL["note"].sql, (name, hashlib.sha256(scripts[name]).digest()))
     _settle(connection, namespace, shards)
     return todo
 
@@ -129,7 +124,7 @@ def _check_server(connection: psycopg.Connection[Any]) -> None:
 
 
 def _check_namespace(connection: psycopg.Connection[Any], namespace: str, shards: int) -> None:
-    for name, count in connection.execute("SELECT name, shards FROM kasaga.namespace"):
+    for name, count in connection.execute(_NAMESPACE):
         if name != namespace:
             raise NamespaceMismatch(
                 f"the database belongs to the namespace {name!r}, not to {namespace!r}",
@@ -144,14 +139,6 @@ def _check_namespace(connection: psycopg.Connection[Any], namespace: str, shards
 
 def _settle(connection: psycopg.Connection[Any], namespace: str, shards: int) -> None:
     """Write the namespace and its shards, where they are not there yet."""
-    connection.execute(
-        "INSERT INTO kasaga.namespace (name, shards) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        (namespace, shards),
-    )
-    connection.execute(
-        "INSERT INTO kasaga.shard (shard) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", (shards,)
-    )
-    connection.execute(
-        "INSERT INTO kasaga.position (shard, commit_seq) SELECT s.shard, 0 FROM kasaga.shard s"
-        " WHERE NOT EXISTS (SELECT FROM kasaga.position p WHERE p.shard = s.shard)"
-    )
+    connection.execute(_SQL["add_namespace"].sql, (namespace, shards))
+    connection.execute(_SQL["add_shards"].sql, (shards,))
+    connection.execute(_SQL["add_positions"].sql)

@@ -72,6 +72,11 @@ class PostgresStore:
         """What the loop's connection did so far."""
         return self._session.counters
 
+    @property
+    def backend_pid(self) -> int:
+        """The server process behind the loop's connection, which is opened if there is none."""
+        return self._session.backend_pid
+
     def namespace(self) -> Namespace:
         """Return the namespace row; raises NotMigrated where it or a migration is missing."""
         applied = {name for (name,) in self._ask(_READ["migrations"].bind())}

@@ -35,7 +35,7 @@ _LOCK_TIMEOUT = "55P03"
 _MISSING = frozenset({"3F000", "42P01", "42703", "42883"})
 _DENIED = frozenset({"42501"})
 
-_POOLED = read_statements("lease")["pooled_session"]
+_SQL = read_statements("session")
 
 Row = tuple[Any, ...]
 
@@ -78,7 +78,7 @@ class Session:
         self._conninfo = settings.connection_string()
         self._people = people
         self._prepare = settings.prepare and not people
-        self._prefix = [self._pooled_settings()] if settings.pooled else []
+        self._prefix = [self._basic_settings(local=True)] if settings.pooled else []
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[Any] | None = None
         self._prepared: set[bytes] = set()
@@ -111,6 +111,12 @@ class Session:
         """Run one statement and decode its rows."""
         return self.rows(self.run(call)[0])
 
+    @property
+    def backend_pid(self) -> int:
+        """The server's process; connects if need be."""
+        with self._lock:
+            return self._connected().info.backend_pid
+
     def close(self) -> None:
         """Close the connection; the next `run` would open another."""
         with self._lock:
@@ -141,38 +147,31 @@ class Session:
             raise ServerUnfit(
                 f"the server is PostgreSQL {version // 10000}", remedy="Use PostgreSQL 14 or newer"
             )
-        if not self._settings.pooled:
-            connection.execute(self._session_settings(version), prepare=False)
         connection.pgconn.enter_pipeline_mode()
+        if not self._settings.pooled:
+            self._flush(connection, self._session_settings(version))
 
-    def _session_settings(self, version: int) -> bytes:
-        settings = self._settings
-        statement = settings.people_timeout if self._people else settings.statement_timeout
-        lines = [
-            f"SET statement_timeout = {_milliseconds(statement)}",
-            f"SET lock_timeout = {_milliseconds(settings.lock_timeout)}",
-            f"SET idle_in_transaction_session_timeout = {_milliseconds(settings.idle_timeout)}",
-            "SET client_connection_check_interval = 1000",
-        ]
-        if version >= 170000:  # ends a pipeline whose rest never arrives as well
-            lines.append(f"SET transaction_timeout = {_milliseconds(statement + settings.idle_timeout)}")
-        if not self._people:
-            # All of the loop's statements are look-ups by key: the plan may not depend on what the statistics
-            # of a table say that was empty a minute ago.
-            lines += [
-                "SET plan_cache_mode = force_generic_plan",
-                "SET enable_seqscan = off",
-                "SET enable_hashjoin = off",
-                "SET enable_mergejoin = off",
-            ]
-        return ";".join(lines).encode()
+    def _session_settings(self, version: int) -> list[Call]:
+        calls = [self._basic_settings(local=False), _SQL["watch_client"].bind()]
+        if version >= 170000:
+            longest = self._statement_timeout + self._settings.idle_timeout
+            calls.append(_SQL["transaction_timeout"].bind(_milliseconds(longest)))
+        return calls
 
-    def _pooled_settings(self) -> Call:
+    def _basic_settings(self, *, local: bool) -> Call:
+        """Bound what a statement may wait for, and for the loop's statements fix the plans.
+
+        Those are look-ups by key: their plan may not depend on what the statistics of a table say that was
+        empty a minute ago.
+        """
         settings = self._settings
-        statement = settings.people_timeout if self._people else settings.statement_timeout
-        times = (statement, settings.lock_timeout, settings.idle_timeout)
+        times = (self._statement_timeout, settings.lock_timeout, settings.idle_timeout)
         plans = ("auto", "on") if self._people else ("force_generic_plan", "off")
-        return _POOLED.bind(*(str(_milliseconds(seconds)) for seconds in times), *plans)
+        return _SQL["settings"].bind(*(_milliseconds(seconds) for seconds in times), *plans, local)
+
+    @property
+    def _statement_timeout(self) -> float:
+        return self._settings.people_timeout if self._people else self._settings.statement_timeout
 
     def _flush(self, connection: psycopg.Connection[Any], calls: list[Call]) -> list[pq.abc.PGresult]:
         """Send everything and a Sync, wait for all answers."""
@@ -219,7 +218,7 @@ class Session:
                 answer = pgconn.get_result()
                 if answer is None:
                     if pgconn.status != pq.ConnStatus.OK:
-                        raise answers_error(answers) or psycopg.OperationalError("the connection was lost")
+                        raise _error_among(answers) or psycopg.OperationalError("the connection was lost")
                 elif answer.status == pq.ExecStatus.PIPELINE_SYNC:
                     return answers
                 else:
@@ -248,7 +247,7 @@ class Session:
             connection.close()
 
 
-def answers_error(answers: list[pq.abc.PGresult]) -> psycopg.Error | None:
+def _error_among(answers: list[pq.abc.PGresult]) -> psycopg.Error | None:
     """Return the error that the server sent before it closed the connection, if it sent one."""
     for answer in answers:
         if answer.status == pq.ExecStatus.FATAL_ERROR:
@@ -278,5 +277,5 @@ def _text(error: psycopg.Error) -> str:
     return " ".join(str(error).split())
 
 
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))

@@ -1,4 +1,8 @@
 -- A commit: one pipeline, one transaction. Statements without rows are left out; the fence never is.
+--
+-- Rows are found by their key first and then by their place (ctid). Joined to the table directly, one ANALYZE that
+-- saw it empty is enough to make the planner read all of its index for each batch (seen: 48 ms instead of 5).
+-- Nobody else moves these rows: only their shard's owner writes them.
 
 -- fence: int4[] uuid[] int8[] int8[] int8[] int8[] int8[] int8[] timestamptz[] uuid[]
 SELECT kasaga.fence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -20,10 +24,14 @@ UPDATE kasaga.saga s
 SET version = u.version, state = u.state, updated_at = u.updated_at, ended_at = u.ended_at, step = u.step,
     code = u.code, reason = u.reason, remedy = u.remedy, with_exceptions = u.with_exceptions,
     parked_code = u.parked_code, result = u.result
-FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-    AS u (shard, run_id, version, state, updated_at, ended_at, step, code, reason, remedy, with_exceptions,
-          parked_code, result)
-WHERE s.run_id = u.run_id AND s.shard = u.shard
+FROM (
+    SELECT n.*, (SELECT o.ctid FROM kasaga.saga o WHERE o.run_id = n.run_id AND o.shard = n.shard) AS place
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        AS n (shard, run_id, version, state, updated_at, ended_at, step, code, reason, remedy, with_exceptions,
+              parked_code, result)
+    OFFSET 0
+) AS u
+WHERE s.ctid = u.place
 
 -- insert_outbox: int4[] int8[] int2[] uuid[] text[] text[] int4[] bytea[] bytea[] bytea[] int4[] timestamptz[] timestamptz[]
 INSERT INTO kasaga.outbox (shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt,
@@ -31,6 +39,7 @@ INSERT INTO kasaga.outbox (shard, seq, kind, run_id, step, topic, partition, key
 SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- delete_outbox: int4[] int8[]
-DELETE FROM kasaga.outbox o
-USING unnest($1, $2) AS d (shard, seq)
-WHERE o.shard = d.shard AND o.seq = d.seq
+DELETE FROM kasaga.outbox
+WHERE ctid = ANY (ARRAY(
+    SELECT (SELECT o.ctid FROM kasaga.outbox o WHERE o.shard = d.shard AND o.seq = d.seq)
+    FROM unnest($1, $2) AS d (shard, seq)))

@@ -24,10 +24,3 @@ SELECT kasaga.release($1, $2, $3)
 
 -- pardon: int4 uuid
 SELECT kasaga.pardon($1, $2)
-
--- pooled_session: text text text text text
--- A connection pooler in transaction mode keeps no settings between transactions.
-SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
-    set_config('idle_in_transaction_session_timeout', $3, true), set_config('plan_cache_mode', $4, true),
-    set_config('enable_seqscan', $5, true), set_config('enable_hashjoin', $5, true),
-    set_config('enable_mergejoin', $5, true)

@@ -1,4 +1,4 @@
--- What the loop and people read.
+-- What the loop and people read. LATERAL and OFFSET 0 keep the order: for each thing asked, one look-up by key.
 
 -- namespace:
 SELECT name, shards FROM kasaga.namespace
@@ -15,22 +15,24 @@ SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, 
 FROM kasaga.outbox WHERE shard = $1 AND run_id = $2 ORDER BY seq
 
 -- find: int4[] text[]
-SELECT s.shard, s.run_id, s.saga_id, s.name, s.version, s.state, s.input_hash, s.started_at, s.updated_at,
-    s.ended_at, s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result
-FROM unnest($1, $2) AS u (shard, saga_id)
-JOIN kasaga.saga s ON s.saga_id = u.saga_id COLLATE "C" AND s.shard = u.shard
+SELECT s.* FROM unnest($1, $2) AS u (shard, saga_id), LATERAL (
+    SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
+        reason, remedy, with_exceptions, parked_code, result
+    FROM kasaga.saga WHERE saga_id = u.saga_id COLLATE "C" AND shard = u.shard OFFSET 0
+) AS s
 
 -- find_ended: int4[] text[]
-SELECT e.shard, e.run_id, e.saga_id, e.name, e.version, e.state, e.input_hash, e.started_at, e.ended_at,
-    e.ended_at, '', '', '', '', e.with_exceptions, '', NULL::bytea
-FROM unnest($1, $2) AS u (shard, saga_id)
-JOIN kasaga.ended e ON e.saga_id = u.saga_id COLLATE "C" AND e.shard = u.shard
+SELECT e.* FROM unnest($1, $2) AS u (shard, saga_id), LATERAL (
+    SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at AS updated_at, ended_at,
+        '', '', '', '', with_exceptions, '', NULL::bytea
+    FROM kasaga.ended WHERE saga_id = u.saga_id COLLATE "C" AND shard = u.shard OFFSET 0
+) AS e
 
 -- load: int4[] uuid[]
-SELECT h.run_id, h.seq, h.at, h.kind, h.step, h.body
-FROM unnest($1, $2) AS u (shard, run_id)
-JOIN kasaga.history h ON h.shard = u.shard AND h.run_id = u.run_id
-ORDER BY h.run_id, h.seq
+SELECT h.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+    SELECT run_id, seq, at, kind, step, body
+    FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id ORDER BY seq OFFSET 0
+) AS h
 
 -- parked: int4 text
 SELECT run_id FROM kasaga.saga

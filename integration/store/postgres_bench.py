@@ -1,0 +1,74 @@
+"""A migrated database, wiped for each test, and what tests do to it behind the store's back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from kasaga.store.base import Store
+from kasaga.store.migrate import migrate
+from kasaga.store.postgres import PostgresStore
+from kasaga.store.settings import StoreSettings
+
+NAMESPACE = "shop"
+SHARDS = 16
+
+
+class PostgresBench:
+    """The contract's bench over a real database."""
+
+    def __init__(self, conninfo: str, **settings: Any) -> None:
+        migrate(conninfo, namespace=NAMESPACE, shards=SHARDS)
+        self.conninfo = conninfo
+        self._connection = psycopg.connect(conninfo, autocommit=True)
+        self._settings = settings
+        self._stores: list[PostgresStore] = []
+
+    def store(self) -> Store:
+        return self.postgres()
+
+    def postgres(
+        self, *, port: int | None = None, tokens: Callable[[], UUID] = uuid4, **settings: Any
+    ) -> PostgresStore:
+        """A store of its own connection; `port`: through a proxy."""
+        conninfo = make_conninfo(self.conninfo, port=port) if port else self.conninfo
+        store = PostgresStore(StoreSettings(conninfo, **{**self._settings, **settings}), tokens=tokens)
+        self._stores.append(store)
+        return store
+
+    def wipe(self) -> None:
+        """Make it as good as new, in milliseconds."""
+        for table in ("saga", "history", "outbox", "ended", "schema", "process", "shard", "position"):
+            self.run(f"DELETE FROM kasaga.{table}")
+        migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back
+
+    def expire(self) -> None:
+        self.run(
+            "UPDATE kasaga.shard SET lease_until = clock_timestamp() - interval '1 ms'"
+            " WHERE owner IS NOT NULL"
+        )
+        self.run("UPDATE kasaga.process SET alive_until = clock_timestamp() - interval '1 ms'")
+
+    def run(self, query: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run a statement of the test's own."""
+        cursor = self._connection.execute(query.encode(), params)
+        return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def session(self) -> Generator[psycopg.Connection[Any]]:
+        """A connection of the test's own, that holds what it locks."""
+        connection = psycopg.connect(self.conninfo)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self._connection.close()
+        for store in self._stores:
+            store.close()

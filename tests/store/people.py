@@ -1,0 +1,171 @@
+"""What every store has to do for people: lists, counts, schemas, retention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from kasaga.store.base import SagaFilter, SagaState, SagaWrite, Store
+from store.samples import T0, Owner, history_row, run_id, saga_row, start
+
+DAY = timedelta(days=1)
+
+
+def numbers(store: Store, where: SagaFilter) -> list[int]:
+    return [int(row.saga_id.removeprefix("order-")) for row in store.list_sagas(where)]
+
+
+class PeopleContract:
+    @pytest.fixture
+    def filled(self, owner: Owner) -> Store:
+        """Sagas 1 to 9 in two shards: 3 stuck, 4 paused, 5 compensating, 6 completed, else running."""
+        owner.claim(3, 4)
+        states = {3: SagaState.STUCK, 4: SagaState.PAUSED, 5: SagaState.COMPENSATING, 6: SagaState.COMPLETED}
+        for number in range(1, 10):
+            state = states.get(number, SagaState.RUNNING)
+            shard = 3 + number % 2
+            row = saga_row(shard, number, state, name="refund" if number > 7 else "payment")
+            if state is SagaState.STUCK:
+                row.code, row.parked_code = "KSG-202", "old"
+            owner.commit(SagaWrite(shard, row.run_id, [history_row(0)], row, new=True))
+        return owner.store
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            (SagaFilter(), [9, 8, 7, 6, 5, 4, 3, 2, 1]),
+            (SagaFilter(states=[SagaState.STUCK]), [3]),
+            (SagaFilter(states=(SagaState.STUCK, SagaState.PAUSED, SagaState.COMPENSATING)), [5, 4, 3]),
+            (SagaFilter(states=[SagaState.STUCK, SagaState.COMPLETED]), [6, 3]),
+            (SagaFilter(states=[SagaState.CANCELLING]), []),
+            (SagaFilter(name="refund"), [9, 8]),
+            (SagaFilter(name="refund", states=[SagaState.STUCK]), []),
+            (SagaFilter(saga_id="order-7"), [7]),
+            (SagaFilter(saga_id_prefix="order-"), [9, 8, 7, 6, 5, 4, 3, 2, 1]),
+            (SagaFilter(saga_id_prefix="order_"), []),
+            (SagaFilter(saga_id_prefix="ord%"), []),
+            (SagaFilter(code="KSG-202"), [3]),
+            (SagaFilter(started_after=T0 + timedelta(seconds=7)), [9, 8]),
+            (SagaFilter(started_before=T0 + timedelta(seconds=3)), [2, 1]),
+            (
+                SagaFilter(started_after=T0 + timedelta(seconds=3), started_before=T0 + timedelta(seconds=6)),
+                [5, 4],
+            ),
+        ],
+    )
+    def test_lists_and_counts(self, filled: Store, where: SagaFilter, expected: list[int]) -> None:
+        assert numbers(filled, where) == expected
+        assert sum(filled.count(where).values()) == len(expected)
+
+    def test_counts_by_state(self, filled: Store) -> None:
+        assert filled.count(SagaFilter()) == {
+            SagaState.RUNNING: 5,
+            SagaState.STUCK: 1,
+            SagaState.PAUSED: 1,
+            SagaState.COMPENSATING: 1,
+            SagaState.COMPLETED: 1,
+        }
+
+    def test_pages(self, filled: Store) -> None:
+        after: UUID | None = None
+        pages: list[list[str]] = []
+        while page := filled.list_sagas(SagaFilter(name="payment"), after=after, limit=3):
+            pages.append([row.saga_id for row in page])
+            after = page[-1].run_id
+        assert pages == [["order-7", "order-6", "order-5"], ["order-4", "order-3", "order-2"], ["order-1"]]
+
+    def test_parked_sagas_wait_for_other_code(self, filled: Store, owner: Owner) -> None:
+        for number, code in ((11, "old"), (13, "new"), (15, "")):
+            row = saga_row(4, number, SagaState.STUCK, parked_code=code)
+            owner.commit(SagaWrite(4, row.run_id, saga=row, new=True))
+        assert filled.parked(4, "new") == [run_id(3), run_id(11)]
+        assert filled.parked(4, "old") == [run_id(13)]
+        assert filled.parked(3, "new") == []
+        owner.commit(SagaWrite(4, run_id(3), saga=saga_row(4, 3)))
+        assert filled.parked(4, "new") == [run_id(11)]
+
+    def test_long_histories_come_in_order(self, owner: Owner) -> None:
+        owner.claim(3)
+        owner.commit(start(3, 1))
+        for first in range(1, 2500, 500):
+            owner.commit(SagaWrite(3, run_id(1), [history_row(seq) for seq in range(first, first + 500)]))
+        assert [row.seq for row in owner.store.history(saga_row(3, 1))] == list(range(2501))
+        assert [row.seq for row in owner.store.load([(3, run_id(1))])[run_id(1)]] == list(range(2501))
+
+    def test_schemas_stay_as_they_were_put(self, store: Store) -> None:
+        store.put_schemas({b"\x00" * 32: '"string"', b"\xff" * 32: '"long"'})
+        store.put_schemas({b"\x00" * 32: '"else"', b"\x01" * 32: "[]"})
+        assert store.schemas() == {b"\x00" * 32: '"string"', b"\xff" * 32: '"long"', b"\x01" * 32: "[]"}
+
+
+class PurgeContract:
+    """Retention, by the clock of the store's own."""
+
+    @pytest.fixture
+    def ended(self, owner: Owner) -> Store:
+        """Sagas 0 to 9 that began 9 to 0 days ago; even ones completed half a day later."""
+        owner.claim(3)
+        now = datetime.now(UTC)
+        for number in range(10):
+            began = now - (9 - number) * DAY
+            row = saga_row(3, number, started_at=began, updated_at=began, run_id=run_id(number, began))
+            if number % 2 == 0:
+                row = replace(row, state=SagaState.COMPLETED, ended_at=began + DAY / 2, result=b"r", step="3")
+            owner.commit(SagaWrite(3, row.run_id, [history_row(0), history_row(1)], row, new=True))
+        return owner.store
+
+    def test_finished_sagas_go_and_stay_known(self, ended: Store) -> None:
+        before = ended.saga("order-2")
+        assert before is not None
+        purged = ended.purge(older_than=4 * DAY, forget_after=90 * DAY)
+        assert (purged.sagas, purged.forgotten, purged.after) == (3, 0, None)
+        assert numbers(ended, SagaFilter()) == [9, 8, 7, 6, 5, 3, 1]
+        assert ended.load([(3, before.run_id)]) == {}
+        assert before.ended_at is not None
+        summary = replace(before, result=None, step="", updated_at=before.ended_at)
+        assert ended.saga("order-2") == summary
+        assert ended.find([(3, "order-2"), (3, "order-9")])["order-2"] == summary
+        assert ended.purge(older_than=4 * DAY, forget_after=90 * DAY).sagas == 0
+
+    def test_ids_are_forgotten_in_the_end(self, ended: Store) -> None:
+        ended.purge(older_than=4 * DAY, forget_after=90 * DAY)
+        assert ended.purge(older_than=4 * DAY, forget_after=6 * DAY).forgotten == 2
+        assert ended.saga("order-0") is None
+        assert ended.find([(3, "order-2"), (3, "order-4")]).keys() == {"order-4"}
+
+    def test_slices(self, ended: Store) -> None:
+        after: UUID | None = None
+        slices: list[int] = []
+        while True:
+            purged = ended.purge(older_than=DAY / 4, forget_after=90 * DAY, after=after, limit=4)
+            slices.append(purged.sagas)
+            after = purged.after
+            if after is None:
+                break
+        assert sum(slices) == 5
+        assert max(slices) == 2
+        assert numbers(ended, SagaFilter()) == [9, 7, 5, 3, 1]
+
+    def test_run_ids_of_another_version_are_purged_too(self, owner: Owner) -> None:
+        owner.claim(3)
+        began = datetime.now(UTC) - 9 * DAY
+        foreign = UUID("ffffffff-1111-4111-8111-111111111111")
+        row = saga_row(
+            3, 1, SagaState.COMPENSATED, run_id=foreign, started_at=began, updated_at=began, ended_at=began
+        )
+        owner.commit(SagaWrite(3, foreign, [history_row(0)], row, new=True))
+        assert owner.store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
+
+    def test_an_id_may_be_used_again_and_purged_again(self, ended: Store, owner: Owner) -> None:
+        ended.purge(older_than=4 * DAY, forget_after=90 * DAY)
+        began = datetime.now(UTC) - 5 * DAY
+        row = saga_row(3, 2, SagaState.COMPENSATED, started_at=began, updated_at=began, ended_at=began)
+        row.run_id = run_id(77, began)
+        owner.commit(SagaWrite(3, row.run_id, [history_row(0)], row, new=True))
+        assert ended.saga("order-2") == row
+        assert ended.find([(3, "order-2")]) == {"order-2": row}
+        assert ended.purge(older_than=4 * DAY, forget_after=90 * DAY).sagas == 1
+        assert ended.saga("order-2") == row
