@@ -11,22 +11,38 @@ import random
 import typing
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from kasaga_wire.codec import codec_for
 from kasaga_wire.contracts import CommandSpec, Contract, contract_of
 from kasaga_wire.errors import KasagaError
 
-from .engine.driver import Host
-from .engine.model import Policy
-from .engine.requests import Call, LocalCall, Pause
-from .errors import Evicted, NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
-from .policy import DEFAULT_RETRY, DEFAULT_UNDO_RETRY, SCHEDULE_TO_CLOSE, STEP_TIMEOUT, RetryPolicy, Seconds, policy
+from .engine.host import Host
+from .engine.requests import Call, LocalCall, Options, Pause
+from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
+from .policy import (
+    DEFAULT_RETRY,
+    DEFAULT_UNDO_RETRY,
+    MAX_SECONDS,
+    SCHEDULE_TO_CLOSE,
+    STEP_TIMEOUT,
+    RetryPolicy,
+    Seconds,
+    micros,
+    policy,
+    undo_policy,
+)
 
 C = TypeVar("C")
 R = TypeVar("R")
 A = TypeVar("A")
+
+MAX_KEY = 512
+"""Bytes of a key: it travels with each attempt."""
+
+MAX_SLEEP = MAX_SECONDS * 1_000_000
+"""Microseconds of one sleep."""
 
 
 class SagaContext:
@@ -42,8 +58,7 @@ class SagaContext:
 
     def _live(self) -> Host:
         """Refuse any use by a coroutine that is being closed."""
-        if not self._host.attached:
-            raise Evicted("this coroutine is closed; the saga goes on from its history")
+        self._host.live()
         return self._host
 
     @property
@@ -71,7 +86,7 @@ class SagaContext:
     def random(self) -> random.Random:
         """A generator of random numbers seeded by the run, the same in each replay. Not for secrets."""
         if self._random is None:
-            self._random = random.Random(self._live().run_id)  # noqa: S311
+            self._random = random.Random(self._live().run_id)
         return self._random
 
     def use(
@@ -103,19 +118,22 @@ class SagaContext:
         host = self._live()
         described = contract_of(contract)
         if described.name not in self._contracts:
-            raise UnknownContract(f"this saga uses participant {described.name!r}, which its App doesn't list")
-        options = _Options(
-            (key if key is not None else host.saga_id).encode(),
-            policy(retry, timeout, schedule_to_close),
-            policy(undo_retry, timeout, None),
-        )
+            raise UnknownContract(f"the saga uses participant {described.name!r}, which its App doesn't list")
+        sent_as = (key if key is not None else host.saga_id).encode()
+        if not 0 < len(sent_as) <= MAX_KEY:
+            size = f"the key for {described.name} has {len(sent_as)} bytes"
+            raise SagaCodeError(size, remedy=f"Use 1 to {MAX_KEY} bytes.")
+        forward, back = policy(retry, timeout, schedule_to_close), undo_policy(undo_retry, timeout)
+        options = Options(sent_as, forward, back)
         return typing.cast("C", _Commands(host, described, options))
 
     def sleep(self, seconds: Seconds) -> Awaitable[None]:
         """Wait durably: the time passes also while no orchestrator runs. Costs no thread."""
         host = self._live()
-        wait = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-        return Pause(host, host.now + max(0, round(wait * 1_000_000)))
+        wait = micros(seconds)
+        if not 0 <= wait <= MAX_SLEEP:
+            raise SagaCodeError(f"ctx.sleep({seconds!r})", remedy="Sleep from 0 seconds to ten years.")
+        return Pause(host, host.now + wait)
 
     def run(
         self,
@@ -142,14 +160,8 @@ class SagaContext:
             result=codec_for(_returns(function), name="result"),
             undo=_importable(undo) if undo is not None else "",
             policy=policy(retry, STEP_TIMEOUT, None),
-            undo_policy=policy(undo_retry, STEP_TIMEOUT, None),
+            undo_policy=undo_policy(undo_retry, STEP_TIMEOUT),
         )
-
-
-class _Options(typing.NamedTuple):
-    key: bytes
-    policy: Policy
-    undo_policy: Policy
 
 
 class _Commands:
@@ -157,7 +169,7 @@ class _Commands:
 
     __slots__ = ("_contract", "_host", "_options")
 
-    def __init__(self, host: Host, contract: Contract, options: _Options) -> None:
+    def __init__(self, host: Host, contract: Contract, options: Options) -> None:
         self._host = host
         self._contract = contract
         self._options = options
@@ -179,36 +191,28 @@ class _Command:
 
     __slots__ = ("_host", "_options", "_spec")
 
-    def __init__(self, host: Host, spec: CommandSpec, options: _Options) -> None:
+    def __init__(self, host: Host, spec: CommandSpec, options: Options) -> None:
         self._host = host
         self._spec = spec
         self._options = options
 
     def __call__(self, *arguments: Any, **named: Any) -> Call:
         host, spec = self._host, self._spec
-        if not host.attached:
-            raise Evicted("this coroutine is closed; the saga goes on from its history")
-        values = (*arguments, *named.values())
-        if len(values) != 1:
-            raise SagaCodeError(f"{spec.type} takes one argument, got {len(values)}", remedy="Put them into one model.")
+        host.live()
+        if named:
+            arguments += tuple(named.values())
+        if len(arguments) != 1:
+            raise SagaCodeError(
+                f"{spec.type} takes one argument, got {len(arguments)}", remedy="Put them into one model."
+            )
         try:
-            payload = spec.input.encode(values[0])
+            payload = spec.input.encode(arguments[0])
         except KasagaError as error:
             raise SagaCodeError(f"the input of {spec.type}: {error.message}", remedy=error.remedy) from error
         if len(payload) > host.max_payload:
-            raise PayloadTooLarge(f"the input of {spec.type} has {len(payload)} bytes, over {host.max_payload}")
-        return Call(
-            host,
-            type=spec.type,
-            participant=spec.participant,
-            payload=payload,
-            input=spec.input,
-            result=spec.result,
-            key=self._options.key,
-            policy=self._options.policy,
-            undo_policy=self._options.undo_policy,
-            compensation=f"{spec.participant}.{spec.compensation.name}" if spec.compensation else "",
-        )
+            size = f"{len(payload)} bytes, over {host.max_payload}"
+            raise PayloadTooLarge(f"the input of {spec.type} has {size}")
+        return Call(host, spec, self._options, payload)
 
 
 def _returns(function: Callable[..., Any]) -> object:
@@ -224,6 +228,6 @@ def _importable(function: Callable[..., object]) -> str:
     if not module or not name or "<" in name:
         raise NotAwaitable(
             f"undo={name or function!r} of ctx.run is not a function at the top level of a module",
-            remedy="Undoing must work from history alone, on any machine: give it a named top-level function.",
+            remedy="Undoing works from history alone, on any machine: give it a named top-level function.",
         )
     return f"{module}:{name}"

@@ -1,23 +1,38 @@
 """Errors of sagas and of the engine, as authors and operators meet them.
 
-    KasagaError                      every error with a stable code and a remedy
-    ├── SagaCodeError                the saga's code is wrong: the saga is STUCK, not undone
-    │   ├── NotAwaitable             awaited something that isn't the context's
-    │   ├── Nondeterminism           replay asked for something else than history holds
-    │   ├── MissingVersion           this process has no such saga or version
-    │   ├── UnknownContract          `ctx.use` of a participant the App doesn't list
-    │   ├── PayloadTooLarge          one value is over the limit
-    │   └── SagaHangs                the saga's code didn't come back to an await in time
-    └── SagaOutcome                  the business outcome is no: the saga compensates
-        ├── SagaFailed               raised by the author on purpose
-        └── StepError                a step's outcome
-            ├── StepRefused          the participant refused for good
-            └── StepFailed           retries are used up; what happened is unknown
-                └── StepTimeout      no answer in time; what happened is unknown
+KasagaError                      every error with a stable code and a remedy
+├── SagaCodeError                the saga's code is wrong: the saga is STUCK, not undone
+│   ├── NotAwaitable             awaited something that isn't the context's
+│   ├── Nondeterminism           replay asked for something else than history holds
+│   ├── MissingVersion           this process has no such saga or version
+│   ├── UnknownContract          `ctx.use` of a participant the App doesn't list
+│   ├── PayloadTooLarge          one value is over the limit
+│   ├── SagaHangs                the saga's code didn't come back to an await in time
+│   ├── BugInSaga                the saga raised what is neither an outcome nor on purpose
+│   ├── Unreadable               today's model can't read a recorded value
+│   ├── KilledProcess            stepping the saga ended its process
+│   ├── RefusedByStore           the database refused what the saga wrote
+│   ├── EngineBug                Kasaga itself failed
+│   ├── ForgottenAwait           the saga returned, and a step it called was never awaited
+│   └── TooManySteps             the saga's history is over the limit
+├── HistoryUnreadable            a history row isn't what this release can read
+├── StillWaiting                 STUCK that comes from participants, not from the saga's code
+│   ├── UndoFails                a compensation keeps failing, and is still being retried
+│   ├── CannotUndo               it happened, or nobody can know, and nothing undoes it
+│   └── StepConflict             a participant knows the command's id as another command
+├── NotApplicable                an operator's action doesn't fit the saga's state
+└── SagaOutcome                  the business outcome is no: the saga compensates
+    ├── SagaFailed               raised by the author on purpose
+    ├── DeadlinePassed           the saga's own timeout is over
+    ├── SagaCancelled            somebody cancelled it
+    └── StepError                a step's outcome
+        ├── StepRefused          the participant refused for good
+        └── StepFailed           retries are used up; what happened is unknown
+            └── StepTimeout      no answer in time; what happened is unknown
 
-    Interrupt(BaseException)         the engine's control flow; `except Exception` can't swallow it
-    ├── CancelInterrupt              the saga is being cancelled
-    └── Evicted                      the coroutine is closed; its saga goes on elsewhere
+Interrupt(BaseException)         the engine's control flow; `except Exception` can't swallow it
+├── CancelInterrupt              the saga is being cancelled
+└── Evicted                      the coroutine is closed; its saga goes on elsewhere
 """
 
 from __future__ import annotations
@@ -29,7 +44,9 @@ class SagaCodeError(KasagaError):
     """The saga's code can't go on as it is. The saga becomes STUCK and is retried with new code."""
 
     code = "KSG-200"
-    default_remedy = "Mend the saga's code and deploy it: the saga is retried by itself; or cancel it to undo it."
+    default_remedy = (
+        "Mend the saga's code and deploy it: the saga is retried by itself; or cancel it to undo it."
+    )
 
 
 class NotAwaitable(SagaCodeError):
@@ -70,14 +87,18 @@ class PayloadTooLarge(SagaCodeError):
     """A value is over the size limit of one record."""
 
     code = "KSG-205"
-    default_remedy = "Send a reference to the data instead of the data, or raise the limit together with the topics'."
+    default_remedy = (
+        "Send a reference to the data instead of the data, or raise the limit together with the topics'."
+    )
 
 
 class SagaHangs(SagaCodeError):
     """The saga's code ran too long between two awaits."""
 
     code = "KSG-206"
-    default_remedy = "Put long or blocking work into `await ctx.run(function)`; look for an endless loop at the line."
+    default_remedy = (
+        "Put long or blocking work into `await ctx.run(function)`; look for an endless loop at the line."
+    )
 
 
 class BugInSaga(SagaCodeError):
@@ -101,7 +122,9 @@ class KilledProcess(SagaCodeError):
     """Stepping this saga ended its process more than once."""
 
     code = "KSG-209"
-    default_remedy = "Look for what can end the process (memory, a C extension, os._exit) and deploy a mended saga."
+    default_remedy = (
+        "Look for what can end the process (memory, a C extension, os._exit) and deploy a mended saga."
+    )
 
 
 class RefusedByStore(SagaCodeError):
@@ -111,8 +134,42 @@ class RefusedByStore(SagaCodeError):
     default_remedy = "The reason is the database's own message; mend the saga's data or code, then retry it."
 
 
+class EngineBug(SagaCodeError):
+    """Kasaga itself failed while it decided for this saga."""
+
+    code = "KSG-212"
+    default_remedy = "Please report it with the log's traceback; the saga is retried with the next release."
+
+
+class ForgottenAwait(SagaCodeError):
+    """The saga returned, and a step that it called was never awaited, so it was never sent."""
+
+    code = "KSG-213"
+    default_remedy = "Put `await` in front of the call, or don't call it: a step is sent when it is awaited."
+
+
+class TooManySteps(SagaCodeError):
+    """The saga asked for more steps than one saga may have."""
+
+    code = "KSG-214"
+    default_remedy = (
+        "Look for a loop without an end; cut long work into several sagas, one started after the other."
+    )
+
+
+class HistoryUnreadable(KasagaError):
+    """A history row isn't what this release can read."""
+
+    code = "KSG-211"
+    default_remedy = (
+        "It was written by a newer release, or damaged: run the newer release, or restore the row."
+    )
+
+
 class StillWaiting(KasagaError):
-    """Codes of STUCK that come from participants, not from the saga's code."""
+    """Codes of STUCK that come from participants, not from the saga's code; never raised itself."""
+
+    code = "KSG-219"
 
 
 class UndoFails(StillWaiting):
@@ -126,10 +183,12 @@ class UndoFails(StillWaiting):
 
 
 class CannotUndo(StillWaiting):
-    """A step of unknown outcome turned out to have been executed, and nothing can undo it."""
+    """A step of unknown outcome was executed, or may have been, and nothing can undo it."""
 
     code = "KSG-221"
-    default_remedy = "Undo its effect by hand and say so with `kasaga resolve`, or accept it with `kasaga skip --reason`."
+    default_remedy = (
+        "Undo its effect by hand and say so with `kasaga resolve`, or accept it with `kasaga skip --reason`."
+    )
 
 
 class StepConflict(StillWaiting):
@@ -156,10 +215,22 @@ class SagaOutcome(KasagaError):
     default_remedy = "Nothing to mend: the finished steps are compensated."
 
 
-class SagaFailed(SagaOutcome):  # noqa: N818 - the field's word
+class SagaFailed(SagaOutcome):
     """Raise it in a saga to undo what was done so far; the message is the reason."""
 
     code = "KSG-251"
+
+
+class DeadlinePassed(SagaOutcome):
+    """The saga took longer than its `@saga(timeout=...)`: it is undone."""
+
+    code = "KSG-256"
+
+
+class SagaCancelled(SagaOutcome):
+    """Somebody cancelled the saga: it is undone."""
+
+    code = "KSG-257"
 
 
 class StepError(SagaOutcome):
@@ -167,7 +238,15 @@ class StepError(SagaOutcome):
 
     code = "KSG-252"
 
-    def __init__(self, message: str, *, step: str = "", command: str = "", type: str = "", details: str = "") -> None:  # noqa: A002
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str = "",
+        command: str = "",
+        type: str = "",  # noqa: A002 - the wire's word
+        details: str = "",
+    ) -> None:
         super().__init__(message)
         self.step = step
         self.command = command
@@ -175,13 +254,13 @@ class StepError(SagaOutcome):
         self.details = details
 
 
-class StepRefused(StepError):  # noqa: N818
+class StepRefused(StepError):
     """The participant refused: nothing was done there, and nothing is to be undone."""
 
     code = "KSG-253"
 
 
-class StepFailed(StepError):  # noqa: N818
+class StepFailed(StepError):
     """The step's retries are used up. Whether it happened is unknown; it is being voided."""
 
     code = "KSG-254"

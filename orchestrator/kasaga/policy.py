@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 from .engine.model import Policy
 
@@ -11,9 +13,22 @@ Seconds = float | timedelta
 """A length of time: seconds, or a timedelta."""
 
 
+MAX_COEFFICIENT = 100.0
+"""No wait needs to grow faster."""
+
+MAX_SECONDS = 10 * 366 * 86_400
+"""No length of time is longer: ten years."""
+
+
 def micros(length: Seconds) -> int:
     """Return a length of time in microseconds."""
     return round((length.total_seconds() if isinstance(length, timedelta) else length) * 1_000_000)
+
+
+def _positive(name: str, length: Seconds) -> None:
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise ValueError(f"{name} is {length}, must be more than 0 and at most {MAX_SECONDS} seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +51,18 @@ class RetryPolicy:
     non_retryable_error_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.backoff_coefficient < 1:
-            raise ValueError(f"RetryPolicy.backoff_coefficient is {self.backoff_coefficient}, must be at least 1")
+        """Refuse what would fail much later."""
+        object.__setattr__(self, "non_retryable_error_types", tuple(self.non_retryable_error_types))
+        if not 1 <= self.backoff_coefficient <= MAX_COEFFICIENT:
+            given = self.backoff_coefficient
+            raise ValueError(
+                f"RetryPolicy.backoff_coefficient is {given}, must be from 1 to {MAX_COEFFICIENT}"
+            )
         if self.maximum_attempts < 0:
-            raise ValueError(f"RetryPolicy.maximum_attempts is {self.maximum_attempts}, must be 0 (no limit) or more")
+            given = self.maximum_attempts
+            raise ValueError(f"RetryPolicy.maximum_attempts is {given}, must be 0 (no limit) or more")
         for name in ("initial_interval", "maximum_interval"):
-            if micros(getattr(self, name)) <= 0:
-                raise ValueError(f"RetryPolicy.{name} is {getattr(self, name)}, must be more than 0 seconds")
+            _positive(f"RetryPolicy.{name}", getattr(self, name))
 
 
 DEFAULT_RETRY = RetryPolicy()
@@ -51,12 +71,12 @@ STEP_TIMEOUT: Seconds = 60.0
 SCHEDULE_TO_CLOSE: Seconds = 3600.0
 
 
+@lru_cache(maxsize=1024)
 def policy(retry: RetryPolicy, timeout: Seconds, schedule_to_close: Seconds | None) -> Policy:
     """Return the engine's form of a policy; raises ValueError naming what is off."""
-    if micros(timeout) <= 0:
-        raise ValueError(f"timeout is {timeout}, must be more than 0 seconds")
-    if schedule_to_close is not None and micros(schedule_to_close) <= 0:
-        raise ValueError(f"schedule_to_close is {schedule_to_close}, must be more than 0 seconds, or None")
+    _positive("timeout", timeout)
+    if schedule_to_close is not None:
+        _positive("schedule_to_close", schedule_to_close)
     return Policy(
         micros(timeout),
         micros(schedule_to_close) if schedule_to_close is not None else 0,
@@ -66,3 +86,14 @@ def policy(retry: RetryPolicy, timeout: Seconds, schedule_to_close: Seconds | No
         retry.maximum_attempts,
         retry.non_retryable_error_types,
     )
+
+
+@lru_cache(maxsize=1024)
+def undo_policy(retry: RetryPolicy, timeout: Seconds) -> Policy:
+    """Return the engine's form of an undo's policy; raises ValueError naming what is off."""
+    if retry.maximum_attempts == 0:
+        raise ValueError(
+            "undo_retry.maximum_attempts is 0: an undo is retried without end anyway, and this is the number "
+            "after which the saga says STUCK, so that it never fails in silence; give it 1 or more"
+        )
+    return policy(retry, timeout, None)

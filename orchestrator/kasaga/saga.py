@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,12 +19,15 @@ from kasaga_wire.errors import ContractError
 from kasaga_wire.topics import Topics
 
 from .context import SagaContext
-from .engine.decide import Definitions
-from .engine.driver import Definition, Host
+from .engine.driver import Definition
+from .engine.host import Host
+from .engine.run import Definitions
 from .policy import Seconds, micros
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,33 @@ class Saga(Generic[A, R]):
 
     @property
     def input(self) -> Codec[A]:
-        """The codec of the saga's one argument."""
-        return typing.cast("Codec[A]", _codecs(self)[0])
+        """The codec of the saga's one argument; raises ContractError."""
+        return self._codecs[0]
 
     @property
     def result(self) -> Codec[R]:
-        """The codec of what the saga returns."""
-        return typing.cast("Codec[R]", _codecs(self)[1])
+        """The codec of what the saga returns; raises ContractError."""
+        return self._codecs[1]
+
+    @cached_property
+    def _codecs(self) -> tuple[Codec[A], Codec[R]]:
+        """Annotations are resolved at first use, not at import, so that forward references work."""
+        function = self.function
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise ContractError(
+                f"saga {self.name!r}: {error}",
+                remedy="Define or import the name in the module that declares the saga.",
+            ) from None
+        argument = list(inspect.signature(function).parameters)[1]
+        for name in (argument, "return"):
+            if name not in hints:
+                raise ContractError(f"saga {self.name!r}: {name!r} has no annotation", remedy="Annotate it.")
+        return (
+            codec_for(hints[argument], name=f"{self.name}.input", where=f"{self.name}.{argument}"),
+            codec_for(hints["return"], name=f"{self.name}.result", where=f"{self.name}.return"),
+        )
 
 
 class _Decorator(Protocol):
@@ -78,37 +103,19 @@ def saga(
                 f"saga {name!r}: {function.__qualname__} must take the context and one argument",
                 remedy="Put several arguments into one pydantic model.",
             )
-        if not name or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 63:
-            raise ContractError(f"saga name {name!r}: use up to 63 letters, digits, '_' and '-'")
+        if not _NAME.fullmatch(name):
+            raise ContractError(f"saga name {name!r}: use up to 63 letters (a-z, A-Z), digits, '_' and '-'")
         if version < 1:
             raise ContractError(f"saga {name!r}: version is {version}, must be 1 or more")
+        if timeout is not None and micros(timeout) <= 0:
+            raise ContractError(f"saga {name!r}: timeout is {timeout}, must be more than 0 seconds")
         return Saga(name, version, function, timeout, tuple(fails_on))
 
     return declare
 
 
-_CODECS: dict[Saga[Any, Any], tuple[Codec[Any], Codec[Any]]] = {}
-
-
-def _codecs(declared: Saga[Any, Any]) -> tuple[Codec[Any], Codec[Any]]:
-    """Input and result codecs; annotations are resolved at first use, not at import."""
-    codecs = _CODECS.get(declared)
-    if codecs is None:
-        function = declared.function
-        hints = typing.get_type_hints(function, include_extras=True)
-        argument = list(inspect.signature(function).parameters)[1]
-        if argument not in hints:
-            raise ContractError(f"saga {declared.name!r}: parameter {argument!r} has no annotation")
-        codecs = (
-            codec_for(hints[argument], name=f"{declared.name}.input"),
-            codec_for(hints.get("return", type(None)), name=f"{declared.name}.result"),
-        )
-        _CODECS[declared] = codecs
-    return codecs
-
-
 class App:
-    """One namespace: its sagas and the contracts that they use. One image of the orchestrator runs one App."""
+    """One namespace: its sagas and the contracts that they use. One orchestrator image runs one App."""
 
     def __init__(
         self,
@@ -174,12 +181,14 @@ class App:
         """Return a hash that changes when the sagas' code does.
 
         It covers every loaded source file beside, or below the folder of, a file that declares a
-        saga: a helper's change must wake a parked saga as well.
+        saga or a contract: a helper's or a model's change must wake a parked saga as well.
         """
+        declared = [inspect.unwrap(each.function) for each in self.sagas.values()]
+        contracts = [contract.cls for contract in self.contracts.values()]
         folders = {
             Path(path).parent
-            for declared in self.sagas.values()
-            if (path := inspect.getsourcefile(declared.function)) is not None
+            for each in (*declared, *contracts)
+            if (path := getattr(sys.modules.get(each.__module__), "__file__", None))
         }
         files = {
             Path(path)

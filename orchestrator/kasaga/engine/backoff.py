@@ -7,8 +7,7 @@ from zlib import crc32
 from .model import Policy
 
 SPREAD = 0.2
-"""Share of the wait by which attempts of different commands are spread, so that an outage's
-retries don't come back as one wave."""
+"""Share of the wait that is taken off by chance, so that an outage's retries don't come back as one wave."""
 
 
 def backoff(policy: Policy, attempt: int, command_id: str) -> int:
@@ -20,4 +19,4 @@ def backoff(policy: Policy, attempt: int, command_id: str) -> int:
     exponent = min(attempt - 1, 64)
     wait = min(policy.initial_interval * policy.backoff_coefficient**exponent, policy.maximum_interval)
     chance = crc32(f"{command_id}.{attempt}".encode()) / 0xFFFFFFFF
-    return int(wait * (1 - SPREAD / 2 + SPREAD * chance))
+    return int(wait * (1 - SPREAD * chance))

@@ -8,12 +8,12 @@ refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
-from kasaga_wire.errors import KasagaError
-
+from ..errors import HistoryUnreadable
 from .model import (
     Asked,
     Clear,
@@ -36,8 +36,11 @@ from .model import (
     Sleep,
     Started,
     Tell,
+    Unblock,
     Undeliverable,
 )
+
+__all__ = ["FORMAT", "HistoryUnreadable", "decode", "encode"]
 
 FORMAT = 1
 
@@ -62,56 +65,56 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     8: Return,
     9: Move,
     10: Tell,
+    11: Unblock,
 }
-_CODES: dict[type, int] = {kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()}
-_DEFAULTS: dict[type, tuple[Any, ...]] = {
-    kind: tuple(kind._field_defaults.values()) for kind in (*_EVENTS.values(), *_DECISIONS.values())
+_CODES: dict[type[NamedTuple], int] = {
+    kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()
 }
-
-
-class HistoryUnreadable(KasagaError):
-    """A history row isn't what this release can read."""
-
-    code = "KSG-211"
-    default_remedy = "It was written by a newer release, or damaged: run the newer release, or restore the row."
+_LEAST: dict[type, tuple[int, int, tuple[Any, ...]]] = {
+    kind: (code, len(kind._fields) - len(kind._field_defaults), tuple(kind._field_defaults.values()))
+    for kind, code in _CODES.items()
+}
+"""By type: its code, how many of its fields have no default, and the defaults of the others."""
 
 
 def _flat(item: Event | Decision) -> list[Any]:
     """One item as a list, without the defaults at its end."""
-    kind = type(item)
+    code, least, defaults = _LEAST[type(item)]
     fields = cast("tuple[Any, ...]", item)
-    defaults = _DEFAULTS[kind]
     end = len(fields)
-    least = end - len(defaults)
     while end > least and fields[end - 1] == defaults[end - 1 - least]:
         end -= 1
-    return [_CODES[kind], *fields[:end]]
+    return [code, *fields[:end]]
 
 
 def encode(record: Record) -> bytes:
     """Return the body of a history row."""
-    body = [FORMAT, record.at, record.row, _flat(record.event), [_flat(item) for item in record.decisions]]
-    return cast("bytes", msgpack.packb(body))
+    _, at, row, event, decisions = record
+    return cast("bytes", msgpack.packb([FORMAT, at, row, _flat(event), [_flat(item) for item in decisions]]))
 
 
 def decode(seq: int, body: bytes) -> Record:
     """Read the body of history row `seq`; raises HistoryUnreadable."""
     try:
-        version, at, row, event, decisions = cast("tuple[int, int, int, list[Any], list[Any]]", msgpack.unpackb(body))
-        if version != FORMAT:
-            raise HistoryUnreadable(f"row {seq} has format {version}; this release reads {FORMAT}")
-        return Record(seq, at, row, _read(_EVENTS, event), tuple(_read(_DECISIONS, item) for item in decisions))
+        fields = cast("tuple[Any, ...]", msgpack.unpackb(body, use_list=False))
+        if fields[0] != FORMAT:
+            raise HistoryUnreadable(f"row {seq} has format {fields[0]}; this release reads {FORMAT}")
+        _, at, row, event, decisions = fields
+        made = tuple([_decision(each) for each in decisions])
+        return Record(seq, at, row, _MAKE_EVENT[event[0]](*event[1:]), made)
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise HistoryUnreadable(f"row {seq} can't be read: {error}") from error
+        raise HistoryUnreadable(f"row {seq} can't be read: {type(error).__name__}: {error}") from error
 
 
-def _read(table: dict[int, type[NamedTuple]], fields: list[Any]) -> Any:
-    kind = table[fields[0]]
-    values = fields[1:]
-    if kind is Send or kind is RunLocal:
-        values = [Policy(*_tuples(value)) if isinstance(value, list) else value for value in values]
-    return kind(*values)
+def _decision(fields: tuple[Any, ...]) -> Decision:
+    """One decision; what is a list in it is a policy."""
+    code = fields[0]
+    if code in _WITH_POLICIES:
+        fields = tuple([_MAKE_POLICY(*each) if type(each) is tuple else each for each in fields])
+    return _MAKE_DECISION[code](*fields[1:])
 
 
-def _tuples(values: list[Any]) -> list[Any]:
-    return [tuple(cast("list[Any]", value)) if isinstance(value, list) else value for value in values]
+_MAKE_EVENT: Mapping[int, Callable[..., Event]] = cast("Any", _EVENTS)
+_MAKE_DECISION: Mapping[int, Callable[..., Decision]] = cast("Any", _DECISIONS)
+_MAKE_POLICY: Callable[..., Policy] = Policy
+_WITH_POLICIES = frozenset({_CODES[Send], _CODES[RunLocal]})

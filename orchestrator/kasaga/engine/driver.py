@@ -1,17 +1,19 @@
 """Steps one saga's coroutine by hand.
 
 The driver knows the author's code and nothing of history, rows or retries: it is started, fed one
-outcome after the other, and says what the code wants next. `decide` does so live, `replay` from
+outcome after the other, and says what the code wants next. `Turn` does so live, `replay` from
 history; both go through the same two methods.
 """
 
 from __future__ import annotations
 
 import contextvars
+import inspect
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from kasaga_wire.codec import Codec, Schemas
 from kasaga_wire.errors import KasagaError
@@ -20,8 +22,10 @@ from ..errors import (
     BugInSaga,
     CancelInterrupt,
     Evicted,
+    ForgottenAwait,
     Interrupt,
     NotAwaitable,
+    PayloadTooLarge,
     SagaCodeError,
     SagaFailed,
     SagaHangs,
@@ -32,12 +36,28 @@ from ..errors import (
     StepTimeout,
     Unreadable,
 )
+from .host import MAX_SWALLOWS, Host
 from .model import DONE, REFUSED
 from .requests import Request
 from .state import Step
 
-MAX_SWALLOWS = 10
-"""How often a coroutine may swallow an interrupt before it is left alone."""
+__all__ = [
+    "GRAVEYARD",
+    "TIMED_OUT",
+    "Broken",
+    "Definition",
+    "Driver",
+    "Guard",
+    "HangInterrupt",
+    "Host",
+    "Progress",
+    "Raised",
+    "Returned",
+    "Wants",
+    "failure",
+    "place",
+    "unguarded",
+]
 
 TIMED_OUT = "kasaga.Timeout"
 """Error type of a step that was settled because no answer came."""
@@ -45,21 +65,6 @@ TIMED_OUT = "kasaga.Timeout"
 
 class HangInterrupt(Interrupt):
     """Raised into a saga's code by the watchdog."""
-
-
-class Host:
-    """What one saga's context may know; `now` is the time of the event being processed."""
-
-    __slots__ = ("attached", "max_payload", "now", "run_id", "saga_id", "steps")
-
-    def __init__(self, run_id: str, saga_id: str, max_payload: int) -> None:
-        self.run_id = run_id
-        self.saga_id = saga_id
-        self.max_payload = max_payload
-        self.now = 0
-        self.steps = 0
-        """Outcomes fed so far: seeds ctx.uuid and ctx.random."""
-        self.attached = True
 
 
 class Definition(NamedTuple):
@@ -97,7 +102,7 @@ class Raised(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """The code can't go on: a bug, a hang, something unreadable."""
+    """The code can't go on: a bug, a hang, something unreadable. The driver is of no more use."""
 
     error: SagaCodeError
 
@@ -116,15 +121,18 @@ def unguarded(function: Callable[[Any], Any], argument: Any) -> Any:
 class Driver:
     """One live coroutine. Not thread-safe: only the thread that made it may use it."""
 
-    __slots__ = ("_context", "_coroutine", "_guard", "_schemas", "definition", "host", "waiting")
+    __slots__ = ("_coroutine", "_run", "_schemas", "definition", "guard", "host", "waiting")
 
-    def __init__(self, definition: Definition, host: Host, schemas: Schemas, guard: Guard = unguarded) -> None:
+    def __init__(
+        self, definition: Definition, host: Host, schemas: Schemas, guard: Guard = unguarded
+    ) -> None:
         self.definition = definition
         self.host = host
+        self.guard = guard
         self.waiting: Request | None = None
+        """What the code awaits."""
         self._schemas = schemas
-        self._guard = guard
-        self._context = contextvars.Context()
+        self._run: Callable[..., Any] = contextvars.Context().run
         self._coroutine: Coroutine[Any, Any, Any] | None = None
 
     def start(self, payload: bytes) -> Progress:
@@ -133,10 +141,10 @@ class Driver:
         try:
             value = definition.input.decode(payload, self._schemas)
         except KasagaError as error:
-            return Broken(Unreadable(f"the input of saga {definition.name}: {error}"))
+            return Broken(Unreadable(f"the input of saga {definition.name}: {error.message}"))
         try:
-            coroutine = self._context.run(definition.function, definition.open_context(self.host), value)
-        except Exception as error:  # noqa: BLE001 - author's code (a decorator's wrapper)
+            coroutine = self._run(definition.function, definition.open_context(self.host), value)
+        except BaseException as error:  # noqa: BLE001 - author's code (a decorator's wrapper)
             return Broken(self._bug(error))
         self._coroutine = coroutine
         return self._step(coroutine.send, None)
@@ -146,14 +154,14 @@ class Driver:
         request, coroutine = self.waiting, self._coroutine
         assert request is not None
         assert coroutine is not None
-        self.host.steps += 1
-        if step.outcome == DONE:
-            try:
-                value = request.read(step.result, self._schemas) if step.result else None
-            except KasagaError as error:
-                return Broken(Unreadable(f"the result of step {step.path} ({request.describe()}): {error}"))
-            return self._step(coroutine.send, value)
-        return self._step(coroutine.throw, failure(step))
+        if step.outcome != DONE:
+            return self._step(coroutine.throw, failure(step))
+        try:
+            value = request.read(step.result, self._schemas)
+        except KasagaError as error:
+            what = f"the result of step {step.path} ({request.describe()})"
+            return Broken(Unreadable(f"{what}: {error.message}"))
+        return self._step(coroutine.send, value)
 
     def cancel(self) -> None:
         """Unwind the code with CancelInterrupt; whatever it answers is ignored."""
@@ -171,7 +179,7 @@ class Driver:
             return
         for _ in range(MAX_SWALLOWS):
             try:
-                self._guard(_in_context(self._context, coroutine.throw), interrupt)
+                self.guard(partial(self._run, coroutine.throw), interrupt)
             except BaseException:  # noqa: BLE001 - the author's code ends as it likes; nothing of it counts
                 return
         GRAVEYARD.append(coroutine)
@@ -179,46 +187,54 @@ class Driver:
     def _step(self, run: Callable[[Any], Any], argument: Any) -> Progress:
         self.waiting = None
         try:
-            wanted = self._guard(_in_context(self._context, run), argument)
+            wanted = self.guard(partial(self._run, run), argument)
         except StopIteration as stop:
+            self._coroutine = None
             return self._ended(stop.value)
-        except SagaOutcome as error:
-            return Raised(error.code, sentence(error), error.step if isinstance(error, StepError) else "")
-        except HangInterrupt as error:
-            where = line_of(error.__traceback__, self._file)
-            return Broken(SagaHangs(f"no await for too long, at {where}"))
-        except SagaCodeError as error:
-            return Broken(type(error)(f"{error.message} (at {line_of(error.__traceback__, self._file)})"))
         except BaseException as error:  # noqa: BLE001 - a saga's bug must not end the loop
-            if isinstance(error, self.definition.fails_on):
-                return Raised(SagaFailed.code, f"{type(error).__name__}: {error}", "")
-            return Broken(self._bug(error))
-        if not isinstance(wanted, Request) or wanted.host is not self.host:
-            where = self.line()
-            self.cancel()
-            return Broken(NotAwaitable(f"the saga awaits {_kind_of(wanted)} at {where}"))
-        self.waiting = wanted
-        return Wants(wanted)
+            self._coroutine = None
+            return self._threw(error)
+        if isinstance(wanted, Request) and wanted.host is self.host:
+            self.waiting = wanted
+            return Wants(wanted)
+        where = self.line()
+        self.evict()
+        return Broken(NotAwaitable(f"the saga awaits {_kind_of(wanted)} at {where}"))
 
     def _ended(self, value: Any) -> Progress:
-        self._coroutine = None
+        if self.host.loose:
+            names = ", ".join(request.describe() for request in self.host.loose)
+            return Broken(ForgottenAwait(f"the saga returned and never awaited what it called: {names}"))
         try:
             result = self.definition.result.encode(value)
         except KasagaError as error:
-            return Broken(BugInSaga(f"the saga's return value: {error}"))
+            return Broken(BugInSaga(f"the saga's return value: {error.message}"))
         if len(result) > self.host.max_payload:
-            return Broken(BugInSaga(f"the saga's return value has {len(result)} bytes, over {self.host.max_payload}"))
+            size = f"{len(result)} bytes, over {self.host.max_payload}"
+            return Broken(PayloadTooLarge(f"the saga's return value has {size}"))
         return Returned(result)
 
+    def _threw(self, error: BaseException) -> Progress:
+        """Tell a business outcome from a bug."""
+        if isinstance(error, SagaOutcome):
+            return Raised(error.code, error.message, error.step if isinstance(error, StepError) else "")
+        if isinstance(error, HangInterrupt):
+            return Broken(SagaHangs(f"no await for too long, at {self._where(error)}"))
+        if isinstance(error, SagaCodeError):
+            return Broken(type(error)(f"{error.message} (at {self._where(error)})", remedy=error.remedy))
+        if isinstance(error, self.definition.fails_on):
+            return Raised(SagaFailed.code, f"{type(error).__name__}: {error}", "")
+        return Broken(self._bug(error))
+
     def _bug(self, error: BaseException) -> SagaCodeError:
-        where = line_of(error.__traceback__, self._file)
+        where = self._where(error)
         if isinstance(error, RuntimeError) and "event loop" in str(error):
             return NotAwaitable(f"the saga uses asyncio at {where}: {error}")
         return BugInSaga(f"{type(error).__name__}: {error} (at {where})")
 
-    @property
-    def _file(self) -> str:
-        return self.definition.function.__code__.co_filename
+    def _where(self, error: BaseException) -> str:
+        code = getattr(inspect.unwrap(self.definition.function), "__code__", None)
+        return line_of(error.__traceback__, code.co_filename if code else "")
 
     def line(self) -> str:
         """Say at which line of the author's code the coroutine is suspended."""
@@ -231,24 +247,20 @@ class Driver:
 
 
 GRAVEYARD: list[Coroutine[Any, Any, Any]] = []
-"""Coroutines that refuse to close: kept, so that the collector never runs their code."""
-
-
-def _in_context(context: contextvars.Context, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda argument: context.run(function, argument)
+"""Coroutines that refuse to close: kept, so that the collector never runs their code. Count them."""
 
 
 def failure(step: Step) -> StepError:
     """Build the exception that the author's code gets for a step that did not end well."""
-    kind = StepRefused if step.outcome == REFUSED else StepTimeout if step.error_type == TIMED_OUT else StepFailed
-    what = {StepRefused: "refused", StepTimeout: "timed out", StepFailed: "failed"}[kind]
+    kind: type[StepError]
+    if step.outcome == REFUSED:
+        kind, what = StepRefused, "refused"
+    elif step.error_type == TIMED_OUT:
+        kind, what = StepTimeout, "timed out"
+    else:
+        kind, what = StepFailed, "failed"
     message = f"{step.type} {what}: {step.error}" if step.error else f"{step.type} {what}"
     return kind(message, step=step.path, command=step.type, type=step.error_type, details=step.details)
-
-
-def sentence(error: KasagaError) -> str:
-    """The error's own words, without code and remedy."""
-    return error.message
 
 
 def place(filename: str, line: int, function: str) -> str:
@@ -269,7 +281,7 @@ def line_of(traceback: TracebackType | None, filename: str) -> str:
 
 
 def _kind_of(wanted: object) -> str:
-    kind = cast("type[object]", type(wanted))
     if isinstance(wanted, Request):
         return f"a step of another saga ({wanted.describe()})"
+    kind = type(wanted)
     return "nothing (a bare yield)" if wanted is None else f"{kind.__module__}.{kind.__qualname__}"

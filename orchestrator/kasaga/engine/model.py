@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
-"""Forms of an open row: what is out for a step. LOCAL_UNDO is `undo` of a step of kind LOCAL."""
+"""Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
+
+UNDO_FORMS = frozenset({UNDO, VOID})
 
 DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
 """What is known of a settled step. Unknown: it may have happened, or may happen yet."""
@@ -212,7 +214,11 @@ class Return(NamedTuple):
 
 
 class Move(NamedTuple):
-    """The saga changes its state, with the reason; `parked` when its code can't go on."""
+    """The saga changes its state, with the reason.
+
+    STUCK is one of two: `parked`, when its code can't go on and nothing of it moves; or at a `step`
+    that waits for somebody while the rest of the saga goes on.
+    """
 
     state: str
     code: str = ""
@@ -221,6 +227,15 @@ class Move(NamedTuple):
     step: str = ""
     parked: bool = False
     fingerprint: str = ""
+    """Of the code that the saga is stuck with: other code tries again."""
+    halted: bool = False
+    """With a step: only an operator gets it going again, so its open row is closed."""
+
+
+class Unblock(NamedTuple):
+    """An operator, or new code, lets the step try again that the saga was STUCK at."""
+
+    step: str
 
 
 class Tell(NamedTuple):
@@ -232,9 +247,9 @@ class Tell(NamedTuple):
     """The action's or the start's id that is answered."""
 
 
-Decision = Resume | Send | Sleep | Deadline | RunLocal | Settle | Clear | Return | Move | Tell
+Decision = Resume | Send | Sleep | Deadline | RunLocal | Settle | Clear | Return | Move | Tell | Unblock
 
-TAKES_ROW = (Send, Sleep, Deadline, RunLocal, Tell)
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell})
 
 
 class Record(NamedTuple):

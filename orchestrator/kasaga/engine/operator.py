@@ -1,4 +1,7 @@
-"""What an operator may ask of a saga: cancel, retry, skip, resolve; and a client: watch."""
+"""What an operator may ask of a saga: cancel, retry, skip, resolve; and a client: watch.
+
+Each action is an event like any other: recorded with who asked and why, and known again by its id.
+"""
 
 from __future__ import annotations
 
@@ -6,50 +9,71 @@ from typing import TYPE_CHECKING
 
 from kasaga_wire.errors import KasagaError
 
+from ..errors import SagaCancelled
 from . import lifecycle, undo
-from .model import COMMAND, DONE, Asked, Send, Settle, Tell
+from .model import DONE, Asked, Clear, Settle, Tell
+from .state import RESOLVED
 
 if TYPE_CHECKING:
-    from .decide import Definitions, Turn
+    from .run import Definitions
     from .state import State, Step
+    from .turn import Turn
 
-CANCELLED_CODE = "KSG-257"
+MAX_WATCHERS = 100
+"""Clients that one saga tells its end."""
+
+ACTIONS = ("cancel", "retry", "skip", "resolve", "watch")
 
 
 def refuses(state: State, event: Asked, defs: Definitions) -> str:
     """Say why an action doesn't fit the saga's state, or return an empty text."""
-    match event.action:
-        case "watch":
-            return ""
-        case "cancel":
-            return "" if state.phase == lifecycle.RUNNING else f"the saga is {state.state}: it is being undone already"
-        case "retry":
-            return "" if state.state == lifecycle.STUCK else f"only a STUCK saga can be retried, this one is {state.state}"
-        case "skip" | "resolve":
-            return _refuses_step(state, event, defs)
-        case _:
-            return f"there is no action {event.action!r}; there are cancel, retry, skip, resolve"
+    action = event.action
+    if action not in ACTIONS:
+        return f"there is no action {action!r}; there are {', '.join(ACTIONS)}"
+    if state.final:
+        return f"the saga has ended: it is {state.state}"
+    if action == "watch":
+        return f"{MAX_WATCHERS} watch this saga already" if len(state.watchers) >= MAX_WATCHERS else ""
+    if action == "cancel":
+        return "" if state.phase == lifecycle.RUNNING else "the saga is being undone already"
+    if state.state != lifecycle.STUCK:
+        return f"only a STUCK saga can be {_PARTICIPLE[action]}, this one is {state.state}"
+    if event.step and event.step not in state.blocked:
+        return f"the saga isn't stuck at step {event.step}{_stuck_at(state)}"
+    return "" if action == "retry" else _refuses_step(state, event, defs)
+
+
+_PARTICIPLE = {"retry": "retried", "skip": "skipped", "resolve": "resolved"}
+
+
+def _stuck_at(state: State) -> str:
+    return f", but at {', '.join(state.blocked)}" if state.blocked else ""
 
 
 def _refuses_step(state: State, event: Asked, defs: Definitions) -> str:
     if not event.reason:
         return f"{event.action} needs a reason, which is kept in the history"
-    if state.state != lifecycle.STUCK:
-        return f"only a STUCK saga can be {event.action}ed, this one is {state.state}"
-    if state.parked or not state.stuck_step:
+    if state.parked:
         return f"the saga's own code can't go on ({state.reason}): retry it with mended code, or cancel it"
-    if event.step and event.step != state.stuck_step:
-        return f"the saga is stuck at step {state.stuck_step}, not at step {event.step}"
-    step = state.steps[state.stuck_step]
+    if len(state.blocked) > 1 and not event.step:
+        return f"the saga is stuck at several steps{_stuck_at(state)}: name one"
+    step = _target(state, event)
     if step.outcome:
         return ""
     if event.action == "skip":
-        return f"step {step.path} ({step.type}) has no result that the saga could go on with: resolve it, or cancel"
+        what = f"step {step.path} ({step.type})"
+        return f"{what} has no result that the saga could go on with: resolve it, or cancel"
     try:
         _value(step, event, defs)
     except (KasagaError, ValueError) as error:
-        return f"the value doesn't fit the result of {step.type}: {error}"
+        why = error.message if isinstance(error, KasagaError) else error
+        return f"the value doesn't fit the result of {step.type}: {why}"
     return ""
+
+
+def _target(state: State, event: Asked) -> Step:
+    """The step that skip and resolve are about: the named one, or the only one."""
+    return state.blocked[event.step] if event.step else next(iter(state.blocked.values()))
 
 
 def _value(step: Step, event: Asked, defs: Definitions) -> bytes:
@@ -67,30 +91,26 @@ def note(turn: Turn, event: Asked) -> None:
         return
     if event.action == "cancel":
         reason = f"cancelled by {event.by}: {event.reason}" if event.reason else f"cancelled by {event.by}"
-        turn.begin_undo(lifecycle.CANCELLING, CANCELLED_CODE, reason, "")
-    elif state.parked:
-        turn.unpark()
-    elif not state.stuck_step:
-        turn.unstuck()
+        turn.begin_undo(lifecycle.CANCELLING, SagaCancelled.code, reason)
+    elif event.action == "retry":
+        _retry(turn, event)
     else:
-        _note_step(turn, event, state.steps[state.stuck_step])
+        step = _target(state, event)
+        if not step.outcome:
+            turn.add(Settle(step.path, DONE, _value(step, event, turn.defs)))
+        elif event.action == "skip":
+            undo.skip(turn, step)
+        else:
+            turn.add(Clear(step.path, RESOLVED))
     if event.reply_to:
         turn.add(Tell(event.reply_to, "applied", event.action_id))
 
 
-def _note_step(turn: Turn, event: Asked, step: Step) -> None:
-    if event.action != "retry":
-        if step.outcome:
-            undo.clear(turn, step, "skipped" if event.action == "skip" else "resolved")
-        else:
-            turn.unstuck()
-            turn.add(Settle(step.path, DONE, _value(step, event, turn.defs)))
-        return
-    turn.unstuck()
-    if step.undo_open:
-        undo.again(turn, step, turn.at)
-    elif not step.outcome:
-        policy = step.policy
-        assert policy is not None
-        attempt, due = step.attempt + 1, turn.at + policy.timeout
-        turn.add(Send(step.path, COMMAND, attempt, step.type, step.participant, due, 0, step.key))
+def _retry(turn: Turn, event: Asked) -> None:
+    """Try again what the saga is STUCK at: its code, and the named step or all of them."""
+    state = turn.state
+    if state.parked:
+        turn.unpark()
+    for step in list(state.blocked.values()):
+        if event.step in ("", step.path):
+            undo.go_on(turn, step)

@@ -1,112 +1,101 @@
-"""Rebuilds a saga's coroutine from its history, and notices when the code asks for something else.
+"""Rebuilds a saga's coroutine from its state, and notices when the code asks for something else.
 
-The coroutine is fed exactly where a Resume stands in the history, with the recorded outcomes and
-the recorded times. What it then asks for is compared with what was decided there: kind, command,
-participant, key, path; and the input as today's model reads the recorded bytes, so that a
-compatible change of a model is no difference.
+The code is given the recorded outcomes in the recorded order, each at its recorded time: after the
+start it must ask for the first step, after the first outcome for the second, and so on. What it
+asks for is compared with what was decided then: kind, command, participant, key; and the input as
+today's model reads the recorded bytes, so that a compatible change of a model is no difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import KasagaError
 
-from . import lifecycle
 from ..errors import Nondeterminism, Unreadable
-from .driver import Broken, Driver, Progress, Raised, Wants
-from .model import Decision, Move, Record, Resume, Return, RunLocal, Send, Sleep
+from .driver import Broken, Progress, Returned, Wants
+from .model import LOCAL, SLEEP
 from .requests import Call, LocalCall, Pause, Request
-from .state import State
+
+if TYPE_CHECKING:
+    from kasaga_wire.codec import Schemas
+
+    from .driver import Driver
+    from .state import State, Step
 
 
-def replay(driver: Driver, state: State, records: Sequence[Record], schemas: Schemas) -> None:
-    """Bring a new driver to where the history ends; raises SagaCodeError.
-
-    `state` is the fold of `records`, which gives the outcomes.
-    """
-    for record in records:
-        for index, decision in enumerate(record.decisions):
-            if isinstance(decision, Resume):
-                driver.host.now = record.at
-                progress = driver.resume(state.steps[decision.step]) if decision.step else driver.start(state.input)
-                _compare(driver, state, progress, _next_asked(record.decisions[index + 1 :]), schemas)
-
-
-def _next_asked(decisions: Sequence[Decision]) -> Decision | None:
-    """What the code asked for after a Resume, as it was recorded."""
-    for decision in decisions:
-        match decision:
-            case Send(form="command", attempt=1) | RunLocal(form="local", attempt=1) | Sleep() | Return():
-                return decision
-            case Move(state=lifecycle.COMPENSATING | lifecycle.STUCK):
-                return decision
-            case _:
-                continue
-    return None
+def replay(driver: Driver, state: State, schemas: Schemas) -> None:
+    """Bring a new driver to where the history ends; raises SagaCodeError."""
+    host, order = driver.host, state.order
+    host.now = state.begun_at
+    progress = driver.start(state.input)
+    for asked, step in enumerate(state.fed):
+        _compare(driver, state, progress, order[asked], schemas)
+        host.now = step.fed_at
+        progress = driver.resume(step)
+    last = len(state.fed)
+    _compare(driver, state, progress, order[last] if last < len(order) else None, schemas)
 
 
 def _compare(
-    driver: Driver, state: State, progress: Progress, recorded: Decision | None, schemas: Schemas
+    driver: Driver, state: State, progress: Progress, recorded: Step | None, schemas: Schemas
 ) -> None:
-    if isinstance(progress, Broken):
-        raise progress.error
+    """Raise unless the code did now what it did then; without a step it had ended."""
     if isinstance(progress, Wants):
-        difference = _differs(progress.request, recorded, schemas)
-        asked = f"{progress.request.describe()} at {driver.line()}"
-    elif isinstance(progress, Raised):
-        difference = not isinstance(recorded, Move)
-        asked = f"to be undone ({progress.reason})"
+        difference = "something else" if recorded is None else _differs(progress.request, recorded, schemas)
+        if not difference:
+            return
+        asked = f"asks for {progress.request.describe()} at {driver.line()}"
+    elif isinstance(progress, Broken):
+        raise progress.error
+    elif isinstance(progress, Returned):
+        if recorded is None and state.returned is not None:
+            return
+        difference, asked = "something else", "returns"
     else:
-        difference = not isinstance(recorded, Return)
-        asked = "to return"
-    if difference:
-        raise Nondeterminism(
-            f"saga {state.name} version {state.version} now asks {asked}"
-            f"{'' if difference is True else f' ({difference})'}; its history holds {_name(recorded)}"
-        )
+        if recorded is None and state.raised:
+            return
+        difference, asked = "something else", f"asks to be undone ({progress.reason})"
+    what = f" ({difference})" if difference != "something else" else ""
+    saga = f"saga {state.name} version {state.version}"
+    raise Nondeterminism(f"{saga} now {asked}{what}, where its history has {_then(state, recorded)}")
 
 
-def _differs(request: Request, recorded: Decision | None, schemas: Schemas) -> bool | str:
-    """Return False, or True, or what differs."""
+def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
+    """Say what differs, or return an empty text."""
+    if isinstance(request, Call):
+        if (request.spec.type, request.spec.participant) != (recorded.type, recorded.participant):
+            return "something else"
+        if request.options.key != recorded.key:
+            return f"with key {_text(request.options.key)} instead of {_text(recorded.key)}"
+        return "" if request.payload == recorded.payload else _other_input(request, recorded, schemas)
     if isinstance(request, Pause):
-        return not isinstance(recorded, Sleep)
-    if isinstance(request, LocalCall):
-        return not (isinstance(recorded, RunLocal) and recorded.name == request.name)
-    if not (isinstance(request, Call) and isinstance(recorded, Send)):
-        return True
-    if (request.type, request.participant) != (recorded.type, recorded.participant):
-        return True
-    if request.key != recorded.key:
-        return "another key"
-    if request.payload == recorded.payload:
-        return False
-    return _other_input(request, recorded, schemas)
+        return "" if recorded.kind == SLEEP else "something else"
+    same = isinstance(request, LocalCall) and recorded.kind == LOCAL and recorded.type == request.name
+    return "" if same else "something else"
 
 
-def _other_input(request: Call, recorded: Send, schemas: Schemas) -> bool | str:
+def _other_input(request: Call, recorded: Step, schemas: Schemas) -> str:
+    before: Any
+    after: Any
     try:
-        before = request.input.decode(recorded.payload, schemas)
-        after = request.input.decode(request.payload, schemas)
+        before = request.spec.input.decode(recorded.payload, schemas)
+        after = request.spec.input.decode(request.payload, schemas)
     except KasagaError as error:
-        raise Unreadable(f"the input of step {recorded.step} ({recorded.type}): {error}") from error
-    return False if before == after else f"another input: {after!r:.200} instead of {before!r:.200}"
+        raise Unreadable(f"the input of step {recorded.path} ({recorded.type}): {error.message}") from error
+    if before == after:
+        return ""
+    names: Iterable[str] = getattr(after.__class__, "model_fields", ())
+    fields = ", ".join(name for name in names if getattr(before, name) != getattr(after, name))
+    return f"with another input: {fields}" if fields else "with another input"
 
 
-def _name(recorded: Decision | None) -> str:
-    match recorded:
-        case Send():
-            return f"{recorded.type} as step {recorded.step}"
-        case RunLocal():
-            return f"run {recorded.name} as step {recorded.step}"
-        case Sleep():
-            return f"sleep as step {recorded.step}"
-        case Return():
-            return "the saga's return"
-        case Move():
-            return "the saga's undoing"
-        case _:
-            return "nothing there"
+def _then(state: State, recorded: Step | None) -> str:
+    if recorded is not None:
+        return f"{recorded.type or recorded.kind} as step {recorded.path}"
+    return "its return" if state.returned is not None else "its undoing" if state.raised else "no step"
 
 
+def _text(key: bytes) -> str:
+    return repr(key.decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What a saga's code may await: each is a request that the driver hands to `decide`.
+"""What a saga's code may await: each is a request that the driver hands to `Turn`.
 
 The context (kasaga/context.py) makes them; awaiting one suspends the saga's coroutine with the
 request itself, and the outcome is sent back in.
@@ -7,28 +7,38 @@ request itself, and the outcome is sent back in.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 from kasaga_wire.codec import Codec, Schemas
+from kasaga_wire.contracts import CommandSpec
 
 from ..errors import NotAwaitable
+from .host import Host
 from .model import Policy
+
+
+class Options(NamedTuple):
+    """What `ctx.use` says of all commands of one participant."""
+
+    key: bytes
+    policy: Policy
+    undo_policy: Policy
 
 
 class Request:
     """One await of a saga's code."""
 
-    __slots__ = ("awaited", "host")
+    __slots__ = ("host",)
 
-    def __init__(self, host: object) -> None:
+    def __init__(self, host: Host) -> None:
         self.host = host
-        self.awaited = False
+        host.loose[self] = None
 
     def __await__(self) -> Generator[Request, Any, Any]:
         """Suspend the saga until the step has an outcome."""
-        if self.awaited:
+        if self not in self.host.loose:
             raise NotAwaitable(f"{self.describe()} was awaited a second time; call it again to do it again")
-        self.awaited = True
+        del self.host.loose[self]
         return (yield self)
 
     def describe(self) -> str:
@@ -43,40 +53,21 @@ class Request:
 class Call(Request):
     """A command to a participant."""
 
-    __slots__ = ("compensation", "input", "key", "participant", "payload", "policy", "result", "type", "undo_policy")
+    __slots__ = ("options", "payload", "spec")
 
-    def __init__(
-        self,
-        host: object,
-        *,
-        type: str,  # noqa: A002 - the wire's word
-        participant: str,
-        payload: bytes,
-        input: Codec[Any],  # noqa: A002
-        result: Codec[Any],
-        key: bytes,
-        policy: Policy,
-        undo_policy: Policy,
-        compensation: str,
-    ) -> None:
+    def __init__(self, host: Host, spec: CommandSpec, options: Options, payload: bytes) -> None:
         super().__init__(host)
-        self.type = type
-        self.participant = participant
+        self.spec = spec
+        self.options = options
         self.payload = payload
-        self.input = input
-        self.result = result
-        self.key = key
-        self.policy = policy
-        self.undo_policy = undo_policy
-        self.compensation = compensation
 
     def describe(self) -> str:
         """Name the command."""
-        return self.type
+        return self.spec.type
 
     def read(self, payload: bytes, schemas: Schemas) -> Any:
         """Decode the participant's result."""
-        return self.result.decode(payload, schemas)
+        return self.spec.result.decode(payload, schemas)
 
 
 class Pause(Request):
@@ -84,7 +75,7 @@ class Pause(Request):
 
     __slots__ = ("due_at",)
 
-    def __init__(self, host: object, due_at: int) -> None:
+    def __init__(self, host: Host, due_at: int) -> None:
         super().__init__(host)
         self.due_at = due_at
 
@@ -103,7 +94,7 @@ class LocalCall(Request):
 
     def __init__(
         self,
-        host: object,
+        host: Host,
         *,
         name: str,
         function: Callable[[], Any],

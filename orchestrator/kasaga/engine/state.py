@@ -1,14 +1,15 @@
 """What is known of one saga: the fold of its records.
 
-`decide` adds each decision through `State.apply` as it makes it, and `fold` applies the recorded
-ones in the same order, so a live state and a rebuilt one can't differ. Nothing here runs code of
-the saga's author.
+`Turn` (turn.py) adds each decision through `State.apply` as it makes it, and `fold` applies the
+recorded ones in the same order, so a live state and a rebuilt one can't differ. Nothing here runs
+code of the saga's author; `replay` finds here all that it needs to do so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+from ..errors import HistoryUnreadable
 from . import lifecycle
 from .model import (
     COMMAND,
@@ -16,7 +17,9 @@ from .model import (
     LOCAL,
     SLEEP,
     TAKES_ROW,
+    UNDO,
     UNKNOWN,
+    VOID,
     Asked,
     Clear,
     Deadline,
@@ -36,10 +39,14 @@ from .model import (
     Sleep,
     Started,
     Tell,
+    Unblock,
     Undeliverable,
 )
 
 StepEvent = Replied | Fired | Ran | Undeliverable
+
+SKIPPED, RESOLVED = "skipped", "resolved"
+"""What an operator can make of a step that can't be undone; the end is then `with exceptions`."""
 
 
 class Step:
@@ -53,6 +60,7 @@ class Step:
         "due_at",
         "error",
         "error_type",
+        "fed_at",
         "first_at",
         "key",
         "kind",
@@ -78,32 +86,21 @@ class Step:
     def __init__(self, path: str, kind: str, at: int) -> None:
         self.path = path
         self.kind = kind
-        self.type = ""
-        self.participant = ""
-        self.key = b""
-        self.payload = b""
+        self.first_at = self.last_at = at
+        self.type = self.participant = self.compensation = ""
+        self.key = self.payload = self.result = b""
         self.policy: Policy | None = None
         self.undo_policy: Policy | None = None
-        self.compensation = ""
         self.attempt = 1
-        self.first_at = at
-        self.last_at = at
-        self.due_at = 0
-        self.row = 0
-        self.outcome = ""
-        self.result = b""
-        self.error_type = ""
-        self.error = ""
-        self.details = ""
-        self.undo_form = ""
-        self.undo_attempt = 0
-        self.undo_due = 0
-        self.undo_row = 0
+        self.due_at = self.row = 0
+        self.outcome = self.error_type = self.error = self.details = ""
+        self.fed_at = 0
+        """When the saga's code was given the outcome."""
+        self.undo_form = self.undo_error = self.undo_how = ""
+        self.undo_attempt = self.undo_due = self.undo_row = 0
         self.undo_payload = b""
-        self.undo_error = ""
-        self.undo_how = ""
         self.blocked: Move | None = None
-        """The STUCK that an answer to the undo or void forced; cleared with the step."""
+        """The STUCK that this step is the cause of, until it is cleared, settled or unblocked."""
 
     @property
     def undo_open(self) -> bool:
@@ -111,14 +108,17 @@ class Step:
         return bool(self.undo_form) and not self.undo_how
 
     @property
+    def skipping(self) -> bool:
+        """An operator has given its undo up, and the void in its place isn't answered yet."""
+        return self.undo_form == VOID and bool(self.compensation)
+
+    @property
     def to_undo(self) -> bool:
         """The saga may not end undone before this step is cleared, and nothing is out for it yet."""
         if self.undo_form or self.undo_how or self.kind == SLEEP:
             return False
-        if self.outcome == DONE:
-            return bool(self.compensation)
-        if self.kind == LOCAL:
-            return self.outcome == UNKNOWN and bool(self.compensation)
+        if self.outcome == DONE or self.kind == LOCAL:
+            return bool(self.compensation) and self.outcome in (DONE, UNKNOWN)
         return self.outcome == UNKNOWN
 
 
@@ -128,12 +128,16 @@ class State:
     __slots__ = (
         "actions",
         "at",
-        "begun",
+        "begun_at",
+        "blocked",
         "closes",
         "code",
+        "deadline_due",
         "deadline_row",
         "event",
+        "fed",
         "fingerprint",
+        "first_row",
         "input",
         "name",
         "next_seq",
@@ -142,6 +146,7 @@ class State:
         "parked",
         "pending",
         "phase",
+        "raised",
         "reason",
         "remedy",
         "returned",
@@ -167,44 +172,44 @@ class State:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.saga_id = ""
-        self.name = ""
+        self.saga_id = self.name = ""
         self.version = 0
         self.input = b""
-        self.traceparent = ""
-        self.tracestate = ""
-        self.started_at = 0
-        self.at = 0
+        self.traceparent = self.tracestate = ""
+        self.started_at = self.at = 0
         self.next_seq = 1
         self.state = ""
         self.phase = ""
         """The state under STUCK and PAUSED: what the saga is doing."""
-        self.code = ""
-        self.reason = ""
-        self.remedy = ""
-        self.stuck_step = ""
-        self.undo_code = ""
-        self.undo_reason = ""
-        self.undo_step = ""
+        self.code = self.reason = self.remedy = self.stuck_step = ""
+        self.undo_code = self.undo_reason = self.undo_step = ""
         self.parked = False
         self.fingerprint = ""
-        self.begun = False
+        self.begun_at = 0
+        """When the saga's code was started; 0: it wasn't."""
         self.returned: bytes | None = None
+        self.raised = False
+        """The saga's code ended by asking to be undone."""
         self.with_exceptions = False
         self.unfed: list[Step] = []
         """Settled steps whose outcome the saga's code hasn't been given, in order of settling."""
+        self.fed: list[Step] = []
+        """Those that it has been given, in order: with `order`, all that a replay needs."""
         self.undos_open = 0
         self.undo_cursor = -1
-        """Index of the last step that may still need an undo; -1 before the undoing begins."""
+        """Steps from this index on need no undo; -1 before the undoing begins. Only a short cut."""
         self.steps: dict[str, Step] = {}
         self.order: list[Step] = []
+        self.blocked: dict[str, Step] = {}
+        """Steps that make the saga STUCK, oldest first."""
         self.pending: list[StepEvent] = []
+        """What came while the saga was parked."""
         self.actions: set[str] = set()
         self.watchers: list[tuple[str, str]] = []
-        self.deadline_row = 0
+        self.deadline_row = self.deadline_due = 0
         # Of the record at hand:
         self.event: Event | None = None
-        self.row = 0
+        self.first_row = self.row = 0
         self.opens: list[tuple[int, Decision]] = []
         self.closes: list[int] = []
 
@@ -215,7 +220,8 @@ class State:
 
     def begin(self, event: Event, at: int, row: int) -> None:
         """Open a record: note the event itself; decisions follow through `apply`."""
-        self.event, self.at, self.row = event, at, row
+        self.event, self.at = event, at
+        self.first_row = self.row = row
         self.opens, self.closes = [], []
         if isinstance(event, Started):
             self.saga_id, self.name, self.version = event.saga_id, event.name, event.version
@@ -225,103 +231,131 @@ class State:
                 self.watchers.append((event.reply_to, self.run_id))
         elif isinstance(event, Asked):
             self.actions.add(event.action_id)
-            if event.action == "watch":
+            if event.action == "watch" and event.reply_to:
                 self.watchers.append((event.reply_to, event.action_id))
         elif self.parked and isinstance(event, StepEvent):
             self.pending.append(event)
 
     def apply(self, decision: Decision) -> None:
         """Take one decision into the state."""
-        if isinstance(decision, TAKES_ROW):
+        kind = type(decision)
+        row = 0
+        if kind in TAKES_ROW:
             row = self.row
-            self.row += 1
+            self.row = row + 1
             self.opens.append((row, decision))
-        else:
-            row = 0
-        _APPLY[type(decision)](self, decision, row)
+        _APPLY[kind](self, decision, row)
 
     def end(self) -> None:
         """Close the record."""
         self.next_seq += 1
 
     def close_row(self, row: int) -> None:
-        """Note that an outbox row is not needed any more."""
-        if row:
+        """Note that an outbox row is not needed any more; one of this very record is never opened."""
+        if row >= self.first_row:
+            self.opens = [opened for opened in self.opens if opened[0] != row]
+        elif row:
             self.closes.append(row)
+
+    def unblock(self, step: Step) -> None:
+        """The step is no cause for STUCK any more."""
+        if step.blocked is not None:
+            step.blocked = None
+            del self.blocked[step.path]
 
 
 def fold(run_id: str, records: Iterable[Record]) -> State:
-    """Rebuild a saga's state from its history, without its code."""
+    """Rebuild a saga's state from its history, without its code.
+
+    Raises:
+        HistoryUnreadable: a row is missing, or says what can't be.
+    """
     state = State(run_id)
     for record in records:
-        state.begin(record.event, record.at, record.row)
-        for decision in record.decisions:
-            state.apply(decision)
+        if record.seq != state.next_seq:
+            raise HistoryUnreadable(f"row {record.seq} stands where row {state.next_seq} should be")
+        if (record.seq == 1) != isinstance(record.event, Started):
+            name = type(record.event).__name__
+            raise HistoryUnreadable(f"row {record.seq} is a {name}; a history begins with its only Started")
+        try:
+            state.begin(record.event, record.at, record.row)
+            for decision in record.decisions:
+                state.apply(decision)
+        except (KeyError, ValueError, TypeError, AttributeError, lifecycle.IllegalMove) as error:
+            raise HistoryUnreadable(f"row {record.seq} can't be: {type(error).__name__}: {error}") from error
         state.end()
     return state
 
 
 def _resume(state: State, decision: Resume, row: int) -> None:
     if decision.step:
-        state.unfed.remove(state.steps[decision.step])
+        step = state.steps[decision.step]
+        state.unfed.remove(step)
+        step.fed_at = state.at
+        state.fed.append(step)
     else:
-        state.begun = True
+        state.begun_at = state.at
 
 
 def _send(state: State, decision: Send, row: int) -> None:
-    at = decision.send_at or state.at
-    if decision.form == COMMAND:
-        if decision.attempt == 1:
-            step = Step(decision.step, COMMAND, state.at)
-            step.type, step.participant = decision.type, decision.participant
-            step.key, step.payload = decision.key, decision.payload
-            step.policy, step.undo_policy = decision.policy, decision.undo_policy
-            step.compensation = decision.compensation
-            state.steps[step.path] = step
-            state.order.append(step)
-        else:
-            step = state.steps[decision.step]
-            state.close_row(step.row)
-        step.attempt, step.last_at, step.due_at, step.row = decision.attempt, at, decision.due_at, row
+    if decision.form != COMMAND:
+        step = _open_undo(state, decision.step, decision.form, decision.attempt, row)
+        step.undo_due = decision.due_at
+        if decision.payload:
+            step.undo_payload = decision.payload
         return
-    _open_undo(state, decision.step, decision.form, decision.attempt, row)
-    state.steps[decision.step].undo_due = decision.due_at
-    if decision.payload:
-        state.steps[decision.step].undo_payload = decision.payload
+    if decision.attempt == 1:
+        step = Step(decision.step, COMMAND, state.at)
+        step.type, step.participant = decision.type, decision.participant
+        step.key, step.payload = decision.key, decision.payload
+        step.policy, step.undo_policy = decision.policy, decision.undo_policy
+        step.compensation = decision.compensation
+        _add_step(state, step)
+    else:
+        step = state.steps[decision.step]
+        state.close_row(step.row)
+        step.attempt = decision.attempt
+        step.last_at = decision.send_at or state.at
+    step.due_at, step.row = decision.due_at, row
 
 
-def _open_undo(state: State, path: str, form: str, attempt: int, row: int) -> None:
+def _add_step(state: State, step: Step) -> None:
+    if step.path in state.steps:
+        raise ValueError(f"a second step {step.path}")
+    state.steps[step.path] = step
+    state.order.append(step)
+
+
+def _open_undo(state: State, path: str, form: str, attempt: int, row: int) -> Step:
     step = state.steps[path]
     state.close_row(step.undo_row)
-    if attempt > 1 and isinstance(state.event, Replied | Ran):
+    if attempt > 1 and isinstance(state.event, Replied | Ran | Undeliverable):
         step.undo_error = state.event.error
     if not step.undo_form:
         state.undos_open += 1
     step.undo_form, step.undo_attempt, step.undo_row = form, attempt, row
-    step.blocked = None
+    return step
 
 
 def _sleep(state: State, decision: Sleep, row: int) -> None:
     step = Step(decision.step, SLEEP, state.at)
     step.due_at, step.row = decision.due_at, row
-    state.steps[step.path] = step
-    state.order.append(step)
+    _add_step(state, step)
 
 
 def _deadline(state: State, decision: Deadline, row: int) -> None:
-    state.deadline_row = row
+    state.deadline_row, state.deadline_due = row, decision.due_at
 
 
 def _run_local(state: State, decision: RunLocal, row: int) -> None:
-    if decision.form != LOCAL:
-        _open_undo(state, decision.step, decision.form, decision.attempt, row)
+    if decision.form == UNDO:
+        _open_undo(state, decision.step, UNDO, decision.attempt, row)
         return
     if decision.attempt == 1:
         step = Step(decision.step, LOCAL, state.at)
         step.type, step.compensation = decision.name, decision.undo
         step.policy, step.undo_policy = decision.policy, decision.undo_policy
-        state.steps[step.path] = step
-        state.order.append(step)
+        _add_step(state, step)
     else:
         step = state.steps[decision.step]
         state.close_row(step.row)
@@ -338,9 +372,10 @@ def _settle(state: State, decision: Settle, row: int) -> None:
         step.result = step.result or event.payload
         step.error_type, step.error = event.error_type, event.error
         step.details = event.details if isinstance(event, Replied) else ""
-    state.close_row(step.row)
-    step.row = 0
-    step.blocked = None
+    if step.row:
+        state.close_row(step.row)
+        step.row = 0
+    state.unblock(step)
     state.unfed.append(step)
     if isinstance(event, Asked) and event.action == "resolve":
         state.with_exceptions = True
@@ -351,10 +386,10 @@ def _clear(state: State, decision: Clear, row: int) -> None:
     if step.undo_open:
         state.undos_open -= 1
     step.undo_how = decision.how
-    step.blocked = None
+    state.unblock(step)
     state.close_row(step.undo_row)
     step.undo_row = 0
-    if decision.how in ("skipped", "resolved"):
+    if decision.how in (SKIPPED, RESOLVED):
         state.with_exceptions = True
 
 
@@ -364,24 +399,49 @@ def _return(state: State, decision: Return, row: int) -> None:
 
 def _move(state: State, decision: Move, row: int) -> None:
     lifecycle.check_move(state.state, decision.state)
-    state.state = decision.state
+    target = decision.state
+    state.state = target
     state.code, state.reason, state.remedy = decision.code, decision.reason, decision.remedy
     state.stuck_step = decision.step
     state.fingerprint = decision.fingerprint
     if state.parked and not decision.parked:
         state.pending = []
     state.parked = decision.parked
-    if decision.state in lifecycle.UNDOING and state.phase not in lifecycle.UNDOING:
+    if target == lifecycle.STUCK:
+        if decision.step and not decision.parked:
+            _block(state, decision)
+        if not decision.fingerprint:
+            state.fingerprint = next((code for code in _codes(state) if code), "")
+        return
+    if target == lifecycle.PAUSED:
+        return
+    if target in lifecycle.UNDOING and state.phase not in lifecycle.UNDOING:
         state.undo_code, state.undo_reason, state.undo_step = decision.code, decision.reason, decision.step
-    if decision.state == lifecycle.STUCK and not decision.parked and decision.step:
-        state.steps[decision.step].blocked = decision
-    if decision.state not in (lifecycle.STUCK, lifecycle.PAUSED):
-        state.phase = decision.state
-    elif not state.phase:
-        state.phase = lifecycle.RUNNING
-    if decision.state in lifecycle.FINAL or decision.state in lifecycle.UNDOING:
+        state.raised = target == lifecycle.COMPENSATING
+    state.phase = target
+    if state.deadline_row and target != lifecycle.RUNNING:
         state.close_row(state.deadline_row)
         state.deadline_row = 0
+
+
+def _block(state: State, decision: Move) -> None:
+    step = state.steps[decision.step]
+    step.blocked = decision
+    state.blocked[step.path] = step
+    if decision.halted and not step.outcome:
+        state.close_row(step.row)
+        step.row = 0
+    elif decision.halted:
+        state.close_row(step.undo_row)
+        step.undo_row = 0
+
+
+def _codes(state: State) -> Iterator[str]:
+    return (step.blocked.fingerprint for step in state.blocked.values() if step.blocked is not None)
+
+
+def _unblock(state: State, decision: Unblock, row: int) -> None:
+    state.unblock(state.steps[decision.step])
 
 
 def _tell(state: State, decision: Tell, row: int) -> None:
@@ -399,4 +459,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Return: _return,
     Move: _move,
     Tell: _tell,
+    Unblock: _unblock,
 }

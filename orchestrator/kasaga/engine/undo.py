@@ -13,40 +13,46 @@ from kasaga_wire.codec import schema_id
 from kasaga_wire.contracts import CompensationSpec
 from kasaga_wire.errors import KasagaError
 
+from ..errors import CannotUndo, StillWaiting, UndoFails, UnknownContract
 from . import lifecycle
-from ..errors import CannotUndo, UndoFails, UnknownContract
 from .backoff import backoff
-from .model import DONE, LOCAL, UNDO, VOID, Clear, Fired, Move, Ran, Replied, RunLocal, Send, Undeliverable
+from .model import (
+    COMMAND,
+    DONE,
+    LOCAL,
+    UNDO,
+    UNKNOWN,
+    VOID,
+    Clear,
+    Ran,
+    Replied,
+    RunLocal,
+    Send,
+    Unblock,
+    Undeliverable,
+)
+from .relevance import CLEARED, EXECUTED
+from .state import SKIPPED, Step, StepEvent
 
 if TYPE_CHECKING:
-    from .decide import Turn
-    from .state import Step
-
-CLEARED = frozenset({"undone", "nothing", "lost", "voided", "refused", "done"})
-"""Answers after which nothing of the step is left at its participant."""
-
-TRY_AGAIN = frozenset({"failed", "expired", "undecodable", "conflict"})
-"""Answers that count only for the attempt that they answer."""
+    from .turn import Turn
 
 VOID_TYPE = "kasaga.void"
 
 
-def advance(turn: Turn) -> None:
-    """Send the next undo, or end the saga when none is left."""
+def advance(turn: Turn) -> bool:
+    """Send the next undo in reverse order of scheduling; say whether none is left."""
     state = turn.state
     if state.undo_cursor < 0:
         state.undo_cursor = len(state.order)
     while state.undo_cursor > 0:
         step = state.order[state.undo_cursor - 1]
-        if step.undo_open:
-            if step.blocked is not None and state.state != lifecycle.STUCK:
-                turn.stuck(step.blocked)
-            return
-        if step.to_undo:
+        if step.to_undo and step.blocked is None:
             send(turn, step, state.undo_reason, state.undo_step)
-            return
+        if step.undo_open or step.blocked is not None:
+            return False
         state.undo_cursor -= 1
-    turn.finish(lifecycle.COMPENSATED)
+    return True
 
 
 def send(turn: Turn, step: Step, reason: str, failed_step: str) -> None:
@@ -55,33 +61,39 @@ def send(turn: Turn, step: Step, reason: str, failed_step: str) -> None:
     assert policy is not None
     if step.kind == LOCAL:
         turn.add(RunLocal(step.path, UNDO, 1, step.compensation))
-        return
-    due = turn.at + policy.timeout
-    if not step.compensation:
-        turn.add(Send(step.path, VOID, 1, VOID_TYPE, step.participant, due, 0, step.key))
-        return
-    try:
-        payload = _payload(turn, step, reason, failed_step)
-    except KasagaError as error:
-        move = Move(lifecycle.STUCK, error.code, error.message, error.remedy, step.path, False, turn.defs.fingerprint)
-        if turn.state.state != lifecycle.STUCK or turn.state.reason != move.reason:
-            turn.stuck(move)
-        return
-    turn.add(Send(step.path, UNDO, 1, step.compensation, step.participant, due, 0, step.key, payload))
+    elif not step.compensation:
+        send_void(turn, step)
+    else:
+        try:
+            payload = _payload(turn, step, reason, failed_step)
+        except KasagaError as error:
+            turn.block(step, error, fingerprint=turn.defs.fingerprint)
+            return
+        due = turn.at + policy.timeout
+        turn.add(Send(step.path, UNDO, 1, step.compensation, step.participant, due, 0, step.key, payload))
+
+
+def send_void(turn: Turn, step: Step) -> None:
+    """Ask the participant to make sure that the step never happens, or to say that it did."""
+    policy = step.undo_policy
+    assert policy is not None
+    turn.add(Send(step.path, VOID, 1, VOID_TYPE, step.participant, turn.at + policy.timeout, 0, step.key))
 
 
 def _payload(turn: Turn, step: Step, reason: str, failed_step: str) -> bytes:
+    """Encode an undo's input; a result that would make it too large is left out.
+
+    The participant has the stored one, unless its inbox has forgotten the step.
+    """
     spec = compensation(turn, step)
     schemas = turn.defs.schemas
-    done = step.outcome == DONE and step.result
-    return spec.payload.encode(
-        step.payload,
-        schemas.require(schema_id(step.payload)),
-        step.result if done else None,
-        schemas.require(schema_id(step.result)) if done else None,
-        reason,
-        failed_step or None,
-    )
+    of_input = schemas.require(schema_id(step.payload))
+    if step.outcome == DONE:
+        result = (step.result, schemas.require(schema_id(step.result)))
+        payload = spec.payload.encode(step.payload, of_input, *result, reason, failed_step or None)
+        if len(payload) <= turn.defs.max_payload:
+            return payload
+    return spec.payload.encode(step.payload, of_input, None, None, reason, failed_step or None)
 
 
 def compensation(turn: Turn, step: Step) -> CompensationSpec:
@@ -90,50 +102,62 @@ def compensation(turn: Turn, step: Step) -> CompensationSpec:
     name = step.compensation.removeprefix(f"{step.participant}.")
     spec = contract.compensations.get(name) if contract else None
     if spec is None:
-        raise UnknownContract(f"step {step.path} is undone by {step.compensation}, which no contract of the App has")
+        undone = f"step {step.path} is undone by {step.compensation}"
+        raise UnknownContract(f"{undone}, which no contract of the App has")
     return spec
 
 
-def note(turn: Turn, step: Step, event: Replied | Fired | Ran | Undeliverable) -> None:
-    """Note the answer to an undo or a void."""
-    if not step.undo_open:
-        return
+def note(turn: Turn, step: Step, event: StepEvent) -> None:
+    """Note what became of an undo or a void."""
     if isinstance(event, Replied):
-        if event.outcome in CLEARED:
-            clear(turn, step, event.outcome)
-        elif event.outcome in TRY_AGAIN:
-            if event.attempt == step.undo_attempt:
-                retry(turn, step, event.error or event.outcome, at_once=event.error_type == "Refused")
-        else:
-            error = CannotUndo(
-                f"{step.type} (step {step.path}) was executed though its answer never came, and it has no compensation"
-                if event.outcome == "executed"
-                else f"{step.type} (step {step.path}): its participant can't say whether it was executed"
-            )
-            turn.stuck(Move(lifecycle.STUCK, error.code, error.message, error.remedy, step.path))
+        _replied(turn, step, event)
     elif isinstance(event, Ran):
         if event.ok:
-            clear(turn, step, "undone")
-        elif event.attempt == step.undo_attempt:
-            retry(turn, step, f"{event.error_type}: {event.error}")
+            turn.add(Clear(step.path, "undone"))
+        else:
+            _retry(turn, step, f"{event.error_type}: {event.error}")
     elif isinstance(event, Undeliverable):
-        retry(turn, step, event.error)
-    elif step.blocked is None or step.blocked.code == UndoFails.code:
-        retry(turn, step, "no answer in time")
+        _retry(turn, step, event.error)
+    else:
+        _retry(turn, step, "no answer in time")
 
 
-def retry(turn: Turn, step: Step, error: str, *, at_once: bool = False) -> None:
-    """Plan the next attempt; say STUCK after as many as the policy names, or `at_once`."""
+def _replied(turn: Turn, step: Step, event: Replied) -> None:
+    outcome, what = event.outcome, f"{step.type} (step {step.path})"
+    if outcome in CLEARED[event.form]:
+        turn.add(Clear(step.path, outcome))
+    elif outcome == EXECUTED and step.skipping:
+        turn.add(Clear(step.path, SKIPPED))
+    elif outcome == EXECUTED:
+        error = CannotUndo(f"{what} was executed though its answer never came, and nothing undoes it")
+        turn.block(step, error, halted=True)
+    elif outcome == "expired" and event.form == VOID:
+        said = event.error or "it is too old to tell"
+        _retry(turn, step, said, stuck=CannotUndo(f"nobody can know whether {what} was executed: {said}"))
+    else:
+        said = f"{event.error_type}: {event.error}" if event.error else outcome
+        hopeless = event.error_type == "Refused" or outcome not in _FAILURES
+        _retry(turn, step, said, stuck=_fails(step, said) if hopeless else None)
+
+
+_FAILURES = frozenset({"failed", "expired", "undecodable"})
+"""Ways in which an attempt fails that a later one may not."""
+
+
+def _retry(turn: Turn, step: Step, error: str, *, stuck: StillWaiting | None = None) -> None:
+    """Plan the next attempt; be STUCK after as many as the policy names, or at once with `stuck`."""
     policy = step.undo_policy
     assert policy is not None
     tried = step.undo_attempt
-    name = step.compensation or VOID_TYPE
-    wait = backoff(policy, tried, f"{turn.state.run_id}.{step.path}~{step.undo_form}")
-    again(turn, step, turn.at + wait)
-    if at_once or (policy.maximum_attempts and tried >= policy.maximum_attempts):
-        if turn.state.state != lifecycle.STUCK:
-            fails = UndoFails(f"{name} (undo of step {step.path}) has failed {tried} times, the last time with: {error}")
-            turn.stuck(Move(lifecycle.STUCK, fails.code, fails.message, fails.remedy, step.path))
+    if step.blocked is None and (stuck or (policy.maximum_attempts and tried >= policy.maximum_attempts)):
+        turn.block(step, stuck or _fails(step, error))
+    again(turn, step, turn.at + backoff(policy, tried, f"{turn.state.run_id}.{step.path}~{step.undo_form}"))
+
+
+def _fails(step: Step, error: str) -> UndoFails:
+    name = step.compensation if step.undo_form == UNDO else f"the void of {step.type}"
+    times = "once" if step.undo_attempt <= 1 else f"{step.undo_attempt} times"
+    return UndoFails(f"{name} (undo of step {step.path}) has failed {times}: {error}")
 
 
 def again(turn: Turn, step: Step, send_at: int) -> None:
@@ -141,21 +165,31 @@ def again(turn: Turn, step: Step, send_at: int) -> None:
     policy = step.undo_policy
     assert policy is not None
     attempt = step.undo_attempt + 1
+    delayed = send_at if send_at > turn.at else 0
     if step.kind == LOCAL:
-        turn.add(RunLocal(step.path, UNDO, attempt, step.compensation, send_at))
+        turn.add(RunLocal(step.path, UNDO, attempt, step.compensation, delayed))
         return
     name = step.compensation if step.undo_form == UNDO else VOID_TYPE
     due = send_at + policy.timeout
-    turn.add(Send(step.path, step.undo_form, attempt, name, step.participant, due, send_at, step.key))
+    turn.add(Send(step.path, step.undo_form, attempt, name, step.participant, due, delayed, step.key))
 
 
-def clear(turn: Turn, step: Step, how: str) -> None:
-    """A step needs no undo any more."""
-    turn.add(Clear(step.path, how))
-    state = turn.state
-    if state.state == lifecycle.STUCK and state.stuck_step == step.path and not state.parked:
-        turn.unstuck()
-        for other in state.order:
-            if other.blocked is not None:
-                turn.stuck(other.blocked)
-                break
+def go_on(turn: Turn, step: Step) -> None:
+    """Try again at once what a step is blocked by."""
+    turn.add(Unblock(step.path))
+    if not step.outcome:
+        turn.resend(step)
+    elif step.undo_open:
+        again(turn, step, turn.at)
+    elif turn.state.phase == lifecycle.RUNNING:
+        send(turn, step, step.error, step.path)
+    # else: `advance` sends it when it is its turn
+
+
+def skip(turn: Turn, step: Step) -> None:
+    """Leave a step as it is. Of an unknown one the participant is told, so that it can't happen yet."""
+    if step.kind == COMMAND and step.outcome == UNKNOWN and step.compensation and not step.skipping:
+        turn.add(Unblock(step.path))
+        send_void(turn, step)
+    else:
+        turn.add(Clear(step.path, SKIPPED))

@@ -1,0 +1,111 @@
+"""Which events change anything: duplicates, late answers and those of old attempts do not.
+
+Asked by `decide` before anything is recorded, and again by `Turn` when it notes what was recorded
+while the saga was parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .model import (
+    COMMAND,
+    DEADLINE,
+    DONE,
+    REFUSED,
+    UNDO,
+    UNDO_FORMS,
+    VOID,
+    Asked,
+    CodeArrived,
+    Event,
+    Faulted,
+    Fired,
+    Ran,
+    Replied,
+    Started,
+)
+from .state import State, StepEvent
+
+CLEARED: Mapping[str, frozenset[str]] = {
+    UNDO: frozenset({"undone", "nothing", "lost", "voided", DONE}),
+    VOID: frozenset({"voided", "nothing", "lost", REFUSED}),
+}
+"""By form, the answers after which nothing of the step is left at its participant. `refused` to a
+void: the command was refused, so nothing was done; to an undo it would mean that the undo was."""
+
+EXECUTED, CONFLICT = "executed", "conflict"
+
+KNOWLEDGE: Mapping[str, frozenset[str]] = {
+    COMMAND: frozenset({DONE, REFUSED, CONFLICT}),
+    UNDO: CLEARED[UNDO] | {EXECUTED},
+    VOID: CLEARED[VOID] | {EXECUTED},
+}
+"""By form, the replies that say what is, whichever attempt they answer. All others say only how
+one attempt went, and count for the current one alone."""
+
+NOTHING: frozenset[str] = frozenset()
+
+
+def irrelevant(state: State, event: Event, at: int) -> str:
+    """Say why an event changes nothing, or return an empty text."""
+    if isinstance(event, Started):
+        return "duplicate start" if state.saga_id else ""
+    if not state.saga_id:
+        return "unknown saga"
+    if isinstance(event, Asked):
+        return "duplicate action" if event.action_id in state.actions else ""
+    if state.final:
+        return "saga has ended"
+    if isinstance(event, Faulted):
+        return ""
+    if isinstance(event, CodeArrived):
+        stuck = state.parked or state.fingerprint
+        return "" if stuck and state.fingerprint != event.fingerprint else "not for new code"
+    why = stale(state, event, at)
+    return "duplicate" if not why and state.parked and _is_pending(state, event) else why
+
+
+def stale(state: State, event: StepEvent, at: int) -> str:
+    """Say why news of a step are old, or return an empty text."""
+    if event.form == DEADLINE:
+        return "not due" if not state.deadline_row or state.deadline_due > at else ""
+    step = state.steps.get(event.step)
+    if step is None:
+        return "unknown step"
+    if event.form in UNDO_FORMS:
+        if not (step.undo_open and step.undo_form == event.form):
+            return "late"
+        attempt, row, due = step.undo_attempt, step.undo_row, step.undo_due
+    elif step.outcome:
+        return "late"
+    elif step.kind != event.form:
+        return "another kind of step"
+    else:
+        attempt, row, due = step.attempt, step.row, step.due_at
+    if isinstance(event, Fired):
+        return "not due" if not row or not due or due > at else ""
+    return "" if _is_knowledge(event) or event.attempt == attempt else "old attempt"
+
+
+def _is_knowledge(event: StepEvent) -> bool:
+    if isinstance(event, Replied):
+        return event.outcome in KNOWLEDGE.get(event.form, NOTHING)
+    return isinstance(event, Ran) and event.ok
+
+
+def _is_pending(state: State, event: StepEvent) -> bool:
+    """The same news is recorded already: so the list stays short however often a record comes."""
+    return any(
+        type(event) is type(other)
+        and event.step == other.step
+        and event.form == other.form
+        and _word(event) == _word(other)
+        for other in state.pending
+    )
+
+
+def _word(event: StepEvent) -> str | bool:
+    if isinstance(event, Replied):
+        return event.outcome
+    return isinstance(event, Ran) and event.ok

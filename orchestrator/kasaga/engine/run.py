@@ -1,0 +1,77 @@
+"""What the engine is given: the authors' definitions, and one saga in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from kasaga_wire.codec import Schemas
+from kasaga_wire.contracts import Contract
+
+from ..errors import MissingVersion
+from . import lifecycle
+from .driver import Definition, Driver, Guard, Host, unguarded
+from .model import Record
+from .replay import replay
+from .state import State, fold
+
+
+class Definitions(NamedTuple):
+    """All that the engine knows of the authors' code."""
+
+    sagas: Mapping[tuple[str, int], Definition]
+    contracts: Mapping[str, Contract]
+    schemas: Schemas
+    fingerprint: str
+    """Changes when the code does: parked sagas are then tried again."""
+    max_payload: int = 900_000
+    """Bytes of one value."""
+    events: frozenset[str] = frozenset({lifecycle.STUCK, lifecycle.COMPENSATED})
+    """The states that are told on the events topic; coming out of STUCK is always told."""
+    max_steps: int = 50_000
+    """Steps of one saga: its history is read as a whole whenever its process changes."""
+
+    def definition(self, state: State) -> Definition:
+        """Find the saga's code; raises MissingVersion."""
+        found = self.sagas.get((state.name, state.version))
+        if found is None:
+            raise MissingVersion(f"this process has no saga {state.name} version {state.version}")
+        return found
+
+
+class Run:
+    """One saga in memory: its state and, while its code is wanted, its live coroutine."""
+
+    __slots__ = ("driver", "state")
+
+    def __init__(self, run_id: str, records: Iterable[Record] = ()) -> None:
+        """Fold a history; raises HistoryUnreadable."""
+        self.state: State = fold(run_id, records)
+        self.driver: Driver | None = None
+
+    def live(self, defs: Definitions, guard: Guard = unguarded) -> Driver:
+        """Return the live coroutine, rebuilt by replay where there is none; raises SagaCodeError.
+
+        Every step of the author's code goes through the guard of the last call.
+        """
+        driver = self.driver
+        if driver is not None:
+            driver.guard = guard
+            return driver
+        state = self.state
+        host = Host(state.run_id, state.saga_id, defs.max_payload)
+        driver = Driver(defs.definition(state), host, defs.schemas, guard)
+        if state.begun_at:
+            try:
+                replay(driver, state, defs.schemas)
+            except BaseException:
+                driver.evict()
+                raise
+        self.driver = driver
+        return driver
+
+    def evict(self) -> None:
+        """Close the coroutine, in the thread that made it. The next event brings it back by replay."""
+        driver, self.driver = self.driver, None
+        if driver is not None:
+            driver.evict()

@@ -1,0 +1,377 @@
+"""One event of one saga: from coming in until nothing is ready any more.
+
+Every event is handled in two parts: first it is *noted* (a step settles, an undo is cleared, a
+retry is planned), then the saga *advances*: outcomes are fed to the code, compensations go out one
+after the other, the end is reached. Unparking and cancelling note many events and then advance
+once; nothing needs a special path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kasaga_wire.codec import schema_id
+from kasaga_wire.errors import DecodeError, KasagaError
+from kasaga_wire.nodes import clean_text
+
+from ..errors import DeadlinePassed, SagaCodeError, StepConflict, TooManySteps
+from . import lifecycle, undo
+from .backoff import backoff
+from .driver import TIMED_OUT, Broken, Driver, Guard, Progress, Raised, Wants
+from .model import (
+    COMMAND,
+    DEADLINE,
+    DONE,
+    LOCAL,
+    REFUSED,
+    SLEEP,
+    UNDO_FORMS,
+    UNKNOWN,
+    CodeArrived,
+    Deadline,
+    Decision,
+    Event,
+    Faulted,
+    Fired,
+    Move,
+    Ran,
+    Replied,
+    Resume,
+    Return,
+    RunLocal,
+    Send,
+    Settle,
+    Sleep,
+    Started,
+    Tell,
+    Undeliverable,
+)
+from .relevance import CONFLICT, stale
+from .requests import Call, LocalCall, Pause, Request
+from .run import Definitions, Run
+from .state import Step, StepEvent
+
+CANCELLED = "kasaga.Cancelled"
+UNDELIVERABLE = "kasaga.Undeliverable"
+UNKNOWN_SCHEMA = "kasaga.UnknownSchema"
+"""Error types that the engine itself gives to steps; `driver.TIMED_OUT` is another."""
+
+MAX_REASON = 4_000
+"""Characters of a reason."""
+
+
+class Turn:
+    """The decisions that one event leads to, made one by one; each is in the state at once."""
+
+    __slots__ = ("at", "decisions", "defs", "guard", "run", "state")
+
+    def __init__(self, defs: Definitions, run: Run, at: int, guard: Guard) -> None:
+        self.defs = defs
+        self.run = run
+        self.state = run.state
+        self.at = at
+        self.guard = guard
+        self.decisions: list[Decision] = []
+
+    def add(self, decision: Decision) -> None:
+        """Decide something."""
+        self.decisions.append(decision)
+        self.state.apply(decision)
+
+    def driver(self) -> Driver:
+        """Return the live coroutine; raises SagaCodeError."""
+        return self.run.live(self.defs, self.guard)
+
+    # --- noting ---
+
+    def note(self, event: Event) -> None:
+        """Take the event into account, without running any of the saga's code."""
+        if isinstance(event, StepEvent):
+            if not self.state.parked:
+                self.note_step(event)
+        elif isinstance(event, Started):
+            self.add(Move(lifecycle.RUNNING))
+        elif isinstance(event, Faulted):
+            self.fault(event)
+        elif isinstance(event, CodeArrived):
+            self._new_code(event)
+        else:
+            raise AssertionError(f"not to be noted here: {event!r}")
+
+    def note_step(self, event: StepEvent) -> None:
+        """Note what happened to one step or to its undo; it isn't stale."""
+        if event.form == DEADLINE:
+            if self.state.phase == lifecycle.RUNNING:
+                self.begin_undo(lifecycle.CANCELLING, DeadlinePassed.code, "the saga's deadline has passed")
+            return
+        step = self.state.steps[event.step]
+        if event.form in UNDO_FORMS:
+            undo.note(self, step, event)
+        elif isinstance(event, Replied):
+            self._replied(step, event)
+        elif isinstance(event, Ran):
+            self._ran(step, event)
+        elif isinstance(event, Undeliverable):
+            self._retry(step, UNDELIVERABLE, event.error)
+        elif step.kind == SLEEP:
+            self.settle(step, DONE, event)
+        else:
+            self._retry(step, TIMED_OUT, f"no answer to attempt {step.attempt} in time")
+
+    def _replied(self, step: Step, event: Replied) -> None:
+        outcome = event.outcome
+        if outcome == DONE:
+            unknown = self._unknown_schema(event.payload)
+            if not unknown:
+                self.settle(step, DONE, event)
+            elif event.attempt == step.attempt:
+                self._retry(step, UNKNOWN_SCHEMA, f"the answer's schema {unknown} isn't published yet")
+        elif outcome == REFUSED:
+            self.settle(step, REFUSED, event)
+        elif outcome == CONFLICT:
+            said = event.error or "another command has its id"
+            self.block(step, StepConflict(f"{step.type} (step {step.path}): {said}"), halted=True)
+        else:
+            self._retry(step, event.error_type, event.error or outcome, final=not event.retryable)
+
+    def _unknown_schema(self, payload: bytes) -> int:
+        """The id of a schema that nobody has published yet, or 0. Its writer will answer again."""
+        try:
+            writer = schema_id(payload)
+        except DecodeError:
+            return 0
+        return 0 if self.defs.schemas.get(writer) is not None else writer
+
+    def _ran(self, step: Step, event: Ran) -> None:
+        if event.ok:
+            self.settle(step, DONE, event)
+        elif event.error_type == "SagaFailed":
+            self.settle(step, REFUSED, event)
+        else:
+            self._retry(step, event.error_type, event.error)
+
+    def settle(self, step: Step, outcome: str, event: Event) -> None:
+        """Write down what an event tells of a step; of one noted later its content goes along."""
+        if event is self.state.event or isinstance(event, Fired | Undeliverable):
+            self.add(Settle(step.path, outcome))
+        elif isinstance(event, Replied):
+            self.add(Settle(step.path, outcome, event.payload, event.error_type, event.error, event.details))
+        elif isinstance(event, Ran):
+            self.add(Settle(step.path, outcome, event.payload, event.error_type, event.error))
+
+    def _retry(self, step: Step, error_type: str, error: str, *, final: bool = False) -> None:
+        """Plan the next attempt of a step, or settle it as unknown when there is none."""
+        policy, state = step.policy, self.state
+        assert policy is not None
+        wait = 0 if error_type == TIMED_OUT else backoff(policy, step.attempt, f"{state.run_id}.{step.path}")
+        send_at = self.at + wait
+        end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
+        used_up = policy.maximum_attempts and step.attempt >= policy.maximum_attempts
+        over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end)
+        if not over and state.phase == lifecycle.RUNNING:
+            self._send_again(step, send_at, end)
+            return
+        self.add(Settle(step.path, UNKNOWN, b"", error_type or "Error", error))
+        if step.to_undo and state.phase == lifecycle.RUNNING:
+            undo.send(self, step, error or "its outcome is unknown", step.path)
+
+    def resend(self, step: Step) -> None:
+        """Send a command once more because an operator wants it, whatever its policy says."""
+        self._send_again(step, self.at, 0)
+
+    def _send_again(self, step: Step, send_at: int, end: int) -> None:
+        assert step.policy is not None
+        attempt, delayed = step.attempt + 1, send_at if send_at > self.at else 0
+        if step.kind == LOCAL:
+            self.add(RunLocal(step.path, LOCAL, attempt, step.type, delayed))
+        else:
+            due = send_at + step.policy.timeout
+            due = min(due, end) if end else due
+            self.add(Send(step.path, COMMAND, attempt, step.type, step.participant, due, delayed, step.key))
+
+    # --- being STUCK ---
+
+    def park(self, error: SagaCodeError) -> None:
+        """The saga's code can't go on: wait for other code or an operator."""
+        self._stuck(_move(error, parked=True, fingerprint=self.defs.fingerprint))
+
+    def fault(self, event: Faulted) -> None:
+        """The shell can't step this saga: park it, until other code comes if nothing else is said."""
+        code = event.fingerprint or self.defs.fingerprint
+        reason = clean_text(event.reason, MAX_REASON)
+        self._stuck(Move(lifecycle.STUCK, event.code, reason, event.remedy, "", True, code))
+
+    def block(self, step: Step, error: KasagaError, *, halted: bool = False, fingerprint: str = "") -> None:
+        """The saga waits for somebody at one step; what doesn't hang on that step goes on."""
+        self._stuck(_move(error, step=step.path, halted=halted, fingerprint=fingerprint))
+
+    def _stuck(self, move: Move) -> None:
+        """Become STUCK, and tell everybody who wants to know, unless they know."""
+        state = self.state
+        if move.parked:
+            self.run.evict()
+        known = state.state == lifecycle.STUCK and (state.reason, state.stuck_step) == (
+            move.reason,
+            move.step,
+        )
+        self.add(move)
+        if not known:
+            self._tell(lifecycle.STUCK)
+
+    def _unstuck(self) -> None:
+        """Go on with what the saga was doing before it was STUCK."""
+        state = self.state
+        self.add(Move(state.phase, state.undo_code, state.undo_reason, "", state.undo_step))
+        self.add(Tell("", state.phase))
+
+    def _new_code(self, event: CodeArrived) -> None:
+        if self.state.parked:
+            self.unpark()
+        for step in list(self.state.blocked.values()):
+            if step.blocked is not None and step.blocked.fingerprint not in ("", event.fingerprint):
+                undo.go_on(self, step)
+
+    def unpark(self) -> None:
+        """Decide what was recorded while the saga's code couldn't go on: answers first, then timers."""
+        pending = self.state.pending
+        self._unstuck()
+        self._note_pending(event for event in pending if not isinstance(event, Fired))
+        self._note_pending(event for event in pending if isinstance(event, Fired))
+
+    def _note_pending(self, events: Iterable[StepEvent]) -> None:
+        for event in events:
+            if not stale(self.state, event, self.at):
+                self.note_step(event)
+
+    def begin_undo(self, target: str, code: str, reason: str, step: str = "") -> None:
+        """Stop the saga's code and start to undo; what came while it was parked still counts."""
+        driver, self.run.driver = self.run.driver, None
+        if driver is not None:
+            driver.cancel()
+        state, reason = self.state, clean_text(reason, MAX_REASON)
+        pending = state.pending
+        self.add(Move(target, code, reason, "", step))
+        self._note_pending(event for event in pending if not isinstance(event, Fired))
+        for open_step in state.order:
+            if not open_step.outcome:
+                self.add(Settle(open_step.path, UNKNOWN, b"", CANCELLED, reason))
+
+    def _tell(self, state: str) -> None:
+        """Tell the watchers and, if it is wanted, the events topic."""
+        for reply_to, about in self.state.watchers:
+            self.add(Tell(reply_to, state, about))
+        if state in self.defs.events:
+            self.add(Tell("", state))
+
+    # --- advancing ---
+
+    def advance(self) -> None:
+        """Run until nothing is ready."""
+        state = self.state
+        while state.phase == lifecycle.RUNNING and not state.parked and state.returned is None:
+            if state.unfed:
+                self._feed(state.unfed[0])
+            elif not state.begun_at:
+                self._feed(None)
+            else:
+                break
+        if state.parked or state.final:
+            return
+        if state.phase in lifecycle.UNDOING:
+            over = undo.advance(self)
+        else:
+            over = state.returned is not None and not state.undos_open
+        self._reflect()
+        if over and state.state != lifecycle.STUCK:
+            self._finish(lifecycle.COMPENSATED if state.phase in lifecycle.UNDOING else lifecycle.COMPLETED)
+
+    def _reflect(self) -> None:
+        """Be STUCK exactly while a step waits for somebody, and name one that does."""
+        state = self.state
+        if state.state == lifecycle.STUCK and state.stuck_step in state.blocked:
+            return
+        if state.blocked:
+            blocked = next(iter(state.blocked.values())).blocked
+            assert blocked is not None
+            self._stuck(blocked)
+        elif state.state == lifecycle.STUCK:
+            self._unstuck()
+
+    def _finish(self, final: str) -> None:
+        state = self.state
+        self.add(Move(final, state.undo_code, state.undo_reason, "", state.undo_step))
+        self._tell(final)
+
+    def _feed(self, step: Step | None) -> None:
+        """Give the code one outcome, or start it, and decide what it asks for."""
+        state = self.state
+        try:
+            driver = self.driver()
+        except SagaCodeError as error:
+            self.park(error)
+            return
+        driver.host.now = self.at
+        progress = driver.start(state.input) if step is None else driver.resume(step)
+        if isinstance(progress, Wants) and len(state.order) >= self.defs.max_steps:
+            progress = Broken(TooManySteps(f"the saga has {len(state.order)} steps and asks for more"))
+        if isinstance(progress, Broken):
+            self.park(progress.error)
+            return
+        if step is None and driver.definition.timeout:
+            self.add(Deadline(state.started_at + driver.definition.timeout))
+        self.add(Resume(step.path if step else ""))
+        self._follow(progress)
+
+    def _follow(self, progress: Progress) -> None:
+        """Turn what the code wants into decisions."""
+        if isinstance(progress, Wants):
+            self._schedule(progress.request)
+            return
+        self.run.driver = None
+        if isinstance(progress, Raised):
+            self.begin_undo(lifecycle.COMPENSATING, progress.code, progress.reason, progress.step)
+        elif not isinstance(progress, Broken):
+            self.add(Return(progress.result))
+
+    def _schedule(self, request: Request) -> None:
+        path = str(len(self.state.order) + 1)
+        if isinstance(request, Call):
+            self._send_first(path, request)
+        elif isinstance(request, Pause):
+            self.add(Sleep(path, request.due_at))
+        elif isinstance(request, LocalCall):
+            self.add(
+                RunLocal(path, LOCAL, 1, request.name, 0, request.undo, request.policy, request.undo_policy)
+            )
+        else:
+            raise AssertionError(f"no such request: {request!r}")
+
+    def _send_first(self, path: str, call: Call) -> None:
+        spec, (key, policy, undo_policy) = call.spec, call.options
+        most = (
+            policy.timeout if not policy.schedule_to_close else min(policy.timeout, policy.schedule_to_close)
+        )
+        undo_type = spec.compensation.type if spec.compensation is not None else ""
+        self.add(
+            Send(
+                path,
+                COMMAND,
+                1,
+                spec.type,
+                spec.participant,
+                self.at + most,
+                0,
+                key,
+                call.payload,
+                policy,
+                undo_policy,
+                undo_type,
+            )
+        )
+
+
+def _move(
+    error: KasagaError, *, step: str = "", parked: bool = False, halted: bool = False, fingerprint: str = ""
+) -> Move:
+    reason = clean_text(error.message, MAX_REASON)
+    return Move(lifecycle.STUCK, error.code, reason, error.remedy, step, parked, fingerprint, halted)
