@@ -39,7 +39,7 @@ format: venv ## let ruff put the code in shape
 	$(BIN)/ruff format .
 
 bench: venv ## measure on this machine, on real servers
-	@$(BIN)/python integration/bench.py
+	@$(BIN)/python integration/bench/run.py
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@touch requirements.lock

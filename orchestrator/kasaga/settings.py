@@ -61,6 +61,10 @@ class Settings(BaseModel):
     """A saga's code may run this long between two awaits."""
     saga_kill_seconds: float = Field(default=30.0, gt=0)
     """A saga that blocks the process in a C call for this long costs the process its life."""
+    retention_days: float = Field(default=30.0, gt=0)
+    """Finished sagas and their histories are deleted after this many days."""
+    remember_days: float = Field(default=30.0, ge=7)
+    """A deleted saga's id and outcome are remembered for this many days more."""
     run_threads: int = Field(default=16, ge=1)
     """Threads for ctx.run."""
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from types import FrameType
 
 from kasaga_wire.codec import Schemas
@@ -27,6 +28,7 @@ from .loop import Loop
 from .metrics import Metrics
 from .probes import Probes
 from .relay import Relay
+from .retention import Retention
 from .rows import Addresses
 from .source import Source
 
@@ -68,9 +70,16 @@ class Orchestrator:
             sys.setswitchinterval(SWITCH_SECONDS)
             thread = threading.Thread(target=self._turn, args=(loop,), name="kasaga-loop")
             thread.start()
+            retention = Retention(
+                store,
+                lambda: 0 in loop.shards,
+                keep=timedelta(days=self._settings.retention_days),
+                remember=timedelta(days=self._settings.remember_days),
+            )
             if self._stopping.is_set():
                 loop.stop()
             thread.join()
+            retention.close()
             if self._error is not None:
                 raise self._error
         finally:
