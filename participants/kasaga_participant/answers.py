@@ -1,0 +1,136 @@
+"""Replies and dead letters: what becomes of a job once it is settled, up to the offset.
+
+Station: the worker's answers go through here to the sender; when Kafka has acknowledged, the record is
+finished.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from kasaga_wire.envelope import ReplyEnvelope, dead_letter_headers
+from kasaga_wire.errors import DeliveryError, KasagaError
+from kasaga_wire.kafka import Record
+from kasaga_wire.records import NULL_PAYLOAD
+
+from .errors import Voided
+from .handlers import Registry
+from .inbox.rows import FAILED, UNDECODABLE, Answer
+from .jobs import Job
+from .log import about, logger
+from .metrics import Metrics
+from .progress import Progress, Room
+from .sender import NEVER, Outgoing, Sender
+
+
+class Answers:
+    """Answers jobs, and counts their records out."""
+
+    def __init__(
+        self, sender: Sender, room: Room, metrics: Metrics, dead_letters: Callable[[str], str]
+    ) -> None:
+        """`dead_letters`: the topic for a participant's dead letters."""
+        self._sender = sender
+        self._room = room
+        self._metrics = metrics
+        self._dead_letters = dead_letters
+
+    def answer(self, job: Job, answer: Answer) -> None:
+        """Reply, as the attempt that asked wants it; a record that can't be read is a dead letter besides."""
+        self._note(job, answer)
+        if answer.outcome == UNDECODABLE and isinstance(answer.error, KasagaError):
+            error = answer.error
+            self._reply(job, answer, lambda: self.dead_letter(job.registry, job.record, job.progress, error))
+        else:
+            self._reply(job, answer, lambda: self._finish(job.record, job.progress))
+
+    def _reply(self, job: Job, answer: Answer, done: Callable[[], None]) -> None:
+        to = job.envelope.reply_to
+        if to is None:  # nobody waits for it
+            done()
+            return
+        source = f"/kasaga/participants/{job.registry.contract.name}"
+        envelope = ReplyEnvelope.to(job.envelope, answer.outcome, source=source, time=datetime.now(UTC))
+
+        def undeliverable(error: DeliveryError) -> None:
+            logger.error("the reply can't be delivered to %s: %s", to, error, extra=about(job))
+            self.dead_letter(job.registry, job.record, job.progress, error)
+
+        self._sender.send(
+            Outgoing(
+                to.topic,
+                to.partition,
+                job.envelope.saga_id.encode(),
+                NULL_PAYLOAD if answer.payload is None else answer.payload,
+                envelope.to_headers(),
+                done,
+                undeliverable,
+            )
+        )
+        self._metrics.answer.observe(time.monotonic() - job.received)
+
+    def dead_letter(self, registry: Registry, record: Record, progress: Progress, error: KasagaError) -> None:
+        """Put the record on the dead letters' topic; it is finished when that is acknowledged."""
+        contract = registry.contract
+        self._metrics.dead_letters.labels(contract.name, error.code).inc()
+        logger.error("dead letter: %s/%d offset %d: %s", record.topic, record.partition, record.offset, error)
+        topic = self._dead_letters(contract.name)
+
+        def headers(original: Record | None) -> list[tuple[str, bytes | None]]:
+            return dead_letter_headers(
+                original.headers if original is not None else None,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                code=error.code,
+                reason=str(error),
+                by=f"/kasaga/participants/{contract.name}",
+                time=datetime.now(UTC),
+            )
+
+        def done() -> None:
+            self._finish(record, progress)
+
+        def too_large(refused: DeliveryError) -> None:
+            # With our headers it is larger than the topic takes: what names its place is enough to find it.
+            only_ours = headers(None) if refused.name in NEVER else headers(record)
+            value = None if refused.name in NEVER else record.value
+            self._sender.send(Outgoing(topic, 0, record.key, value, only_ours, done))
+
+        self._sender.send(Outgoing(topic, 0, record.key, record.value, headers(record), done, too_large))
+
+    def _finish(self, record: Record, progress: Progress) -> None:
+        progress.finish(record.offset)
+        self.release(record)
+
+    def release(self, record: Record) -> None:
+        """The record is in hand no more, whether it is finished or dropped."""
+        self._room.give(1, len(record.key or b"") + len(record.value or b""))
+
+    def _note(self, job: Job, answer: Answer) -> None:
+        name = job.registry.contract.name
+        known = job.handler.spec.name if job.handler is not None else "void" if job.fault is None else "?"
+        self._metrics.answered(name, known, answer.outcome)
+        if answer.duplicate:
+            self._metrics.duplicates.labels(name).inc()
+        if isinstance(answer.error, Voided):
+            self._metrics.fence_refusals.labels(name).inc()
+        if answer.error is not None and answer.outcome == FAILED:
+            logger.warning(
+                "%s failed: %s: %s",
+                job.envelope.type,
+                type(answer.error).__name__,
+                answer.error,
+                exc_info=answer.error if answer.ran else None,
+                extra=about(job, outcome=answer.outcome),
+            )
+        elif answer.error is not None and answer.outcome != "refused":
+            logger.warning(
+                "%s: %s: %s",
+                job.envelope.type,
+                answer.outcome,
+                answer.error,
+                extra=about(job, outcome=answer.outcome),
+            )

@@ -1,0 +1,217 @@
+"""Reads one contract's commands from Kafka, in a thread of its own, as a member of the contract's group.
+
+Station: the first on the way. Blocks in librdkafka without the interpreter's lock, and hands what came to the
+event loop in one call; commits what the loop has finished. Takes nothing in while there is no room: it waits
+a moment first, since a pause throws prefetched records away, and pauses then, so that the group sees it
+alive.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kasaga_wire.crashpoints import crash_point
+from kasaga_wire.errors import KafkaFailure
+from kasaga_wire.kafka import GroupConsumer, Record
+
+from .log import Throttle, logger
+from .outage import delay
+from .progress import Place, Progress, Room
+from .settings import COMMIT_SECONDS, REVOKE_SECONDS
+
+MOST_AT_ONCE = 500
+"""Records handed over in one call: some milliseconds of the loop's time."""
+WAIT_SECONDS = 0.2
+"""How long one wait for records lasts; only stopping and commits wait for its end."""
+PAUSE_AFTER_SECONDS = 1.0
+"""How long there may be no room before partitions are paused."""
+
+Delivered = Sequence[tuple[Record, Progress]]
+
+
+class Hub(Protocol):
+    """The runtime, as a reader sees it. All of it may be called from the reader's thread."""
+
+    def deliver(self, reader: Reader, records: Delivered) -> None:
+        """Records came."""
+        ...
+
+    def quiesce(self, partitions: Sequence[Progress], finished: threading.Event) -> None:
+        """Set the event once everything delivered from these partitions is finished."""
+        ...
+
+    def drop(self, partitions: Sequence[Progress]) -> None:
+        """These partitions are gone: forget what isn't running yet."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """The reader can't go on."""
+        ...
+
+
+class Reader(threading.Thread):
+    """The consumer of one command topic."""
+
+    def __init__(self, topic: str, make_consumer: Callable[[], GroupConsumer], room: Room, hub: Hub) -> None:
+        """`make_consumer` is called in the thread, and again when a consumer fails for good."""
+        super().__init__(name=f"kasaga-reader-{topic}", daemon=True)
+        self.topic = topic
+        self.assigned = False
+        """Whether it has partitions, or was told that there are none for it."""
+        self._make = make_consumer
+        self._room = room
+        self._hub = hub
+        self._progress: dict[Place, Progress] = {}
+        self._committed: dict[Place, int] = {}
+        self._holding = threading.Event()
+        self._ending = threading.Event()
+        self._paused = False
+        self._full_since: float | None = None
+        self._commit_at = 0.0
+        self._throttle = Throttle()
+        self._tries = 0
+
+    def hold(self) -> None:
+        """Read nothing more, but stay in the group."""
+        self._holding.set()
+
+    def end(self) -> None:
+        """Commit, leave the group, end the thread."""
+        self._ending.set()
+
+    def run(self) -> None:
+        """Read until the end; a consumer that fails for good is replaced."""
+        try:
+            while not self._ending.is_set():
+                self._live()
+        except BaseException as error:
+            self._hub.failed(error)
+            raise
+
+    def _live(self) -> None:
+        """One consumer's life."""
+        try:
+            consumer = self._make()
+        except KafkaFailure as error:
+            self._trouble(error)
+            return
+        try:
+            consumer.subscribe([self.topic], self._on_assign, self._on_revoke(consumer), self._on_lost)
+            while not self._ending.is_set() and consumer.fatal is None:
+                try:
+                    self._turn(consumer)
+                    self._tries = 0
+                except KafkaFailure as error:
+                    self._trouble(error)
+            if consumer.fatal is not None:
+                logger.error(
+                    "the consumer of %s failed, a new one takes over: %s", self.topic, consumer.fatal
+                )
+                self._on_lost(list(self._progress))
+            self._commit(consumer, wait=True)
+        except KafkaFailure as error:
+            self._trouble(error)
+        finally:
+            consumer.close()
+            self._paused = False
+
+    def _trouble(self, error: KafkaFailure) -> None:
+        if self._throttle.due(error.code):
+            logger.warning("reading %s: %s", self.topic, error)
+        self._ending.wait(delay(self._tries))
+        self._tries += 1
+
+    def _turn(self, consumer: GroupConsumer) -> None:
+        """Read once, or wait for room; commit when it is time."""
+        room = 0 if self._holding.is_set() else self._room.wait(0 if self._paused else WAIT_SECONDS)
+        if room:
+            self._full_since = None
+            if self._paused:
+                consumer.resume(self._progress)
+                self._paused = False
+            self._read(consumer, min(room, MOST_AT_ONCE), WAIT_SECONDS)
+        elif self._full_long_enough():
+            consumer.pause(self._progress)  # each time: there may be new partitions
+            self._paused = True
+            self._read(consumer, 1, WAIT_SECONDS / 2)
+        now = time.monotonic()
+        if now >= self._commit_at:
+            self._commit_at = now + COMMIT_SECONDS
+            self._commit(consumer, wait=False)
+
+    def _full_long_enough(self) -> bool:
+        now = time.monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        return self._holding.is_set() or now - self._full_since >= PAUSE_AFTER_SECONDS
+
+    def _read(self, consumer: GroupConsumer, most: int, timeout: float) -> None:
+        records: list[tuple[Record, Progress]] = []
+        size = 0
+        for found in consumer.consume(most, timeout):
+            if not isinstance(found, Record):
+                continue  # errors of partitions are in the log already
+            progress = self._progress.get((found.topic, found.partition))
+            if progress is not None:
+                records.append((found, progress))
+                size += len(found.key or b"") + len(found.value or b"")
+        if records:
+            crash_point("participant.after_consume")
+            self._room.take(len(records), size)
+            self._hub.deliver(self, records)
+
+    def _commit(self, consumer: GroupConsumer, *, wait: bool, only: Sequence[Place] | None = None) -> None:
+        """Commit what moved. Raises KafkaFailure if `wait`."""
+        moved: dict[Place, int] = {}
+        for place in self._progress if only is None else only:
+            progress = self._progress.get(place)
+            position = None if progress is None else progress.position
+            if position is not None and position != self._committed.get(place):
+                moved[place] = position
+        if moved:
+            crash_point("participant.after_ack_before_offset")
+            consumer.commit(moved, wait=wait)
+            self._committed.update(moved)
+
+    # --- the group's decisions; called inside of consume() and close()
+
+    def _on_assign(self, places: list[Place]) -> None:
+        for place in places:
+            self._progress[place] = Progress(place)
+            self._committed.pop(place, None)
+        self.assigned = True
+        if places:
+            logger.info("%s: reads %s", self.topic, _numbers(places))
+
+    def _on_revoke(self, consumer: GroupConsumer) -> Callable[[list[Place]], None]:
+        def revoke(places: list[Place]) -> None:
+            going = [self._progress[place] for place in places if place in self._progress]
+            finished = threading.Event()
+            self._hub.quiesce(going, finished)
+            if not finished.wait(REVOKE_SECONDS):
+                logger.warning("%s: gives up %s with commands in hand", self.topic, _numbers(places))
+            try:
+                self._commit(consumer, wait=True, only=places)
+            except KafkaFailure as error:
+                logger.warning("%s: %s", self.topic, error)
+            self._forget(places)
+
+        return revoke
+
+    def _on_lost(self, places: list[Place]) -> None:
+        logger.warning("%s: has lost %s", self.topic, _numbers(places))
+        self._forget(places)
+
+    def _forget(self, places: Sequence[Place]) -> None:
+        gone = [self._progress.pop(place) for place in places if place in self._progress]
+        for progress in gone:
+            progress.active = False
+            self._committed.pop(progress.place, None)
+        self._hub.drop(gone)
+
+
+def _numbers(places: Sequence[Place]) -> str:
+    return "partitions " + ", ".join(str(partition) for _, partition in sorted(places))

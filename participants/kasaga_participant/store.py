@@ -1,0 +1,218 @@
+"""Where a participant keeps its inbox, and the connections to it.
+
+Station: the worker hands it a plan and gets the answers; it finds a session, async or in a thread, to carry
+the plan out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from .calls import Calls
+from .inbox.algorithm import Plan
+from .inbox.connections import HandlerConnection, SyncHandlerConnection, is_lost
+from .inbox.drive import AsyncSession, InboxAway, drive_async, drive_sync
+from .inbox.memory import MemoryInbox, MemorySession, PlainSession
+from .inbox.postgres import PostgresSession, SyncPostgresSession
+from .inbox.rows import Answer, Work
+from .inbox.statements import Limits
+from .inbox.upkeep import migrate, purge_slice
+
+Plans = Callable[[], Plan[list[Answer]]]
+S = TypeVar("S", PostgresSession, SyncPostgresSession)
+
+# A server or a network that is gone is noticed in about half a minute, also while a statement waits.
+DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+
+
+class Store(Protocol):
+    """Where the inbox is kept."""
+
+    remembers: bool
+    """False: there is no inbox."""
+
+    async def settle(self, plans: Plans, calls: Calls, *, sync: bool) -> list[Answer]:
+        """Carry out a new plan. `sync`: its handlers are plain functions, and run in a thread.
+
+        Raises what the plan raises, InboxAway and InboxError.
+        """
+        ...
+
+    async def prepare(self) -> list[str]:
+        """Bring the tables up to date; gives what was applied. Raises psycopg.Error."""
+        ...
+
+    async def purge(self, retention: float) -> int:
+        """Forget a slice of what wasn't used for `retention` seconds; gives how many rows."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class _Idle(Generic[S]):
+    """Sessions that nobody uses. The last one used is the first one taken: the others may grow old."""
+
+    def __init__(self) -> None:
+        self.free: list[S] = []
+        self.all: set[S] = set()
+
+    def take(self) -> S | None:
+        while self.free:
+            session = self.free.pop()
+            if not is_lost(session.connection):
+                return session
+            self.all.discard(session)
+        return None
+
+    def add(self, session: S) -> S:
+        self.all.add(session)
+        return session
+
+    def put(self, session: S) -> None:
+        if is_lost(session.connection):
+            self.all.discard(session)
+        else:
+            self.free.append(session)
+
+
+class PostgresStore:
+    """In the service's own database. Opens as many connections as run at once, and keeps them."""
+
+    remembers = True
+
+    def __init__(self, url: str, limits: Limits, *, name: str, threads: int, prepare: bool) -> None:
+        """`name` is shown in pg_stat_activity; `threads`: how many plans with plain functions run at once."""
+        given = conninfo_to_dict(url)
+        wanted = {"application_name": name, **DEFAULTS}
+        self._url = make_conninfo(url, **{key: wanted[key] for key in wanted.keys() - given.keys()})
+        self._limits = limits
+        self._options: dict[str, Any] = {} if prepare else {"prepare_threshold": None}
+        self._async: _Idle[PostgresSession] = _Idle()
+        self._sync: _Idle[SyncPostgresSession] = _Idle()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kasaga-handler")
+
+    async def settle(self, plans: Plans, calls: Calls, *, sync: bool) -> list[Answer]:
+        """Carry out a new plan."""
+        if sync:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._settle_sync, plans, calls)
+        session = self._async.take() or await self._open()
+        try:
+            answers = await drive_async(plans(), session, calls.call)
+        except asyncio.CancelledError:
+            await session.connection.close()  # in the middle of anything: its transaction is rolled back
+            raise
+        finally:
+            self._async.put(session)
+        return answers
+
+    def _settle_sync(self, plans: Plans, calls: Calls) -> list[Answer]:
+        session = self._sync.take() or self._open_sync()
+        try:
+            return drive_sync(plans(), session, calls.call_sync)
+        finally:
+            self._sync.put(session)
+
+    async def _open(self) -> PostgresSession:
+        try:
+            connection = await HandlerConnection.connect(self._url, autocommit=True, **self._options)
+        except psycopg.Error as error:
+            raise InboxAway(error) from error
+        return self._async.add(PostgresSession(connection, self._limits))
+
+    def _open_sync(self) -> SyncPostgresSession:
+        try:
+            connection = SyncHandlerConnection.connect(self._url, autocommit=True, **self._options)
+        except psycopg.Error as error:
+            raise InboxAway(error) from error
+        return self._sync.add(SyncPostgresSession(connection, self._limits))
+
+    async def prepare(self) -> list[str]:
+        """Bring the tables up to date."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            return await migrate(connection)
+
+    async def purge(self, retention: float) -> int:
+        """Forget a slice."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            return await purge_slice(connection, retention)
+
+    async def close(self) -> None:
+        """Close all connections; whatever still runs in a thread loses its own."""
+        for session in self._async.all:
+            await session.connection.close()
+        for in_thread in self._sync.all:
+            in_thread.connection.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _LoopStore:
+    """What the stores without a database share: every plan runs in the loop, plain functions in threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kasaga-handler")
+
+    async def settle(self, plans: Plans, calls: Calls, *, sync: bool) -> list[Answer]:
+        """Carry out a new plan."""
+
+        async def in_thread(work: Work, stored: bytes | None, _: None) -> bytes | None:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, calls.call_sync, work, stored, None)
+
+        return await drive_async(plans(), self._session(), in_thread if sync else calls.call)
+
+    def _session(self) -> AsyncSession[None]:
+        raise NotImplementedError
+
+    async def prepare(self) -> list[str]:
+        """Nothing to prepare."""
+        return []
+
+    async def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class PlainStore(_LoopStore):
+    """No inbox: every command runs, as often as it comes."""
+
+    remembers = False
+
+    def _session(self) -> AsyncSession[None]:
+        return PlainSession(None)
+
+    async def purge(self, retention: float) -> int:
+        """Nothing to forget."""
+        return 0
+
+
+class MemoryStore(_LoopStore):
+    """In memory, for tests: all that an inbox does, as long as the process lives."""
+
+    remembers = True
+
+    def __init__(self, inbox: MemoryInbox, threads: int = 4) -> None:
+        """Several stores over one inbox behave like several processes over one database."""
+        super().__init__(threads)
+        self._inbox = inbox
+
+    def _session(self) -> AsyncSession[None]:
+        return MemorySession(self._inbox, None)
+
+    async def purge(self, retention: float) -> int:
+        """Forget all that is old."""
+        return self._inbox.purge()

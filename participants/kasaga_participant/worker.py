@@ -1,0 +1,156 @@
+"""Settles batches: through the inbox, smaller when one of them raises, again when the database was away.
+
+Station: the runtime gives it a batch and the answers come back one by one through `answered`. All decisions
+about one record are the inbox's; here is only which records share a transaction, and patience.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from kasaga_wire.errors import UnknownSchema
+
+from .calls import Calls, encode_error
+from .errors import HandlerKilled, InboxRefused, UnknownCommand
+from .inbox.algorithm import Spoiled, settle
+from .inbox.drive import InboxAway, InboxError
+from .inbox.rows import FAILED, UNDECODABLE, Answer, Kind, Rules
+from .jobs import Job
+from .log import about, logger
+from .outage import GivenUp, Outage
+from .settings import MAX_HANDLER_KILLS
+from .store import Store
+
+Answered = Callable[[Job, Answer], None]
+
+
+class Worker:
+    """Settles one batch at a time for each call of `run`; several may run at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        rules: Rules,
+        calls: Calls,
+        outage: Outage,
+        answered: Answered,
+        refresh_schemas: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`answered` is called once for each job, unless it was given up. `clock`: seconds since 1970."""
+        self._store = store
+        self._rules = rules
+        self._calls = calls
+        self._outage = outage
+        self._answered = answered
+        self._refresh_schemas = refresh_schemas
+        self._clock = clock
+
+    async def run(self, jobs: Sequence[Job], *, sync: bool) -> list[Job]:
+        """Settle the jobs; gives those that were given up: the process stops, or has lost them."""
+        left = await self._prepared(jobs)
+        groups: deque[list[Job]] = deque([left] if left else [])
+        while groups:
+            group = groups.popleft()
+            try:
+                answers = await self._settled(group, sync=sync)
+            except _Split as split:
+                groups.extendleft(reversed(split.groups))
+            except GivenUp:
+                return [job for each in (group, *groups) for job in each]
+            else:
+                for job, answer in zip(group, answers, strict=True):
+                    self._answered(job, answer)
+        return []
+
+    async def _prepared(self, jobs: Sequence[Job]) -> list[Job]:
+        """Decode the payloads. Commands that can't be decoded are answered here, without the inbox.
+
+        An undo is left to the inbox: it may have nothing to do for it but to put up the fence.
+        """
+        for job in jobs:
+            self._calls.prepare(job)
+        if any(isinstance(job.fault, UnknownSchema) for job in jobs):
+            await self._refresh_schemas()
+            for job in jobs:
+                self._calls.prepare(job)
+        left: list[Job] = []
+        for job in jobs:
+            if job.fault is None or (job.work.kind is Kind.UNDO and not _unknown(job)):
+                left.append(job)
+                continue
+            outcome = FAILED if isinstance(job.fault, UnknownSchema) else UNDECODABLE
+            self._answered(job, Answer(outcome, encode_error(job.fault), job.fault))
+        return left
+
+    async def _settled(self, group: list[Job], *, sync: bool) -> list[Answer]:
+        """Settle a group in one transaction. Raises _Split and GivenUp."""
+        works = [job.work for job in group]
+        tries = 0
+        while True:
+            try:
+                answers = await self._store.settle(
+                    lambda: settle(works, self._rules, self._clock, encode_error), self._calls, sync=sync
+                )
+            except Spoiled as spoiled:
+                raise _Split(_around(group, spoiled.index)) from spoiled
+            except InboxAway as away:
+                if away.during is not None and (answer := _killed(group, away)) is not None:
+                    return [answer]
+                error = away.error
+            except InboxError as refused:
+                if refused.content:
+                    return [_content_refused(group, refused)]
+                error = refused.error
+            else:
+                self._outage.over()
+                return answers
+            if not any(job.progress.active for job in group):
+                raise GivenUp  # somebody else reads them now
+            await self._outage.ride_out(error, tries)
+            tries += 1
+
+
+def _killed(group: list[Job], away: InboxAway) -> Answer | None:
+    """The connection was lost under a handler: not its fault, unless it happens to it each time."""
+    if len(group) > 1:
+        raise _Split([[job] for job in group])
+    [job] = group
+    job.kills += 1
+    if job.kills < MAX_HANDLER_KILLS:
+        return None
+    error = HandlerKilled(f"{job.envelope.type} lost its connection {job.kills} times: {away.error}")
+    logger.error("%s", error, extra=about(job))
+    return Answer(FAILED, encode_error(error), error, ran=True)
+
+
+def _content_refused(group: list[Job], refused: InboxError) -> Answer:
+    """The database refuses what is to be written: for one record alone that is its answer."""
+    if len(group) > 1:
+        raise _Split([[job] for job in group])
+    error = InboxRefused(f"the database refuses to store {group[0].work.id}: {refused.error}")
+    logger.error("%s", error, extra=about(group[0]))
+    return Answer(FAILED, encode_error(error), error)
+
+
+class _Split(Exception):
+    """These groups of jobs are to be settled instead, in this order."""
+
+    def __init__(self, groups: list[list[Job]]) -> None:
+        super().__init__()
+        self.groups = groups
+
+
+def _around(group: list[Job], index: int) -> list[list[Job]]:
+    """Those before the one that raised, it alone, those after it.
+
+    So nobody's handler runs more than twice for one that raises, and only that one runs alone.
+    """
+    parts = (group[:index], [group[index]], group[index + 1 :])
+    return [part for part in parts if part]
+
+
+def _unknown(job: Job) -> bool:
+    return isinstance(job.fault, UnknownCommand)
