@@ -64,8 +64,10 @@ def test_a_step_that_is_sent_again_later() -> None:
         "for payments.charge (step 2): attempt 2 goes to test.payments.commands in 750 ms"
     ]
     assert waits(tale, later=13) == [
-        "for payments.charge (step 2), attempt 2, sent 12 s ago to test.payments.commands; "
-        "next attempt in 48 s"
+        (
+            "for payments.charge (step 2), attempt 2, sent 12 s ago to test.payments.commands; "
+            "next attempt in 48 s"
+        )
     ]
     assert about(tale).steps[1].state == "retrying"
 
@@ -73,8 +75,10 @@ def test_a_step_that_is_sent_again_later() -> None:
 def test_the_last_attempt_says_that_it_is_the_last() -> None:
     tale = Tale(policy=POLICY._replace(maximum_attempts=1))
     assert waits(tale, later=10) == [
-        "for inventory.reserve (step 1), sent 10 s ago to test.inventory.commands; "
-        "it is the last attempt, and has 50 s left"
+        (
+            "for inventory.reserve (step 1), sent 10 s ago to test.inventory.commands; "
+            "it is the last attempt, and has 50 s left"
+        )
     ]
 
 

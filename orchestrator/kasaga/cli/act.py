@@ -1,0 +1,275 @@
+"""`kasaga retry`, `skip`, `resolve` and `cancel`: of one saga, of several, or of all that a filter chooses.
+
+Each is a record to the saga's owner, who carries it out once, keeps who did it and why in the history,
+and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from ..client import Client, NoAnswer, UnknownSaga
+from ..errors import NotApplicable
+from ..explain import list_rows, row_json
+from ..store.base import SagaFilter, SagaRow, SagaState
+from ..wording import counted, table
+from .errors import BadInput, NotConfirmed
+from .inputs import read_text
+from .output import Output
+from .read import LIST_HEAD, chosen, filters, make_filter
+from .session import Session, pass_session, sends
+
+AT_ONCE = 64
+"""Actions of a bulk that are out at a time: an owner answers a batch of them in one commit."""
+
+SHOWN_WHOLE = 20
+"""Up to so many sagas are listed one by one; of more, those that didn't go well."""
+
+PROGRESS_SECONDS = 1.0
+"""A bulk that takes longer shows how far it is."""
+
+STUCK = (SagaState.STUCK,)
+LIVE = (SagaState.RUNNING, SagaState.STUCK)
+DONE = {"retry": "retried", "skip": "skipped", "resolve": "resolved", "cancel": "cancelled"}
+
+
+class ActionFailed(click.exceptions.Exit):
+    """Not every action was applied; each has said why."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What is to be done, to each of the sagas chosen."""
+
+    name: str
+    reason: str
+    step: str = ""
+    value: Any = None
+    timeout: float | None = None
+
+    async def apply(self, client: Client, saga_id: str, by: str) -> dict[str, Any]:
+        """Do it to one saga; what became of it, as JSON-able values."""
+        made: dict[str, Any] = {"saga_id": saga_id, "action": self.name}
+        try:
+            match self.name:
+                case "retry":
+                    status = await client.retry(
+                        saga_id, reason=self.reason, step=self.step, by=by, timeout=self.timeout
+                    )
+                case "skip":
+                    status = await client.skip(
+                        saga_id, reason=self.reason, step=self.step, by=by, timeout=self.timeout
+                    )
+                case "resolve":
+                    status = await client.resolve(
+                        saga_id,
+                        reason=self.reason,
+                        value=self.value,
+                        step=self.step,
+                        by=by,
+                        timeout=self.timeout,
+                    )
+                case _:
+                    status = await client.cancel(saga_id, reason=self.reason, by=by, timeout=self.timeout)
+        except NotApplicable as error:
+            return {**made, "outcome": "not_applicable", "reason": error.message}
+        except UnknownSaga as error:
+            return {**made, "outcome": "unknown", "reason": error.message}
+        except NoAnswer as error:
+            return {**made, "outcome": "no_answer", "reason": error.message}
+        return {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id}
+
+
+def action_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all actions take: sagas by id or by filter, and care."""
+    options = (
+        click.argument("saga_ids", nargs=-1, metavar="[SAGA_ID]..."),
+        filters,
+        click.option("--dry-run", is_flag=True, help="Show which sagas a filter chooses; do nothing."),
+        click.option("--yes", is_flag=True, help="Don't ask before a bulk action."),
+        click.option(
+            "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="For each answer."
+        ),
+        sends,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@action_options
+@click.option("--reason", default="", help="Why, for the history.")
+@click.option("--step", default="", help="Only if the saga is stuck at this step.")
+@pass_session
+def retry(session: Session, /, reason: str, step: str, timeout: float | None, **rest: Any) -> None:
+    """Let STUCK sagas try again, now."""
+    act(session, Action("retry", reason, step, timeout=timeout), STUCK, **rest)
+
+
+@click.command()
+@action_options
+@click.option("--reason", required=True, help="Why, for the history.")
+@click.option("--step", default="", help="Only if the saga is stuck at this step.")
+@pass_session
+def skip(session: Session, /, reason: str, step: str, timeout: float | None, **rest: Any) -> None:
+    """Leave the step that a saga is stuck at undoing as it is, and go on.
+
+    The saga's end is then COMPENSATED with exceptions.
+    """
+    act(session, Action("skip", reason, step, timeout=timeout), STUCK, **rest)
+
+
+@click.command()
+@action_options
+@click.option("--reason", required=True, help="How you know, for the history.")
+@click.option("--step", default="", help="Only if the saga is stuck at this step.")
+@click.option(
+    "--value", metavar="JSON|@FILE|-", default="", help="The step's result, where one is waited for."
+)
+@pass_session
+def resolve(
+    session: Session, /, reason: str, step: str, value: str, timeout: float | None, **rest: Any
+) -> None:
+    """Say what became of the step that a saga is stuck at.
+
+    Where an undo is stuck: you undid the step by hand. Where the saga's code waits for the step's
+    result: --value is that result.
+    """
+    try:
+        parsed = json.loads(read_text(value)) if value else None
+    except ValueError as error:
+        raise BadInput(
+            f"--value is no JSON: {error}", remedy="""Quote it for your shell: '{"id": 3}'"""
+        ) from None
+    act(session, Action("resolve", reason, step, parsed, timeout), STUCK, **rest)
+
+
+@click.command()
+@action_options
+@click.option("--reason", default="", help="Why, for the history.")
+@pass_session
+def cancel(session: Session, /, reason: str, timeout: float | None, **rest: Any) -> None:
+    """Undo what sagas have done, and end them."""
+    act(session, Action("cancel", reason, timeout=timeout), LIVE, **rest)
+
+
+# --- doing it
+
+
+def act(
+    session: Session,
+    action: Action,
+    states: Sequence[SagaState],
+    *,
+    saga_ids: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    **chosen_by: Any,
+) -> None:
+    """Do something to the sagas named, or to those that the filter chooses among `states`."""
+    filtered = any(chosen_by.values())
+    if bool(saga_ids) == filtered:
+        raise click.UsageError("Name sagas by their ids, or choose them by a filter such as --state STUCK.")
+    out = session.output()
+    if filtered:
+        where = make_filter(**chosen_by)
+        if not where.states:
+            where.states = tuple(states)
+        saga_ids = _choose(session, action, where, out, dry_run=dry_run, yes=yes)
+    elif dry_run:
+        _dry_run(out, action, _named(session, saga_ids), session)
+        return
+    if saga_ids and not (filtered and dry_run):
+        _report(out, action, asyncio.run(_apply(session, action, saga_ids, out)))
+
+
+def _named(session: Session, saga_ids: Iterable[str]) -> list[SagaRow]:
+    with session.store() as store:
+        return [row for saga_id in saga_ids if (row := store.saga(saga_id)) is not None]
+
+
+def _choose(
+    session: Session, action: Action, where: SagaFilter, out: Output, *, dry_run: bool, yes: bool
+) -> tuple[str, ...]:
+    """The ids that a filter chooses, after asking."""
+    with session.store() as store:
+        rows = list(chosen(store, where))
+    if not rows:
+        if not out.json:
+            out.note("No saga fits.")
+        return ()
+    if dry_run:
+        _dry_run(out, action, rows, session)
+    elif not yes:
+        if not sys.stdin.isatty():
+            raise NotConfirmed(f"this would {action.name} {counted(len(rows), 'saga')}")
+        click.confirm(f"{action.name.capitalize()} {counted(len(rows), 'saga')}?", abort=True, err=True)
+    return tuple(row.saga_id for row in rows)
+
+
+def _dry_run(out: Output, action: Action, rows: Sequence[SagaRow], session: Session) -> None:
+    if out.json:
+        for row in rows:
+            out.line({**row_json(row), "action": action.name, "outcome": "dry_run"})
+        return
+    out.lines(table(LIST_HEAD, list_rows(rows, session.now()), paint=out.paint, state=2))
+    out.note(f"This would {action.name} {counted(len(rows), 'saga')}.")
+
+
+async def _apply(
+    session: Session, action: Action, saga_ids: Sequence[str], out: Output
+) -> list[dict[str, Any]]:
+    """Do it to all, some at a time; what became of each, in the order given."""
+    by = session.who()
+    waiting = iter(enumerate(saga_ids))
+    results: list[dict[str, Any]] = [{} for _ in saga_ids]
+    began, done = time.monotonic(), 0
+
+    async def work(client: Client) -> None:
+        nonlocal done
+        for place, saga_id in waiting:
+            results[place] = await action.apply(client, saga_id, by)
+            done += 1
+            if out.json:
+                out.line(results[place])
+            elif time.monotonic() - began > PROGRESS_SECONDS:
+                out.progress(f"{done} of {len(saga_ids)} {DONE[action.name]}")
+
+    async with session.client() as client:
+        workers = [asyncio.create_task(work(client)) for _ in range(min(AT_ONCE, len(saga_ids)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+    return results
+
+
+def _report(out: Output, action: Action, results: Sequence[dict[str, Any]]) -> None:
+    failed = [result for result in results if result["outcome"] != "applied"]
+    if not out.json:
+        shown = results if len(results) <= SHOWN_WHOLE else failed
+        out.lines(_told(out, action, result) for result in shown)
+        if len(results) > 1:
+            applied = len(results) - len(failed)
+            text = f"{applied} of {counted(len(results), 'saga')} {DONE[action.name]}"
+            out.lines([f"{text}, {len(failed)} not" if failed else text])
+    if failed:
+        raise ActionFailed(1)
+
+
+def _told(out: Output, action: Action, result: dict[str, Any]) -> str:
+    if result["outcome"] == "applied":
+        state = f", now {out.paint.state(result['state'])}" if result["state"] else ""
+        return f"{result['saga_id']}: {DONE[action.name]}{state}"
+    why = result["reason"].removeprefix(f"saga {result['saga_id']}: ")
+    return f"{result['saga_id']}: {out.paint('bad', 'not ' + DONE[action.name])}: {why}"

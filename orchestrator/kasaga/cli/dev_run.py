@@ -1,0 +1,271 @@
+"""What `kasaga dev` does: servers, then processes, then their output on one terminal until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGTERM
+from types import TracebackType
+from typing import Self
+
+import click
+
+from ..dev.ports import is_free
+from ..dev.process import Process
+from ..dev.servers import KafkaServer, PostgresServer, free_port
+from ..saga import App
+from ..store.migrate import migrate
+from .errors import DevFailed
+from .session import Session
+
+LOOK_SECONDS = 0.2
+"""How often the processes' output is looked for."""
+
+CODE_SECONDS = 1.0
+"""How often it is looked whether code has changed."""
+
+STOP_SECONDS = 10.0
+"""How long a process may take to end in order."""
+
+ORCHESTRATOR = "orchestrator"
+COLOURS = ("36", "35", "33", "34", "32")
+
+
+@dataclass
+class Child:
+    """One process, and how much of its output was shown."""
+
+    name: str
+    argv: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: Process | None = None
+    shown: int = 0
+    rest: bytes = field(default=b"")
+
+
+class DevRun:
+    """One run of `kasaga dev`. Ends all that it started, however it ends itself."""
+
+    def __init__(
+        self,
+        session: Session,
+        app: App,
+        target: str,
+        *,
+        services: Sequence[str],
+        http_port: int,
+        shards: int,
+        directory: Path,
+    ) -> None:
+        self._session = session
+        self._app = app
+        self._target = target
+        self._services = services
+        self._http_port = http_port
+        self._shards = shards
+        self._directory = directory
+        self._stack = contextlib.ExitStack()
+        self._postgres: PostgresServer | None = None
+        self._children: list[Child] = []
+        self._colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._children:
+            self._say("ending")
+        self._stack.close()
+
+    # --- beginning
+
+    def begin(self, *, fresh: bool) -> None:
+        """Start servers and processes, and say where they are."""
+        if fresh:
+            self._throw_away()
+        self._directory.mkdir(exist_ok=True)
+        self._directory.chmod(0o711)
+        (self._directory / ".gitignore").write_text("*\n")
+        database_url, bootstrap = self._servers()
+        port = self._http_port or self._port("http")
+        for name in migrate(database_url, namespace=self._app.namespace, shards=self._shards):
+            self._say(f"applied {name}")
+        shared = {
+            "KASAGA_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+            "KASAGA_TOPIC_PREFIX": self._session.setting("topic_prefix"),
+            "KASAGA_NAMESPACES": self._app.namespace,
+            "PYTHONUNBUFFERED": "1",
+        }
+        own = {
+            "KASAGA_DATABASE_URL": database_url,
+            "KASAGA_HTTP_PORT": str(port),
+            "KASAGA_LOG_FORMAT": "text",
+            "PYTHONHASHSEED": "0",
+        }
+        self._add(ORCHESTRATOR, ["-m", "kasaga", "orchestrator", self._target], {**shared, **own})
+        for module in self._services:
+            name = module.rpartition(".")[2]
+            self._add(name, ["-m", module], {**shared, **self._database_of(name)})
+        self._note(database_url, bootstrap)
+        self._announce(database_url, bootstrap, port)
+
+    def _servers(self) -> tuple[str, str]:
+        """The addresses of Postgres and Kafka; starts those, side by side, that aren't named."""
+        environment = self._session.environment
+        url = self._session.database_url or environment.get("KASAGA_DATABASE_URL", "")
+        bootstrap = self._session.kafka or environment.get("KASAGA_KAFKA_BOOTSTRAP_SERVERS", "")
+        with ThreadPoolExecutor(2) as pool:
+            if not url:
+                self._postgres = PostgresServer(
+                    self._directory / "postgres", port=self._port("postgres"), progress=self._say
+                )
+                self._stack.callback(self._postgres.stop)
+                pool.submit(self._postgres.start)
+            if not bootstrap:
+                kafka = KafkaServer(self._directory / "kafka", port=self._port("kafka"), progress=self._say)
+                self._stack.callback(kafka.stop)
+                pool.submit(kafka.start).result()
+                bootstrap = kafka.bootstrap
+        if self._postgres is not None:
+            self._postgres.start()  # raises here what it raised in the pool
+            url = self._postgres.create_database("kasaga")
+        return url, bootstrap
+
+    def _database_of(self, name: str) -> dict[str, str]:
+        """A database of its own for a service, where the Postgres is ours."""
+        if self._postgres is None:
+            return {}
+        url = self._postgres.create_database(name.replace("-", "_"))
+        return {"DATABASE_URL": url, "KASAGA_DATABASE_URL": url}
+
+    def _port(self, name: str) -> int:
+        """The port of the last time, if it is free: what was configured by hand goes on to work."""
+        file = self._directory / "ports.json"
+        try:
+            ports: dict[str, int] = json.loads(file.read_text())
+        except (OSError, ValueError):
+            ports = {}
+        if name not in ports or not is_free(ports[name]):
+            ports[name] = free_port()
+            file.write_text(json.dumps(ports))
+        return ports[name]
+
+    def _throw_away(self) -> None:
+        pointer = self._directory / "postgres" / "elsewhere"
+        if pointer.exists():
+            shutil.rmtree(pointer.read_text().strip(), ignore_errors=True)
+        if self._directory.exists():
+            shutil.rmtree(self._directory)
+
+    def _note(self, database_url: str, bootstrap: str) -> None:
+        """Let the other commands in this folder find what runs here."""
+        file = self._directory / "dev.json"
+        known = {
+            "database_url": database_url,
+            "kafka": bootstrap,
+            "namespace": self._app.namespace,
+            "topic_prefix": self._session.setting("topic_prefix"),
+        }
+        file.write_text(json.dumps(known))
+        self._stack.callback(file.unlink, missing_ok=True)
+
+    def _announce(self, database_url: str, bootstrap: str, port: int) -> None:
+        name = next(iter(self._app.sagas), ("NAME", 1))[0]
+        lines = [
+            "",
+            f"  Postgres  {database_url}",
+            f"  Kafka     {bootstrap}",
+            f"  Metrics   http://127.0.0.1:{port}/metrics",
+            f"  Data      {self._directory} (kept; --fresh begins anew)",
+            "",
+            "  For services:",
+            f"    export KASAGA_KAFKA_BOOTSTRAP_SERVERS={bootstrap} KASAGA_NAMESPACES={self._app.namespace}",
+            "  In this folder, without any settings:",
+            f"    kasaga start {self._target} {name} --id 1 --input '{{…}}' --wait",
+            "    kasaga list",
+            "",
+        ]
+        for line in lines:
+            click.echo(line)
+
+    # --- processes
+
+    def _add(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> None:
+        if any(child.name == name for child in self._children):
+            raise DevFailed(f"two processes are named {name}", remedy="Name each module once")
+        log = self._directory / f"{name}.log"
+        log.write_bytes(b"")
+        child = Child(name, [sys.executable, *arguments], {**os.environ, **environment}, log)
+        self._children.append(child)
+        self._start(child)
+        self._stack.callback(self._stop, child)
+
+    def _start(self, child: Child) -> None:
+        child.process = Process(child.argv, log=child.log, cwd=Path.cwd(), env=child.environment)
+
+    def _stop(self, child: Child) -> None:
+        if child.process is not None:
+            child.process.stop(SIGTERM, STOP_SECONDS)
+            child.process = None
+        self._show(child)
+
+    def watch(self, *, reload: bool) -> None:
+        """Show what the processes say, and start them anew when code changes; until Ctrl-C."""
+        code, looked = self._code(), time.monotonic()
+        while True:
+            for child in self._children:
+                self._show(child)
+                status = None if child.process is None else child.process.ended()
+                if status is not None:
+                    child.process = None
+                    again = "it starts again when code changes" if reload else "start kasaga dev again"
+                    self._say(f"{child.name} ended with status {status}: {again}")
+            if reload and time.monotonic() - looked >= CODE_SECONDS:
+                now, looked = self._code(), time.monotonic()
+                if now != code:
+                    code = now
+                    self._say("code has changed: starting again")
+                    for child in self._children:
+                        self._stop(child)
+                        self._start(child)
+            time.sleep(LOOK_SECONDS)
+
+    def _code(self) -> dict[Path, int]:
+        """When each source file beside the App's, or below its folder, was written."""
+        module = sys.modules[self._target.partition(":")[0]]
+        folder = Path(module.__file__ or ".").parent
+        found: dict[Path, int] = {}
+        for path in folder.rglob("*.py"):
+            with contextlib.suppress(OSError):  # just being replaced
+                found[path] = path.stat().st_mtime_ns
+        return found
+
+    # --- output
+
+    def _show(self, child: Child) -> None:
+        with child.log.open("rb") as log:
+            log.seek(child.shown)
+            data = child.rest + log.read()
+            child.shown = log.tell()
+        *lines, child.rest = data.split(b"\n")
+        for line in lines:
+            self._say(line.decode(errors="replace"), child)
+
+    def _say(self, text: str, child: Child | None = None) -> None:
+        width = max(len(each.name) for each in self._children) if self._children else 6
+        name = (child.name if child is not None else "kasaga").ljust(width)
+        if self._colours:
+            place = self._children.index(child) if child is not None else -1
+            name = f"\x1b[{COLOURS[place % len(COLOURS)]}m{name}\x1b[0m"
+        click.echo(f"{name} | {text}")

@@ -1,0 +1,125 @@
+"""What people type: times, an App's place, a saga's input."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import traceback
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kasaga_wire.errors import KasagaError
+
+from ..saga import App, Saga
+from .errors import BadInput, BadTarget
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)\Z")
+_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+MAX_INPUT_FILE_BYTES = 8 * 1024 * 1024
+"""No saga takes more; a larger file was named by mistake."""
+
+
+def when(text: str) -> datetime:
+    """A time in UTC (2026-01-31, 2026-01-31T10:00, any offset), or how long ago: 90s, 2h, 3d."""
+    text = text.strip()
+    if ago := _AGO.match(text):
+        return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time: write 2026-01-31T10:00 (UTC), or 90s, 2h, 3d for so long ago"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def load_app(target: str) -> App:
+    """Import `module:app` from the current folder or the environment; raises BadTarget, ContractError."""
+    module_name, _, attribute = target.partition(":")
+    attribute = attribute or "app"
+    if not module_name or module_name.endswith(".py") or "/" in module_name:
+        raise BadTarget(f"{target!r} names no App", remedy="Write module:app, such as shop.sagas:app")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except KasagaError:
+        raise
+    except Exception as error:
+        raise BadTarget(
+            f"{module_name} can't be imported: {_where(error)}",
+            remedy="Run it from the folder that holds the module, or install its package",
+        ) from error
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, App):
+        apps = sorted(name for name, value in vars(module).items() if isinstance(value, App))
+        hint = (
+            f"It has {', '.join(f'{module_name}:{name}' for name in apps)}"
+            if apps
+            else "Make one: app = App(…)"
+        )
+        raise BadTarget(f"{module_name} has no App named {attribute!r}", remedy=hint)
+    return found
+
+
+def _where(error: Exception) -> str:
+    """The error, and the author's line that it came from."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and Path(frame.filename) != Path(__file__)
+    ]
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{text.partition(' (')[0]} ({Path(error.filename).name}:{error.lineno})"
+    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text
+
+
+def find_saga(app: App, name: str, version: int | None) -> Saga[Any, Any]:
+    """The saga of an App by its name, the newest version unless one is named; raises BadTarget."""
+    found = app.sagas.get((name, version or app.latest(name)))
+    if found is None:
+        known = ", ".join(f"{known} {version}" for known, version in sorted(app.sagas)) or "none"
+        wanted = f"{name!r} version {version}" if version else repr(name)
+        raise BadTarget(f"the App has no saga {wanted}", remedy=f"It has: {known}")
+    return found
+
+
+def read_text(given: str) -> str:
+    """JSON as typed, `@file`, or `-` for the standard input."""
+    if given == "-":
+        return sys.stdin.read()
+    if not given.startswith("@"):
+        return given
+    path = Path(given[1:])
+    try:
+        if path.stat().st_size > MAX_INPUT_FILE_BYTES:
+            raise BadInput(f"{path} is larger than any saga's input", remedy="Name the right file")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"{path} can't be read: {error.strerror}", remedy="Name a file that you may read"
+        ) from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not text", remedy="Name a file of JSON, in UTF-8") from None
+
+
+def parse_input(saga: Saga[Any, Any], text: str) -> Any:
+    """JSON text as the saga's argument; raises BadInput naming the field."""
+    try:
+        value = saga.input.from_json(text)
+        saga.input.encode(value)
+    except KasagaError as error:
+        raise BadInput(
+            f"the input doesn't fit saga {saga.name!r}: {error.message}",
+            remedy=error.remedy or "Mend the field that is named",
+        ) from None
+    return value

@@ -1,0 +1,114 @@
+"""`kasaga orchestrator` and `kasaga migrate`: what a deployment runs."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import click
+
+from kasaga_wire.topics import DEFAULT_SHARDS
+
+from .errors import NoDatabase, NoNamespace
+from .inputs import load_app
+from .logs import configure
+from .session import (
+    Session,
+    database_option,
+    kafka_option,
+    namespace_option,
+    output_option,
+    pass_session,
+    prefix_option,
+)
+
+LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:APP")
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    envvar="KASAGA_HTTP_PORT",
+    help="/metrics, /live and /ready.",
+)
+@click.option("--http-host", metavar="HOST", envvar="KASAGA_HTTP_HOST", help="127.0.0.1 by default.")
+@click.option("--log-level", type=LEVELS, envvar="KASAGA_LOG_LEVEL", default="info", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    envvar="KASAGA_LOG_FORMAT",
+    default="auto",
+    show_default=True,
+    help="auto: text on a terminal, JSON lines elsewhere.",
+)
+@database_option
+@kafka_option
+@prefix_option
+@pass_session
+def orchestrator(
+    session: Session,
+    target: str,
+    http_port: int | None,
+    http_host: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run an orchestrator of an App until SIGTERM; run as many as you like, they share the work."""
+    from ..orchestrator.process import run
+    from ..settings import Settings
+
+    configure(log_level, log_format)
+    app = load_app(target)
+    url = session.setting("database_url")
+    if not url:
+        raise NoDatabase("no database is named")
+    settings = Settings.from_env(
+        os.environ,
+        database_url=url,
+        kafka=session.kafka_settings(),
+        topic_prefix=session.setting("topic_prefix"),
+        http_port=http_port,
+        http_host=http_host,
+    )
+    run(app, settings)
+
+
+@click.command()
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 1024),
+    default=DEFAULT_SHARDS,
+    show_default=True,
+    help="Once and for all.",
+)
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    default="post",
+    show_default=True,
+    help="pre: before a release is rolled out, leaving its post migrations; post: all.",
+)
+@namespace_option
+@database_option
+@output_option
+@pass_session
+def migrate(session: Session, shards: int, phase: Literal["pre", "post"]) -> None:
+    """Make the tables, or bring them up to this release. Does nothing where they are."""
+    from ..store.migrate import migrate as apply
+
+    url = session.setting("database_url")
+    if not url:
+        raise NoDatabase("no database is named")
+    namespace = session.setting("namespace")
+    if not namespace:
+        raise NoNamespace(
+            "no namespace is named", remedy="Pass --namespace with the App's, or set KASAGA_NAMESPACE"
+        )
+    out = session.output()
+    applied = apply(url, namespace=namespace, shards=shards, phase=phase, progress=out.progress)
+    if out.json:
+        out.document({"namespace": namespace, "shards": shards, "applied": applied})
+    else:
+        out.lines([f"applied {name}" for name in applied] or ["The database is up to date."])
