@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
+from kasaga.dev.servers import PostgresServer
 from kasaga.store.base import Store
 from kasaga.store.migrate import migrate
 from kasaga.store.postgres import PostgresStore
@@ -19,8 +21,16 @@ NAMESPACE = "shop"
 SHARDS = 16
 
 
+@pytest.fixture(scope="module")
+def shared_database(postgres: PostgresServer) -> Generator[str]:
+    """One for all of a file's tests: making one takes longer than a test."""
+    name = f"store_{uuid4().hex[:10]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
 class PostgresBench:
-    """The contract's bench over a real database."""
+    """The contract's bench over a real database, which is wiped at the start."""
 
     def __init__(self, conninfo: str, **settings: Any) -> None:
         migrate(conninfo, namespace=NAMESPACE, shards=SHARDS)
@@ -28,6 +38,13 @@ class PostgresBench:
         self._connection = psycopg.connect(conninfo, autocommit=True)
         self._settings = settings
         self._stores: list[PostgresStore] = []
+        self.wipe()
+
+    def __enter__(self) -> PostgresBench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def store(self) -> Store:
         return self.postgres()
@@ -36,15 +53,17 @@ class PostgresBench:
         self, *, port: int | None = None, tokens: Callable[[], UUID] = uuid4, **settings: Any
     ) -> PostgresStore:
         """A store of its own connection; `port`: through a proxy."""
-        conninfo = make_conninfo(self.conninfo, port=port) if port else self.conninfo
+        conninfo = self.conninfo
+        if port is not None:
+            conninfo = make_conninfo(conninfo, port=port, sslmode="disable", gssencmode="disable")
         store = PostgresStore(StoreSettings(conninfo, **{**self._settings, **settings}), tokens=tokens)
         self._stores.append(store)
         return store
 
     def wipe(self) -> None:
         """Make it as good as new, in milliseconds."""
-        for table in ("saga", "history", "outbox", "ended", "schema", "process", "shard", "position"):
-            self.run(f"DELETE FROM kasaga.{table}")
+        tables = ("saga", "history", "outbox", "ended", "schema", "process", "shard", "position")
+        self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back
 
     def expire(self) -> None:
@@ -56,7 +75,7 @@ class PostgresBench:
 
     def run(self, query: str, *params: object) -> list[tuple[Any, ...]]:
         """Run a statement of the test's own."""
-        cursor = self._connection.execute(query.encode(), params)
+        cursor = self._connection.execute(query.encode(), params or None)
         return cursor.fetchall() if cursor.description else []
 
     @contextmanager

@@ -6,29 +6,18 @@ from collections.abc import Generator
 
 import pytest
 
-from kasaga.dev.servers import PostgresServer
 from store.contract import CommitContract, LeaseContract, owner, store
 from store.people import PeopleContract, PurgeContract
-from store.postgres_bench import PostgresBench
+from store.postgres_bench import PostgresBench, shared_database
 from store.refusals import RefusalContract
 
-__all__ = ["owner", "store"]
-
-
-@pytest.fixture(scope="module")
-def shared_database(postgres: PostgresServer) -> Generator[str]:
-    """One for all of this file: making one takes longer than a test."""
-    name = "store_contract"
-    yield postgres.create_database(name)
-    postgres.drop_database(name)
+__all__ = ["owner", "shared_database", "store"]
 
 
 @pytest.fixture
 def bench(shared_database: str) -> Generator[PostgresBench]:
-    bench = PostgresBench(shared_database)
-    bench.wipe()
-    yield bench
-    bench.close()
+    with PostgresBench(shared_database) as bench:
+        yield bench
 
 
 class TestLeases(LeaseContract): ...
@@ -49,7 +38,5 @@ class TestRefusals(RefusalContract): ...
 class TestPooled(CommitContract, RefusalContract):
     @pytest.fixture
     def bench(self, shared_database: str) -> Generator[PostgresBench]:
-        bench = PostgresBench(shared_database, pooled=True, prepare=False)
-        bench.wipe()
-        yield bench
-        bench.close()
+        with PostgresBench(shared_database, pooled=True, prepare=False) as bench:
+            yield bench

@@ -351,4 +351,9 @@ class CommitContract:
         assert store.waits(saga_row(3, 1)) == []
         assert store.open_rows(3) == []
         store.put_schemas({})
+        for unkeepable in ("a\x00b", "\ud800"):
+            assert store.find([(3, unkeepable)]) == {}
+            assert store.saga(unkeepable) is None
+            assert store.list_sagas(SagaFilter(name=unkeepable)) == []
+            assert store.count(SagaFilter(saga_id_prefix=unkeepable)) == {}
         assert store.schemas() == {}

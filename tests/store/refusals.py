@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from kasaga.store.base import REPLACEMENT_TRIES, SagaFilter, SagaState, SagaWrite, Store
-from kasaga.store.errors import ContentRefused
+from kasaga.store.errors import BadBatch, ContentRefused
 from store.samples import Owner, history_row, outbox_row, run_id, saga_row, start
 
 Spoil = Callable[[SagaWrite], None]
@@ -156,6 +156,14 @@ class RefusalContract:
         assert owner.store.commit(rest, park).replaced.keys() == {run_id(2)}
         owner.done(batch)
         assert owner.store.commit(owner.batch(start(3, 5), shards=(4,)), park).replaced == {}
+
+    def test_what_a_batch_says_of_its_shards_is_not_content(self, owner: Owner) -> None:
+        owner.claim(3)
+        batch = owner.batch(start(3, 1), loose=[outbox_row(3, 9)])
+        batch.shards[0].acked_seq = 2**63
+        with pytest.raises(BadBatch):
+            owner.store.commit(batch, Parker())
+        assert owner.store.open_rows(3) == []
 
     def test_refused_loose_rows_are_left_out_and_named(self, owner: Owner) -> None:
         owner.claim(3)

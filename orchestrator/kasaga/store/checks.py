@@ -5,8 +5,13 @@ Station: both stores check each batch; only `memory` asks for refusals, to refus
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kasaga.store.base import Batch, OutboxRow, SagaWrite
 from kasaga.store.errors import BadBatch
+
+_INT4 = 2**31
+_INT8 = 2**63
 
 
 def check_batch(batch: Batch) -> None:
@@ -14,18 +19,15 @@ def check_batch(batch: Batch) -> None:
     fenced = {write.shard: write.next_seq for write in batch.shards}
     if len(fenced) != len(batch.shards) or not fenced:
         raise BadBatch("a batch names each of its shards once, and at least one")
+    for entry in batch.shards:
+        offsets = entry.offsets
+        numbers = (entry.acked_seq, entry.next_seq, offsets.sagas, offsets.replies, offsets.control)
+        if refusal_of_number(_INT8, *numbers) is not None:
+            raise BadBatch(f"what the batch says of shard {entry.shard} is out of range")
     if len({write.run_id for write in batch.sagas}) != len(batch.sagas):
         raise BadBatch("a batch has at most one SagaWrite for a run")
     for write in batch.sagas:
-        shard = write.shard
-        if shard not in fenced:
-            raise BadBatch(f"run {write.run_id} is of shard {shard}, which the batch doesn't fence")
-        saga = write.saga
-        if saga is not None and (saga.shard != shard or saga.run_id != write.run_id):
-            raise BadBatch(f"run {write.run_id} carries the summary of another saga")
-        for row in write.opens:
-            if row.shard != shard or row.seq >= fenced[shard]:
-                raise BadBatch(f"run {write.run_id}: outbox row {row.shard}/{row.seq} isn't below next_seq")
+        _check_write(write, fenced)
     for row in batch.loose:
         if row.shard not in fenced or row.seq >= fenced[row.shard]:
             raise BadBatch(f"loose row {row.shard}/{row.seq}: shard not fenced, or not below next_seq")
@@ -33,8 +35,16 @@ def check_batch(batch: Batch) -> None:
         raise BadBatch("acknowledged rows are of shards that the batch doesn't fence")
 
 
-_INT4 = 2**31
-_INT8 = 2**63
+def _check_write(write: SagaWrite, fenced: Mapping[int, int]) -> None:
+    shard = write.shard
+    if shard not in fenced:
+        raise BadBatch(f"run {write.run_id} is of shard {shard}, which the batch doesn't fence")
+    saga = write.saga
+    if saga is not None and (saga.shard != shard or saga.run_id != write.run_id):
+        raise BadBatch(f"run {write.run_id} carries the summary of another saga")
+    for row in write.opens:
+        if row.shard != shard or row.seq >= fenced[shard]:
+            raise BadBatch(f"run {write.run_id}: outbox row {row.shard}/{row.seq} isn't below next_seq")
 
 
 def refusal_of_text(*texts: str | None) -> str | None:
@@ -44,8 +54,10 @@ def refusal_of_text(*texts: str | None) -> str | None:
             continue
         if "\x00" in text:
             return "22021 invalid byte sequence for encoding: 0x00"
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            return "can't be encoded: surrogates not allowed"
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"can't be encoded: {error}"
     return None
 
 

@@ -27,7 +27,7 @@ from kasaga.store.base import (
     SagaWrite,
 )
 from kasaga.store.encode import UNENCODABLE, from_microseconds, pack_headers
-from kasaga.store.errors import ContentRefused, LostShards
+from kasaga.store.errors import BadBatch, ContentRefused, LostShards
 from kasaga.store.session import Session
 from kasaga.store.statements import Call, read_statements
 
@@ -191,7 +191,7 @@ class Commit:
         replaced.keep(set(self._keys.values()))
 
     def write(self) -> Committed:
-        """Commit the batch; raises StoreUnavailable, LostShards or ContentRefused."""
+        """Commit the batch; raises StoreUnavailable, LostShards, ContentRefused or BadBatch."""
         try:
             now = self._try_whole()
         except _CommittedBefore as known:
@@ -246,6 +246,10 @@ class Commit:
         other are found that way too: the later one is the offender.
         """
         sagas, loose = self._remaining()
+        try:
+            self._send([], [], trial=True)
+        except _Refused as refusal:
+            raise BadBatch(f"what the batch says of its shards is refused: {refusal}") from refusal
         passed: list[OutboxRow] = []
         for row, message in self._offending_rows(passed, loose):
             self._replaced.dropped.append((self._keys[row.shard], row, message))

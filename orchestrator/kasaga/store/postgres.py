@@ -29,7 +29,7 @@ from kasaga.store.base import (
     ShardLease,
     ShardRow,
 )
-from kasaga.store.checks import check_batch
+from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
@@ -120,6 +120,7 @@ class PostgresStore:
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
         """See `base.Store.find`; purged ids within the time of remembering are found as well."""
+        sagas = [(shard, saga_id) for shard, saga_id in sagas if refusal_of_text(saga_id) is None]
         if not sagas:
             return {}
         shards, ids = zip(*sagas, strict=True)
@@ -155,17 +156,22 @@ class PostgresStore:
     # reading, for people
     def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
         """See `base.Store.list_sagas`."""
+        if _is_unkeepable(where):
+            return []
         found = self._ask(_READ["list"].bind(*_conditions(where), after, limit))
         return [rows.saga_row(row) for row in found]
 
     def count(self, where: SagaFilter) -> dict[SagaState, int]:
         """See `base.Store.count`; reads every saga unless the filter names only states of attention."""
-        return {
-            SagaState(state): count for state, count in self._ask(_READ["count"].bind(*_conditions(where)))
-        }
+        if _is_unkeepable(where):
+            return {}
+        found = self._ask(_READ["count"].bind(*_conditions(where)))
+        return {SagaState(state): count for state, count in found}
 
     def saga(self, saga_id: str) -> SagaRow | None:
         """See `base.Store.saga`."""
+        if refusal_of_text(saga_id) is not None:
+            return None
         found = self._ask(_READ["saga"].bind(saga_id)) or self._ask(_READ["saga_ended"].bind(saga_id))
         return rows.saga_row(found[0]) if found else None
 
@@ -233,6 +239,11 @@ def _split(tokens: Sequence[tuple[int, UUID]]) -> tuple[list[int], list[UUID]]:
     """Return shards and tokens as columns, in the order in which rows are locked."""
     ordered = sorted(tokens)
     return [shard for shard, _ in ordered], [token for _, token in ordered]
+
+
+def _is_unkeepable(where: SagaFilter) -> bool:
+    """Return whether a filter names something that no row can hold, such as a NUL."""
+    return refusal_of_text(where.name, where.saga_id, where.saga_id_prefix, where.code) is not None
 
 
 def _conditions(where: SagaFilter) -> tuple[object, ...]:
