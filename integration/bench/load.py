@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from bench.payment_app import Order, payment
-
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import ReplyTo, StartEnvelope
-from kasaga_wire.kafka import LATEST, Consumer, KafkaSettings, Producer, Record, partition_for
+from kasaga_wire.errors import KafkaUnavailable
+from kasaga_wire.kafka import Consumer, KafkaSettings, Producer, Record, partition_for
 from kasaga_wire.records import answer_codec
 from kasaga_wire.topics import Topics
 
@@ -35,7 +35,7 @@ class Load:
         self._consumer = Consumer(settings, group=f"load-{uuid4()}", options={"fetch.wait.max.ms": 10})
         self._partition = 0
         place = (self._topics.answers, self._partition)
-        self._consumer.assign({place: self._consumer.watermarks(*place)[1]})
+        self._consumer.assign({place: self._end(place)})
         self._prefix = uuid4().hex[:8]
         self._schemas = Schemas()
         self._sku = sku
@@ -43,6 +43,17 @@ class Load:
         self.sent: dict[str, float] = {}
         self.seconds: list[float] = []
         self.ends: dict[str, int] = {}
+
+    def _end(self, place: tuple[str, int]) -> int:
+        """The end of the answers; the orchestrator makes the topic when it starts."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                return self._consumer.watermarks(*place)[1]
+            except KafkaUnavailable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
     def start(self, at: float) -> None:
         """Start one saga; `at` is when it should have begun."""

@@ -101,7 +101,7 @@ class Bench:
             return started[-1].pid
 
         try:
-            orchestrator = run("orchestrator", "-m", "kasaga.cli", "orchestrator", "bench.payment_app:app")
+            orchestrator = run("orchestrator", "-m", "kasaga", "orchestrator", "bench.payment_app:app")
             participants = run("participants", "-m", "bench.service", self._kafka.bootstrap)
             yield {
                 "orchestrator": orchestrator,

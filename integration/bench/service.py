@@ -6,7 +6,6 @@ import os
 import sys
 
 from bench.payment_app import Done, Inventory, Order, Payments, Shipping
-
 from kasaga_participant import Participant, Refused, Tx
 from kasaga_wire.kafka import KafkaSettings
 

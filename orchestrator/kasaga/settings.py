@@ -29,8 +29,10 @@ def _process_name() -> str:
 
 
 class Settings(BaseModel):
-    """All settings, with their units. Environment: `KASAGA_` and the name in capitals; `KASAGA_KAFKA_…`
-    for every librdkafka key; a name with `_FILE` at its end reads the value from that file.
+    """All settings, with their units.
+
+    Environment: `KASAGA_` and the name in capitals; `KASAGA_KAFKA_…` for every librdkafka key; a
+    name with `_FILE` at its end reads the value from that file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
