@@ -199,11 +199,12 @@ def _name(fn: object) -> str:
 
 
 def contract_of(cls: Callable[..., Any]) -> Contract:
-    """The contract of a class that `@participant` marks, or of a service that implements it.
+    """The contract of a class that `@participant` marks, of a service that implements it, or of one command.
 
     Compiled once.
     """
-    owner = getattr(cls, _OWNER, None)
+    mark = getattr(cls, _MARK, None)
+    owner = getattr(mark.owner if isinstance(mark, _Mark) else cls, _OWNER, None)
     if not isinstance(owner, _Owner):
         raise ContractError(f"{_name(cls)} is no contract", remedy='decorate it: @participant("name")')
     made = owner.cls.__dict__.get(_CONTRACT)
