@@ -13,6 +13,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from kasaga_wire import command, compensation, participant
 
+NAMESPACE = "orders"
+"""Of the sagas that the services take part in: they reply to no others."""
+
 Money = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
 """An amount in euro. Bounded, since Avro's decimal needs a precision and a scale."""
 
@@ -105,14 +108,18 @@ class Receipt(Model):
 
 @participant("inventory")
 class Inventory(Protocol):
-    """The warehouse."""
+    """The warehouse.
 
-    @command
+    Alone: an order locks several articles' rows, in order. Two transactions with many orders each would
+    lock them in no order at all, and deadlock.
+    """
+
+    @command(alone=True)
     async def reserve(self, order: Order) -> Reservation:
         """Set the order's goods aside; refused when one of its articles is out of stock."""
         ...
 
-    @compensation(reserve)
+    @compensation(reserve, alone=True)
     async def release(self, order: Order, reserved: Reservation | None) -> None:
         """Put the goods back."""
         ...

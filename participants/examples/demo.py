@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,13 +27,12 @@ from types import FrameType
 import psycopg
 
 from examples.audit import COMPENSATED, COMPLETED, STUCK, Saga, audit, read_books, read_sagas
-from examples.contracts import Order
+from examples.contracts import NAMESPACE, Order
 from examples.orders import load_orders
-from examples.sagas import app, payment
-from examples.stage import ORCHESTRATORS, SERVICES, Stage, StageError
+from examples.sagas import payment
+from examples.stage import ORCHESTRATORS, SERVICES, Stage, StageError, servers
 from kasaga.client import Client
 from kasaga_wire.errors import KasagaError
-from kasaga_wire.kafka import KafkaSettings
 
 KILLS_AT = (0.25, 0.55)
 """The parts of all sagas that have ended when the orchestrator and the service are killed."""
@@ -105,12 +104,12 @@ class Screen:
 class Starter(threading.Thread):
     """Sends off all orders, as fast as Kafka takes them, and counts those it has."""
 
-    def __init__(self, orders: Sequence[Order], bootstrap: str) -> None:
+    def __init__(self, orders: Sequence[Order], stage: Stage) -> None:
         super().__init__(name="starter", daemon=True)
         self.started = 0
         self.failure: BaseException | None = None
         self._orders = orders
-        self._bootstrap = bootstrap
+        self._stage = stage
 
     def run(self) -> None:
         """Runs the client's event loop."""
@@ -121,7 +120,7 @@ class Starter(threading.Thread):
 
     async def _start_all(self) -> None:
         gate = asyncio.Semaphore(STARTS_AT_ONCE)
-        async with Client(app.namespace, kafka=KafkaSettings(self._bootstrap)) as client:
+        async with Client(NAMESPACE, self._stage.kafka, topic_prefix=self._stage.prefix) as client:
 
             async def start(order: Order) -> None:
                 async with gate:
@@ -177,10 +176,6 @@ class Demo:
 
     def run(self) -> int:
         """Runs everything and gives the exit status."""
-        self._stage.migrate()
-        for name in (*ORCHESTRATORS, *SERVICES):
-            self._stage.start(name)
-        self._stage.wait_until_ready()
         self._screen.tell(f"two orchestrators and three services run; {len(self._orders):,} orders come")
         began = time.monotonic()
         self._play()
@@ -193,7 +188,7 @@ class Demo:
 
     def _play(self) -> None:
         """Starts the orders, kills, and waits until all has ended or nothing moves any more."""
-        starter = Starter(self._orders, self._stage.bootstrap)
+        starter = Starter(self._orders, self._stage)
         starter.start()
         last_count, moved_at, shown_at = -1, time.monotonic(), 0.0
         with psycopg.connect(self._stage.database("kasaga"), autocommit=True) as connection:
@@ -228,8 +223,7 @@ class Demo:
         """Raises when something is broken that no waiting would mend."""
         if starter.failure is not None:
             raise starter.failure
-        if fallen := self._stage.fallen():
-            raise StageError("\n".join(fallen))
+        self._stage.check()
 
     def _show_timeline(self) -> None:
         """Shows one compensated saga the way anybody can: with the command line."""
@@ -258,7 +252,7 @@ class Demo:
 
 
 @contextlib.contextmanager
-def working_directory(*, keep: bool) -> Iterator[Path]:
+def working_directory(*, keep: bool) -> Generator[Path]:
     """Gives a new directory, and removes it in the end unless it is to be kept."""
     directory = Path(tempfile.mkdtemp(prefix="kasaga-demo-"))
     # Postgres doesn't run as root, so its user has to come through here.
@@ -299,7 +293,7 @@ def main() -> int:
         if options.keep:
             screen.tell(f"data and logs: {directory}")
         try:
-            with Stage(directory, screen.tell) as stage:
+            with servers(directory, screen.tell) as running, Stage(directory, *running) as stage:
                 return Demo(options, stage, screen).run()
         except KeyboardInterrupt:
             screen.say("demo: interrupted; everything it started is ended")

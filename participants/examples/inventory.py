@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from examples.contracts import Inventory, Order, Reservation
+from examples.contracts import NAMESPACE, Inventory, Order, Reservation
 from examples.service import prepare
 from examples.world import world
-from kasaga_participant import Refused, Tx
+from kasaga_participant import Participant, Refused, Tx
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS stock (
@@ -102,12 +102,12 @@ class InventoryService(Inventory):
         for line in order.lines:
             wanted[line.sku] += line.quantity
         cursor = await self.tx.connection.execute(LOCK_STOCK, [list(wanted)])
-        shelf: dict[str, tuple[str, int, int]] = {sku: rest for sku, *rest in await cursor.fetchall()}
+        shelf = {row[0]: row for row in await cursor.fetchall()}
         weight = 0
         for sku, pieces in wanted.items():
             if sku not in shelf:
                 raise Refused(f"there is no article {sku}", code="UNKNOWN_ARTICLE")
-            name, weight_grams, left = shelf[sku]
+            _, name, weight_grams, left = shelf[sku]
             if left < pieces:
                 raise Refused(
                     f"{name} ({sku}) is out of stock: {pieces} wanted, {left} left",
@@ -137,6 +137,15 @@ class InventoryService(Inventory):
         return [number for (number,) in await cursor.fetchall()]
 
 
+app = Participant(namespaces=(NAMESPACE,))
+app.serve(Inventory, InventoryService)
+
+
 def stock() -> list[tuple[str, str, int, int]]:
     """Gives the rows of SEED."""
     return [(each.sku, each.name, each.weight_grams, each.stock) for each in world().articles]
+
+
+if __name__ == "__main__":
+    prepare(SCHEMA, SEED, stock())
+    app.run()

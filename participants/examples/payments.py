@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from examples.contracts import Charge, Order, Payments
+from examples.contracts import NAMESPACE, Charge, Order, Payments
+from examples.service import prepare
 from examples.world import world
 from kasaga_participant import Participant, Refused, Tx
 
@@ -61,7 +62,7 @@ GIVE_BACK = "UPDATE card SET spent = spent - %s WHERE token = %s"
 
 REFUND = "INSERT INTO refund (charge_id, amount) VALUES (%s, %s)"
 
-app = Participant()
+app = Participant(namespaces=(NAMESPACE,))
 
 
 @app.handle(Payments.charge)
@@ -107,3 +108,8 @@ def cards() -> list[tuple[str, str, Decimal, date, bool]]:
         (card.token, card.customer, card.credit_limit, card.expires, card.blocked)
         for card in (customer.card for customer in world().customers)
     ]
+
+
+if __name__ == "__main__":
+    prepare(SCHEMA, SEED, cards())
+    app.run()

@@ -7,14 +7,16 @@ step is refused: what was done before it is undone by itself, last first, with t
 
 from __future__ import annotations
 
-from examples.contracts import Inventory, Order, Parcel, Payments, Receipt, Shipping
+from examples.contracts import NAMESPACE, Inventory, Order, Parcel, Payments, Receipt, Shipping
 from kasaga import App, SagaContext, SagaFailed, saga
 
 
 @saga("payment", version=1)
 async def payment(ctx: SagaContext, order: Order) -> Receipt:
     """Reserve the goods, charge the card, book the carrier; or undo what was done of it."""
-    inventory, payments, shipping = ctx.use(Inventory), ctx.use(Payments), ctx.use(Shipping)
+    inventory, shipping = ctx.use(Inventory), ctx.use(Shipping)
+    # Commands of one key are handled one after the other: two orders on one card never deadlock.
+    payments = ctx.use(Payments, key=order.card)
 
     reserved = await inventory.reserve(order)
     charge = await payments.charge(order)
@@ -36,4 +38,4 @@ async def payment(ctx: SagaContext, order: Order) -> Receipt:
     )
 
 
-app = App("orders", sagas=[payment], participants=[Inventory, Payments, Shipping])
+app = App(NAMESPACE, sagas=[payment], participants=[Inventory, Payments, Shipping])

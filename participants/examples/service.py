@@ -1,7 +1,8 @@
-"""What the three services do alike when they start: read the environment, make their tables, and serve."""
+"""What the three services do alike before they serve: make their tables and fill them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import LiteralString
 
@@ -12,12 +13,14 @@ SEEDING = 5_377_204
 
 
 def prepare(
-    database_url: str, schema: LiteralString, seed: LiteralString, rows: Sequence[Sequence[object]]
+    schema: LiteralString, seed: LiteralString, rows: Sequence[Sequence[object]], database_url: str = ""
 ) -> None:
     """Makes a service's tables and fills them, unless that has been done.
 
-    `seed` takes one array for each column; `rows` are turned into those.
+    `seed` takes one array for each column; `rows` are turned into those. The database is the one that the SDK
+    will use, unless another is named.
     """
+    database_url = database_url or os.environ["KASAGA_DATABASE_URL"]
     columns = [list(column) for column in zip(*rows, strict=True)]
     with psycopg.connect(database_url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [SEEDING])

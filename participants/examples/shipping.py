@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from examples.contracts import Parcel, Shipment, Shipping
-from examples.service import main
+from examples.contracts import NAMESPACE, Parcel, Shipment, Shipping
+from examples.service import prepare
 from examples.world import world
 from kasaga_participant import Participant, Refused, SyncTx
 
@@ -67,7 +67,7 @@ WHERE order_id = %s AND NOT EXISTS (SELECT FROM cancellation WHERE shipment_id =
 
 CANCEL = "INSERT INTO cancellation (shipment_id) VALUES (%s)"
 
-app = Participant()
+app = Participant(namespaces=(NAMESPACE,))
 
 
 @app.handle(Shipping.schedule)
@@ -106,3 +106,8 @@ def tariffs() -> list[tuple[str, str, int, Decimal, Decimal]]:
         (each.carrier, each.country, each.max_weight_grams, each.base_price, each.price_per_kg)
         for each in world().tariffs
     ]
+
+
+if __name__ == "__main__":
+    prepare(SCHEMA, SEED, tariffs())
+    app.run()

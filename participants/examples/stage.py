@@ -1,7 +1,7 @@
-"""The demo's stage: real servers, four databases, two orchestrators and three services, each a process.
+"""The stage: four databases, two orchestrators and three services, each a process, on servers that run.
 
-Used by `demo.py` and the integration test. Everything runs on loopback out of one directory and ends with
-the process that made it, however that ends: see `kasaga.dev.process`.
+Used by `demo.py` and the integration test. What is started here ends with the process that started it,
+however that ends: see `kasaga.dev.process`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from signal import SIGTERM
 from types import TracebackType
 from typing import Self
 
-from examples.sagas import app
+from examples.contracts import NAMESPACE
 from kasaga.dev.process import Process, log_tail
 from kasaga.dev.servers import KafkaServer, PostgresServer
 from kasaga.store.migrate import migrate
@@ -27,14 +26,9 @@ from kasaga_wire.topics import Topics
 
 APP = "examples.sagas:app"
 
-DATABASES = ("kasaga", "inventory", "payments", "shipping")
-
 ORCHESTRATORS = ("orchestrator-1", "orchestrator-2")
 
 SERVICES = ("inventory", "payments", "shipping")
-
-STOP_SECONDS = 10.0
-"""How long a process may take to end in order."""
 
 START_SECONDS = 30.0
 """How long the orchestrators may take until they serve."""
@@ -51,24 +45,35 @@ class StageError(Exception):
 
 
 class Stage:
-    """Two servers and the processes that act on them."""
+    """The actors and their databases. Leaving it kills them and keeps the databases."""
 
-    def __init__(self, directory: Path, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        postgres: PostgresServer,
+        kafka: KafkaServer,
+        *,
+        prefix: str = "",
+        orchestrators: int = len(ORCHESTRATORS),
+    ) -> None:
+        """Logs go into `directory`; `prefix` begins the names of topics and databases."""
         self.directory = directory
-        self._progress = progress
-        self._postgres = PostgresServer(directory / "postgres", progress=progress)
-        self._kafka = KafkaServer(directory / "kafka", progress=progress)
+        self.prefix = prefix
+        self.orchestrators = ORCHESTRATORS[:orchestrators]
+        self.kafka = KafkaSettings(kafka.bootstrap)
+        self._postgres = postgres
         self._running: dict[str, Process] = {}
 
     def __enter__(self) -> Self:
-        """Starts the servers, side by side, and makes the databases."""
+        """Makes the databases, starts everybody, and waits until sagas can be started."""
         try:
-            with ThreadPoolExecutor(2) as pool:
-                postgres, kafka = pool.submit(self._postgres.start), pool.submit(self._kafka.start)
-                postgres.result()
-                kafka.result()
-            for name in DATABASES:
-                self._postgres.create_database(name)
+            for name in ("kasaga", *SERVICES):
+                self._postgres.create_database(self.prefix + name)
+            # The services make their tables themselves.
+            migrate(self.database("kasaga"), namespace=NAMESPACE)
+            for name in (*self.orchestrators, *SERVICES):
+                self.start(name)
+            self._wait_for_topics()
         except BaseException:
             self.close()
             raise
@@ -77,69 +82,40 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends everything."""
+        """Ends everybody."""
         self.close()
 
     def close(self) -> None:
-        """Ends the actors and then the servers, at once: whatever they hold is thrown away."""
+        """Ends everybody, at once: what they would still do is of no interest."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._postgres.kill)
-            stack.callback(self._kafka.kill)
             for process in self._running.values():
                 stack.callback(process.kill)
-            self._running.clear()
-
-    @property
-    def bootstrap(self) -> str:
-        """Kafka's address."""
-        return self._kafka.bootstrap
+        self._running.clear()
 
     def database(self, name: str) -> str:
         """Gives the address of one of the four databases."""
-        return self._postgres.url(name)
-
-    def migrate(self) -> None:
-        """Makes the orchestrator's tables; the services make their own when they start."""
-        migrate(self.database("kasaga"), namespace=app.namespace)
+        return self._postgres.url(self.prefix + name)
 
     def start(self, name: str) -> None:
         """Starts an orchestrator or a service, by its name."""
-        argv = ["-m", "kasaga", "orchestrator", APP] if name in ORCHESTRATORS else ["-m", f"examples.{name}"]
+        module = ["kasaga", "orchestrator", APP] if name in ORCHESTRATORS else [f"examples.{name}"]
         self._running[name] = Process(
-            [sys.executable, *argv], log=self.log(name), cwd=self.directory, env=self._environment(name)
+            [sys.executable, "-m", *module],
+            log=self.log(name),
+            cwd=self.directory,
+            env=self._environment(name),
         )
-
-    def wait_until_ready(self) -> None:
-        """Waits until an orchestrator has made the topics that a client needs."""
-        topics = Topics(app.namespace)
-        needed = {topics.sagas, topics.answers}
-        admin = Admin(KafkaSettings(self.bootstrap))
-        deadline = time.monotonic() + START_SECONDS
-        try:
-            while needed - admin.partitions(needed).keys():
-                if fallen := self.fallen():
-                    raise StageError("\n".join(fallen))
-                if time.monotonic() > deadline:
-                    raise StageError(f"no orchestrator made the topics within {START_SECONDS:.0f} s")
-                time.sleep(LOOK_SECONDS)
-        finally:
-            admin.close()
 
     def kill(self, name: str) -> None:
         """Kills an actor as a crash would."""
         self._running.pop(name).kill()
 
-    def stop(self, name: str) -> None:
-        """Asks an actor to end in order."""
-        self._running.pop(name).stop(SIGTERM, STOP_SECONDS)
-
-    def fallen(self) -> list[str]:
-        """Gives a sentence, with the end of its log, about each actor that ended by itself."""
-        return [
-            f"{name} ended by itself with status {status}. The end of its log:\n{log_tail(self.log(name))}"
-            for name, process in self._running.items()
-            if (status := process.ended()) is not None
-        ]
+    def check(self) -> None:
+        """Raises StageError, with the end of its log, if an actor has ended by itself."""
+        for name, process in self._running.items():
+            if (status := process.ended()) is not None:
+                tail = log_tail(self.log(name))
+                raise StageError(f"{name} ended by itself with status {status}. The end of its log:\n{tail}")
 
     def log(self, name: str) -> Path:
         """Says where an actor's output goes."""
@@ -153,12 +129,49 @@ class Stage:
             capture_output=True,
             text=True,
             cwd=self.directory,
-            env=self._environment("orchestrator-1"),
+            env=self._environment(ORCHESTRATORS[0]),
             timeout=COMMAND_SECONDS,
         ).stdout
 
     def _environment(self, name: str) -> dict[str, str]:
-        variable = "KASAGA_DATABASE_URL" if name in ORCHESTRATORS else "DATABASE_URL"
-        database = "kasaga" if name in ORCHESTRATORS else name
-        own = {"KASAGA_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap, variable: self.database(database)}
-        return {**os.environ, **own}
+        # What is set for other orchestrators of this machine is none of the actors' business.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("KASAGA_")}
+        return inherited | {
+            "KASAGA_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap,
+            "KASAGA_TOPIC_PREFIX": self.prefix,
+            "KASAGA_DATABASE_URL": self.database("kasaga" if name in ORCHESTRATORS else name),
+        }
+
+    def _wait_for_topics(self) -> None:
+        """Waits until an orchestrator has made the topics that a client needs."""
+        topics = Topics(NAMESPACE, self.prefix)
+        needed = {topics.sagas, topics.answers}
+        admin = Admin(self.kafka)
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while needed - admin.partitions(needed).keys():
+                self.check()
+                if time.monotonic() > deadline:
+                    raise StageError(f"no orchestrator made the topics within {START_SECONDS:.0f} s")
+                time.sleep(LOOK_SECONDS)
+        finally:
+            admin.close()
+
+
+@contextlib.contextmanager
+def servers(
+    directory: Path, progress: Callable[[str], None]
+) -> Generator[tuple[PostgresServer, KafkaServer]]:
+    """Runs a Postgres and a Kafka, started side by side, and throws them away in the end."""
+    postgres = PostgresServer(directory / "postgres", progress=progress)
+    kafka = KafkaServer(directory / "kafka", progress=progress)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            starting = pool.submit(postgres.start), pool.submit(kafka.start)
+        for each in starting:
+            each.result()
+        yield postgres, kafka
+    finally:
+        # At once: the data is of no interest any more.
+        kafka.kill()
+        postgres.kill()
