@@ -18,7 +18,7 @@ LONG = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 # A day away from both ends of the calendar: with its zone, a datetime must still be one in UTC.
-MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC) | ZONES)  # noqa: DTZ001
+MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC) | ZONES)
 
 
 class Color(enum.StrEnum):
@@ -41,7 +41,9 @@ class Kind:
 
 def decimals(digits: int, places: int) -> st.SearchStrategy[Decimal]:
     limit = 10**digits - 1
-    return st.integers(-limit, limit).map(lambda number: Decimal(number).scaleb(-places, Context(prec=digits)))
+    return st.integers(-limit, limit).map(
+        lambda number: Decimal(number).scaleb(-places, Context(prec=digits))
+    )
 
 
 @st.composite
@@ -70,9 +72,8 @@ _numbers = itertools.count()
 
 
 def model_of(fields: dict[str, Kind]) -> Kind:
-    model = pydantic.create_model(  # type: ignore[call-overload]
-        f"M{next(_numbers)}", **{name: (kind.annotation, ...) for name, kind in fields.items()}
-    )
+    annotations: dict[str, Any] = {name: (kind.annotation, ...) for name, kind in fields.items()}
+    model: Any = pydantic.create_model(f"M{next(_numbers)}", **annotations)
     values = st.fixed_dictionaries({name: kind.values for name, kind in fields.items()})
     return Kind(model, values.map(lambda given: model(**given)))
 

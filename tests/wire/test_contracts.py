@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import pytest
 from pydantic import BaseModel
@@ -19,6 +20,16 @@ from kasaga_wire.contracts import (
     participant,
 )
 from kasaga_wire.errors import ContractError, TopicNameError, UnsupportedType
+
+F = TypeVar("F")
+
+
+# What the type checkers would refuse has to be refused without them too.
+def unchecked(undoes: Any) -> Callable[[F], F]:
+    """Compensation without its type."""
+    loose: Any = compensation
+    decorate: Callable[[F], F] = loose(undoes)
+    return decorate
 
 
 @participant("inventory")
@@ -83,7 +94,12 @@ def test_a_contract_knows_its_commands() -> None:
     assert reserve.compensation is contract.compensations["release"]
     assert contract.commands["count"].alone
     assert contract.commands["count"].compensation is None
-    assert set(contract.by_type) == {"inventory.reserve", "inventory.count", "inventory.forget", "inventory.release"}
+    assert set(contract.by_type) == {
+        "inventory.reserve",
+        "inventory.count",
+        "inventory.forget",
+        "inventory.release",
+    }
 
 
 def test_a_contract_is_compiled_once_and_found_through_its_service() -> None:
@@ -117,7 +133,14 @@ def test_a_contract_names_every_schema_that_its_records_need() -> None:
     contract = contract_of(Inventory)
     texts = [schema.json for schema in contract.schemas()]
     assert len(texts) == len(set(texts))
-    for part in ("kasaga.Error", "inventory.Order", "inventory.Reservation", "inventory.release.Undo", '"null"', '"long"'):
+    for part in (
+        "kasaga.Error",
+        "inventory.Order",
+        "inventory.Reservation",
+        "inventory.release.Undo",
+        '"null"',
+        '"long"',
+    ):
         assert any(part in text for text in texts)
 
 
@@ -132,7 +155,10 @@ def test_the_path_of_a_bad_field_names_class_method_and_field() -> None:
 
     with pytest.raises(UnsupportedType) as caught:
         contract_of(Shop)
-    assert caught.value.path == "test_the_path_of_a_bad_field_names_class_method_and_field.<locals>.Shop.buy.thing.tags"
+    assert (
+        caught.value.path
+        == "test_the_path_of_a_bad_field_names_class_method_and_field.<locals>.Shop.buy.thing.tags"
+    )
 
 
 def test_names_of_the_function_around_are_found() -> None:
@@ -196,27 +222,22 @@ def test_a_command_takes_one_argument() -> None:
     broken(Keyword, "takes 1 arguments")
 
 
-def test_annotations_are_required_and_resolved() -> None:
-    @participant("shop")
-    class Bare(Protocol):
-        @command
-        async def buy(self, thing): ...  # type: ignore[no-untyped-def] # pyright: ignore
+def annotated(name: str, annotation: Any) -> Any:
+    """A contract whose command has this annotation, or none."""
 
-    broken(Bare, r"buy\.thing has no annotation")
+    async def buy(self: object, thing: Order) -> None: ...
 
-    @participant("shop")
-    class NoResult(Protocol):
-        @command
-        async def buy(self, thing: Order): ...  # type: ignore[no-untyped-def] # pyright: ignore
+    if annotation is None:
+        del buy.__annotations__[name]
+    else:
+        buy.__annotations__[name] = annotation
+    return participant("shop")(type("Shop", (), {"buy": command(buy)}))
 
-    broken(NoResult, r"buy\.return has no annotation")
 
-    @participant("shop")
-    class Unknown(Protocol):
-        @command
-        async def buy(self, thing: Missing) -> None: ...  # type: ignore[name-defined] # noqa: F821 # pyright: ignore
-
-    broken(Unknown, "'Missing' is not defined")
+@pytest.mark.parametrize("name", ["thing", "return"])
+def test_annotations_are_required_and_resolved(name: str) -> None:
+    broken(annotated(name, None), rf"Shop\.buy\.{name} has no annotation")
+    broken(annotated(name, "Missing"), "'Missing' is not defined")
 
 
 def test_a_compensation_takes_what_its_command_takes_and_gives() -> None:
@@ -224,7 +245,7 @@ def test_a_compensation_takes_what_its_command_takes_and_gives() -> None:
     class OtherInput(Protocol):
         @command
         async def buy(self, thing: Order) -> int: ...
-        @compensation(buy)  # type: ignore[arg-type] # pyright: ignore
+        @unchecked(buy)
         async def sell(self, thing: int, bought: int | None) -> None: ...
 
     broken(OtherInput, r"sell\.thing differs from what buy takes")
@@ -233,7 +254,7 @@ def test_a_compensation_takes_what_its_command_takes_and_gives() -> None:
     class NotOptional(Protocol):
         @command
         async def buy(self, thing: Order) -> int: ...
-        @compensation(buy)  # type: ignore[arg-type] # pyright: ignore
+        @unchecked(buy)
         async def sell(self, thing: Order, bought: int) -> None: ...
 
     broken(NotOptional, r"sell\.bought must be the result of buy or None")
@@ -242,7 +263,7 @@ def test_a_compensation_takes_what_its_command_takes_and_gives() -> None:
     class Returns(Protocol):
         @command
         async def buy(self, thing: Order) -> int: ...
-        @compensation(buy)  # type: ignore[arg-type] # pyright: ignore
+        @unchecked(buy)
         async def sell(self, thing: Order, bought: int | None) -> int: ...
 
     broken(Returns, "sell returns something")
@@ -269,7 +290,7 @@ def test_a_compensation_belongs_to_its_commands_class() -> None:
     class Shop(Protocol):
         @command
         async def buy(self, thing: Order) -> int: ...
-        @compensation(elsewhere)
+        @unchecked(elsewhere)
         async def sell(self, thing: Order, bought: int | None) -> None: ...
 
     broken(Shop, "undoes .*elsewhere, which is no command of this class")
@@ -285,10 +306,13 @@ def test_a_contract_does_not_inherit_from_another() -> None:
 
 
 def test_a_plain_def_is_refused_at_once() -> None:
-    with pytest.raises(ContractError, match="is no async def"):
 
-        @command  # type: ignore[type-var] # pyright: ignore
-        def buy(self: object, thing: Order) -> None: ...
+    def plain(self: object, thing: Order) -> None: ...
+
+    loose: Any = command
+    for decorate in (loose, unchecked(Inventory.reserve)):
+        with pytest.raises(ContractError, match="is no async def"):
+            decorate(plain)
 
 
 def test_a_participant_may_have_no_inbox() -> None:

@@ -97,11 +97,15 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Money, Decimal("Infinity"), "not a number"),
     (Money, 1.5, "float where Decimal"),
     (Money, 1, "int where Decimal"),
-    (pydantic.AwareDatetime, datetime(2026, 1, 1), "naive"),  # noqa: DTZ001
+    (pydantic.AwareDatetime, datetime(2026, 1, 1), "naive"),
     (pydantic.AwareDatetime, date(2026, 1, 1), "date where datetime"),
     (pydantic.AwareDatetime, Nanoseconds(2026, 1, 1, tzinfo=UTC), "finer than a microsecond"),
     (pydantic.AwareDatetime, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "years 1 to 9999"),
-    (pydantic.AwareDatetime, datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=2))), "years 1 to 9999"),
+    (
+        pydantic.AwareDatetime,
+        datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=2))),
+        "years 1 to 9999",
+    ),
     (date, datetime(2026, 1, 1, tzinfo=UTC), "datetime where date"),
     (time, time(1, tzinfo=UTC), "time zone"),
     (UUID, "not one", "str where UUID"),
@@ -125,7 +129,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "message"), REFUSED, ids=[f"{r[0]}-{r[1]!r:.30}" for r in REFUSED])
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"), REFUSED, ids=[f"{r[0]}-{r[1]!r:.30}" for r in REFUSED]
+)
 def test_a_lossy_value_is_refused(annotation: Any, value: Any, message: str) -> None:
     with pytest.raises(EncodeError) as caught:
         encode(annotation, value)

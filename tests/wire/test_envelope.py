@@ -1,4 +1,4 @@
-"""The envelopes: there and back, and whatever a stranger puts into headers is an EnvelopeError, never anything else."""
+"""The envelopes: there and back, and whatever a stranger puts into headers is an EnvelopeError."""
 
 from __future__ import annotations
 
@@ -71,7 +71,12 @@ VOID = CommandEnvelope(
     undoes=Undoes("inventory.reserve", "unknown", NOW),
 )
 REPLY = ReplyEnvelope(
-    command_id=f"{RUN}.2", attempt=3, source="/kasaga/participants/inventory", time=NOW, saga_id="o", outcome="done"
+    command_id=f"{RUN}.2",
+    attempt=3,
+    source="/kasaga/participants/inventory",
+    time=NOW,
+    saga_id="o",
+    outcome="done",
 )
 START = StartEnvelope(
     run_id=RUN,
@@ -84,10 +89,23 @@ START = StartEnvelope(
     traceparent=TRACE,
 )
 CONTROL = ControlEnvelope(
-    id="a-1", source="/kasaga/clients/c1", action="cancel", time=NOW, saga_id="o", reply_to=ReplyTo("shop.answers", 0)
+    id="a-1",
+    source="/kasaga/clients/c1",
+    action="cancel",
+    time=NOW,
+    saga_id="o",
+    reply_to=ReplyTo("shop.answers", 0),
 )
-ANSWER = AnswerEnvelope(asked=RUN, what="started", source="/kasaga/shop", time=NOW, saga_id="o", traceparent=TRACE)
+ANSWER = AnswerEnvelope(
+    asked=RUN, what="started", source="/kasaga/shop", time=NOW, saga_id="o", traceparent=TRACE
+)
 EVENT = EventEnvelope(id=f"{RUN}.7", source="/kasaga/shop", state="STUCK", time=NOW, saga_id="o")
+
+
+def parse(like: Any, headers: Any) -> Any:
+    """Parse as the class of an envelope."""
+    return like.__class__.parse(headers)
+
 
 ALL: list[Any] = [COMMAND, UNDO, VOID, REPLY, START, CONTROL, ANSWER, EVENT]
 
@@ -95,7 +113,7 @@ ALL: list[Any] = [COMMAND, UNDO, VOID, REPLY, START, CONTROL, ANSWER, EVENT]
 @pytest.mark.parametrize("envelope", ALL, ids=lambda e: f"{type(e).__name__}-{e.source}")
 def test_an_envelope_survives_the_wire(envelope: Any) -> None:
     headers = envelope.to_headers()
-    assert type(envelope).parse(headers) == envelope
+    assert parse(envelope, headers) == envelope
     assert len([name for name, _ in headers if name not in ("traceparent", "tracestate")]) <= 12
     assert sum(len(name) + len(value) for name, value in headers) < 8 * 1024
     names = [name for name, _ in headers]
@@ -173,7 +191,7 @@ def test_what_is_required_is_required(envelope: Any, name: str, change: str) -> 
     }
     changed = without(headers, name) if change == "missing" else replace(headers, name, wrong[change])
     with pytest.raises(EnvelopeError) as caught:
-        type(envelope).parse(changed)
+        parse(envelope, changed)
     assert caught.value.code == "KSG-120"
     assert caught.value.header.startswith("ce_")
     if change != "not utf-8" or name != "ce_specversion":
@@ -239,7 +257,7 @@ WRONG: list[tuple[Any, str, bytes | None]] = [
 @pytest.mark.parametrize(("envelope", "name", "value"), WRONG, ids=[f"{w[1]}={w[2]!r}" for w in WRONG])
 def test_what_is_malformed_is_refused(envelope: Any, name: str, value: bytes | None) -> None:
     with pytest.raises(EnvelopeError):
-        type(envelope).parse(replace(envelope.to_headers(), name, value))
+        parse(envelope, replace(envelope.to_headers(), name, value))
 
 
 def test_the_first_of_repeated_headers_wins() -> None:
@@ -266,7 +284,7 @@ def test_there_is_a_largest_number_and_size() -> None:
 def test_no_headers_at_all(headers: Any) -> None:
     for envelope in ALL:
         with pytest.raises(EnvelopeError, match="no headers at all"):
-            type(envelope).parse(headers)
+            parse(envelope, headers)
     with pytest.raises(EnvelopeError):
         type_of(headers)
 
@@ -283,7 +301,9 @@ def test_no_headers_at_all(headers: Any) -> None:
         (None, b"a=b", (None, None)),
     ],
 )
-def test_a_broken_trace_never_costs_a_record(parent: bytes | None, state: bytes | None, expected: Any) -> None:
+def test_a_broken_trace_never_costs_a_record(
+    parent: bytes | None, state: bytes | None, expected: Any
+) -> None:
     headers: list[Any] = without(without(COMMAND.to_headers(), "traceparent"), "tracestate")
     got = CommandEnvelope.parse([*headers, ("traceparent", parent), ("tracestate", state)])
     assert (got.traceparent, got.tracestate) == expected
@@ -291,11 +311,13 @@ def test_a_broken_trace_never_costs_a_record(parent: bytes | None, state: bytes 
 
 def test_times_are_utc_with_microseconds() -> None:
     assert rfc3339(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
-    assert rfc3339(datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))) == "2026-01-01T00:00:00.000000Z"
+    assert (
+        rfc3339(datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))) == "2026-01-01T00:00:00.000000Z"
+    )
     assert parse_time("ce_time", "2026-01-01T02:00:00+02:00") == datetime(2026, 1, 1, tzinfo=UTC)
     assert parse_time("ce_time", "2026-01-01T00:00:00.5Z") == datetime(2026, 1, 1, 0, 0, 0, 500_000, UTC)
     with pytest.raises(EnvelopeError, match="naive"):
-        rfc3339(datetime(2026, 1, 1))  # noqa: DTZ001
+        rfc3339(datetime(2026, 1, 1))
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -323,13 +345,17 @@ def test_no_headers_make_parsing_fail_otherwise(data: st.DataObject) -> None:
         value = data.draw(st.none() | st.binary(max_size=40) | st.sampled_from([v for _, v in headers]))
         headers[at] = (data.draw(st.sampled_from([headers[at][0], "ce_id", "x"])), value)
     try:
-        type(envelope).parse(headers)
+        parse(envelope, headers)
     except EnvelopeError as error:
         assert error.header  # noqa: PT017 (both ways are right)
 
 
 def test_a_dead_letter_says_where_it_lay_and_keeps_its_own_headers() -> None:
-    original: list[tuple[str, bytes | None]] = [*COMMAND.to_headers(), ("null", None), ("kasaga_dlq_code", b"older")]
+    original: list[tuple[str, bytes | None]] = [
+        *COMMAND.to_headers(),
+        ("null", None),
+        ("kasaga_dlq_code", b"older"),
+    ]
     headers = dead_letter_headers(
         original,
         topic="inventory.commands",

@@ -1,4 +1,4 @@
-"""Each error has a code of its own, in the wire's range, and the tree at the top of the file is the real one."""
+"""Each error has a code of its own, and the tree at the top of their file is the real one."""
 
 from __future__ import annotations
 

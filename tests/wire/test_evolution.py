@@ -7,6 +7,7 @@ import io
 import json
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -26,9 +27,16 @@ class Color(enum.StrEnum):
     GREEN = "green"
 
 
-def model(name: str, **fields: Any) -> type[BaseModel]:
-    made: Any = pydantic.create_model(name, **fields)
-    return made  # type: ignore[no-any-return]
+def model(name: str, **fields: Any) -> Any:
+    return pydantic.create_model(name, **fields)
+
+
+def list_of(item: Any) -> Any:
+    return GenericAlias(list, item)
+
+
+def dict_of(item: Any) -> Any:
+    return GenericAlias(dict, (str, item))
 
 
 def read(writer: type[BaseModel], value: BaseModel, reader: type[BaseModel]) -> Any:
@@ -45,7 +53,8 @@ def stranger(schema: Any, datum: Any) -> tuple[bytes, Schemas]:
     schemas = Schemas()
     published = schemas.add(text)
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(text)), datum)
+    fast: Any = fastavro
+    fast.schemaless_writer(out, fast.parse_schema(json.loads(text)), datum)
     return published.prefix + out.getvalue(), schemas
 
 
@@ -54,7 +63,7 @@ def read_stranger(fields: list[Any], datum: Any, reader: type[BaseModel]) -> Any
     return codec_for(reader, name="shop").decode(payload, schemas)
 
 
-Old = model("Order", id=(str, ...), amount=(int, ...))
+Old: Any = model("Order", id=(str, ...), amount=(int, ...))
 
 
 def test_a_new_field_with_a_default_is_filled_in() -> None:
@@ -83,7 +92,13 @@ def test_a_new_field_with_a_default_is_filled_in() -> None:
 
 def test_a_default_may_be_a_model_in_a_union() -> None:
     one, two = model("One", x=(int, ...), y=(int, 3)), model("Two", x=(int, ...))
-    new = model("Order", id=(str, ...), amount=(int, ...), pay=(one | two | None, two(x=1)), more=(list[one], [one(x=5)]))  # type: ignore[valid-type]
+    new = model(
+        "Order",
+        id=(str, ...),
+        amount=(int, ...),
+        pay=(one | two | None, two(x=1)),
+        more=(list_of(one), [one(x=5)]),
+    )
     got = read(Old, Old(id="o", amount=5), new)
     assert type(got.pay) is two
     assert got.more == [one(x=5)]
@@ -98,7 +113,9 @@ def test_a_default_is_not_shared_between_records() -> None:
 
 def test_a_new_field_without_a_default_is_refused() -> None:
     new = model("Order", id=(str, ...), amount=(int, ...), note=(str, ...))
-    with pytest.raises(SchemaMismatch, match=r"shop\.Order\.note was not written and has no default") as caught:
+    with pytest.raises(
+        SchemaMismatch, match=r"shop\.Order\.note was not written and has no default"
+    ) as caught:
         read(Old, Old(id="o", amount=5), new)
     assert caught.value.code == "KSG-113"
     assert "default" in caught.value.remedy
@@ -108,16 +125,24 @@ def test_a_field_that_is_gone_is_skipped() -> None:
     wide = model(
         "Order",
         id=(str, ...),
-        lines=(list[dict[str, Old | None]], ...),
+        lines=(list_of(dict_of(Old | None)), ...),
         price=(Money, ...),
         color=(Color, ...),
         amount=(int, ...),
     )
-    value = wide(id="o", lines=[{"a": Old(id="x", amount=1), "b": None}], price=Decimal("1"), color="red", amount=5)
+    value = wide(
+        id="o", lines=[{"a": Old(id="x", amount=1), "b": None}], price=Decimal("1"), color="red", amount=5
+    )
     with pytest.raises(Exception, match="two different types"):  # Order within Order
         codec_for(wide, name="shop")
     inner = model("Line", n=(int, ...))
-    wide = model("Order", id=(str, ...), lines=(list[dict[str, inner | None]], ...), color=(Color, ...), amount=(int, ...))  # type: ignore[valid-type]
+    wide = model(
+        "Order",
+        id=(str, ...),
+        lines=(list_of(dict_of(inner | None)), ...),
+        color=(Color, ...),
+        amount=(int, ...),
+    )
     value = wide(id="o", lines=[{"a": inner(n=1), "b": None}], color="red", amount=5)
     assert read(wide, value, Old) == Old(id="o", amount=5)
 
@@ -128,7 +153,9 @@ def test_fields_are_matched_by_name_and_not_by_place() -> None:
 
 
 def test_a_renamed_field_reads_its_former_name() -> None:
-    new = model("Order", order_id=(str, Field(validation_alias=AliasChoices("order_id", "id"))), amount=(int, ...))
+    new = model(
+        "Order", order_id=(str, Field(validation_alias=AliasChoices("order_id", "id"))), amount=(int, ...)
+    )
     got = read(Old, Old(id="o", amount=5), new)
     assert (got.order_id, got.amount) == ("o", 5)
 
@@ -143,7 +170,7 @@ def test_a_field_may_become_optional_and_a_null_cannot_become_required() -> None
 
 def test_a_union_may_grow() -> None:
     a, b, c = (model(name, x=(int, ...)) for name in "ABC")
-    two, three = model("Order", p=(a | b, ...)), model("Order", p=(c | b | a | None, ...))  # type: ignore[valid-type]
+    two, three = model("Order", p=(a | b, ...)), model("Order", p=(c | b | a | None, ...))
     assert type(read(two, two(p=b(x=1)), three).p) is b
     assert type(read(three, three(p=b(x=1)), two).p) is b
     bare = model("Order", p=(b, ...))
@@ -156,7 +183,7 @@ def test_an_enum_may_grow_where_its_readers_are_first() -> None:
     few, more = model("Order", c=(Literal["a"], ...)), model("Order", c=(Literal["a", "b"], ...))
     assert read(few, few(c="a"), more).c == "a"
     assert read(more, more(c="a"), few).c == "a"
-    with pytest.raises(DecodeError, match="'b' is no symbol of shop.Order_c") as caught:
+    with pytest.raises(DecodeError, match=r"'b' is no symbol of shop\.Order_c") as caught:
         read(more, more(c="b"), few)
     assert "readers before writers" in caught.value.remedy
 
@@ -196,7 +223,11 @@ def test_text_and_bytes_change_into_each_other() -> None:
 )
 def test_what_would_be_misread_is_a_mismatch(one: Any, other: Any) -> None:
     schemas = Schemas()
-    written = codec_for(model("Order", x=(one, ...)), name="shop") if one is not Old else codec_for(Old, name="shop")
+    written = (
+        codec_for(model("Order", x=(one, ...)), name="shop")
+        if one is not Old
+        else codec_for(Old, name="shop")
+    )
     schemas.add(written.schema.json)
     reader = codec_for(model("Order", x=(other, ...)), name="shop")
     with pytest.raises(SchemaMismatch):
@@ -217,27 +248,32 @@ def test_the_namespace_does_not_matter() -> None:
     assert codec_for(Old, name="shop").decode(written.encode(value), schemas) == value
 
 
+class Tree(BaseModel):
+    value: int
+    left: Tree | None = None
+
+
+class Taller(BaseModel):
+    __avro_name__ = "shop.Tree"
+    left: Taller | None = None
+    value: int
+    name: str = "?"
+
+
 def test_recursive_models_evolve() -> None:
-    class Tree(BaseModel):
-        value: int
-        left: Tree | None = None
-
-    old = Tree
-
-    class Tree(BaseModel):  # type: ignore[no-redef]
-        left: Tree | None = None
-        value: int
-        name: str = "?"
-
-    new: Any = Tree
-    got = read(old, old(value=1, left=old(value=2)), new)
-    assert got == new(value=1, left=new(value=2))
+    got = read(Tree, Tree(value=1, left=Tree(value=2)), Taller)
+    assert got == Taller(value=1, left=Taller(value=2))
 
 
 @pytest.mark.parametrize(
     ("written", "datum", "annotation", "expected"),
     [
-        ({"type": "long", "logicalType": "timestamp-millis"}, 1500, AwareDatetime, datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)),
+        (
+            {"type": "long", "logicalType": "timestamp-millis"},
+            1500,
+            AwareDatetime,
+            datetime(1970, 1, 1, 0, 0, 1, 500000, UTC),
+        ),
         ({"type": "int", "logicalType": "time-millis"}, time(1), time, time(1)),
         ("int", 5, int, 5),
         ("float", 0.5, float, 0.5),
@@ -246,12 +282,12 @@ def test_recursive_models_evolve() -> None:
         ({"type": "array", "items": "int"}, [1, 2], list[int], [1, 2]),
         (["null", "int"], 5, int | None, 5),
         (["string", "null"], None, str | None, None),
-        ({"type": "enum", "name": "E", "symbols": ["b", "a"]}, "a", Literal["a", "b"], "a"),
+        ({"type": "enum", "name": "Order_x", "symbols": ["b", "a"]}, "a", Literal["a", "b"], "a"),
     ],
 )
-def test_a_stranger_may_write_what_means_the_same(written: Any, datum: Any, annotation: Any, expected: Any) -> None:
-    if isinstance(written, dict) and written.get("type") == "enum":
-        written = {**written, "name": "Order_x"}
+def test_a_stranger_may_write_what_means_the_same(
+    written: Any, datum: Any, annotation: Any, expected: Any
+) -> None:
     reader = model("Order", x=(annotation, ...))
     got = read_stranger([{"name": "x", "type": written}], {"x": datum}, reader)
     assert got.x == expected
@@ -277,7 +313,8 @@ def test_names_of_strangers_may_leave_the_namespace_out() -> None:
         {"name": "b", "type": ["null", "Line"]},
     ]
     payload, schemas = stranger(
-        {"type": "record", "name": "Order", "namespace": "com.acme", "fields": fields}, {"a": {"n": 1}, "b": {"n": 2}}
+        {"type": "record", "name": "Order", "namespace": "com.acme", "fields": fields},
+        {"a": {"n": 1}, "b": {"n": 2}},
     )
     line = model("Line", n=(int, ...))
     order = model("Order", a=(line, ...), b=(line | None, ...))
@@ -332,7 +369,8 @@ def test_readers_of_strangers_are_not_kept_without_end(monkeypatch: pytest.Monke
     for number in range(10):
         writer = model("Order", id=(str, ...), amount=(int, ...), **{f"f{number}": (int, 1)})
         assert read(writer, writer(id="o", amount=number), Old) == Old(id="o", amount=number)
-    assert len(codec_for(Old, name="shop")._foreign) <= 3
+    kept: dict[int, Any] = vars(codec_for(Old, name="shop"))["_foreign"]
+    assert len(kept) <= 3
 
 
 def test_every_default_is_a_default_in_avro() -> None:
@@ -345,7 +383,7 @@ def test_every_default_is_a_default_in_avro() -> None:
         d=(Old | None, Old(id="x", amount=1)),
         e=(bytes, b"\xff\0"),
         f=(Money, Decimal("-1.50")),
-        g=(dict[str, list[Old]], {"k": [Old(id="y", amount=2)]}),
+        g=(dict_of(list_of(Old)), {"k": [Old(id="y", amount=2)]}),
         h=(Color, Color.RED),
         i=(Literal["a", None], "a"),
         j=(float, 0),

@@ -41,7 +41,9 @@ def test_replies_go_to_topics_of_the_namespace_only() -> None:
     assert reply_topics(["a", "b"], "p.") == {"p.a.replies", "p.a.answers", "p.b.replies", "p.b.answers"}
 
 
-@pytest.mark.parametrize("name", ["", "Shop", "shop!", ".shop", "-shop", "s hop", "shöp", "a" * 250, "a" * 245])
+@pytest.mark.parametrize(
+    "name", ["", "Shop", "shop!", ".shop", "-shop", "s hop", "shöp", "a" * 250, "a" * 245]
+)
 def test_a_name_that_kafka_would_not_take_is_refused(name: str) -> None:
     with pytest.raises(TopicNameError, match="KSG-130"):
         Topics(name)
@@ -71,7 +73,9 @@ def test_inputs_have_one_partition_a_shard_and_are_never_compacted() -> None:
 
 
 def report(partitions: int = 4, replication: int = 3, insync: int = 2, **config: Any) -> TopicReport:
-    return TopicReport("t", False, partitions, replication, insync, {k.replace("_", "."): v for k, v in config.items()})
+    return TopicReport(
+        "t", False, partitions, replication, insync, {k.replace("_", "."): v for k, v in config.items()}
+    )
 
 
 LOG = TopicSpec("t", 4, {"cleanup.policy": "delete", "retention.ms": "1000"})
