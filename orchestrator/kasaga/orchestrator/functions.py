@@ -43,24 +43,36 @@ class Functions:
         self._schemas = schemas
         self._max_payload = max_payload
         self._done: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._later: list[tuple[int, int, OutboxRow]] = []
+        self._rows: dict[tuple[int, int], OutboxRow] = {}
+        """What isn't started yet, by shard and sequence number."""
+        self._later: list[tuple[int, int, int]] = []
+        """A heap of (when, shard, seq); an entry whose row is gone is dropped when it comes up."""
         self.running = 0
 
     def add(self, row: OutboxRow) -> None:
         """Take a committed LOCAL row; it is started by `start_due`."""
         when = to_micros(row.send_at) if row.send_at is not None else 0
-        heapq.heappush(self._later, (when, row.seq, row))
+        self._rows[row.shard, row.seq] = row
+        heapq.heappush(self._later, (when, row.shard, row.seq))
+
+    def drop_shard(self, shard: int) -> None:
+        """Forget what isn't started yet of a shard that isn't ours any more."""
+        self._rows = {key: row for key, row in self._rows.items() if key[0] != shard}
 
     @property
     def next_due(self) -> int | None:
         """When the next function is to be started, in microseconds."""
+        while self._later and self._later[0][1:] not in self._rows:
+            heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
     def due(self, now: int) -> list[OutboxRow]:
         """Take the rows whose time has come."""
         rows: list[OutboxRow] = []
         while self._later and self._later[0][0] <= now:
-            rows.append(heapq.heappop(self._later)[2])
+            row = self._rows.pop(heapq.heappop(self._later)[1:], None)
+            if row is not None:
+                rows.append(row)
         return rows
 
     def start(self, row: OutboxRow, run: Run, defs: Definitions, guard: Guard) -> None:

@@ -28,8 +28,9 @@ def share(process: str, processes: list[str], shards: int) -> int:
 def plan(process: str, owned: Collection[int], membership: Membership) -> Plan:
     """Say which shards to claim and which to give up, to come to a fair share.
 
-    Shards are claimed only when nobody holds them or their lease has run out; a process above its
-    share gives up its highest shards, so that two processes never wait for one another.
+    Shards are claimed only when nobody holds them or their lease has run out, or when they are this
+    process's without its knowing: the answer to its claim was lost, or it had to drop them. A process
+    above its share gives up its highest shards, so that two processes never wait for one another.
     """
     processes = membership.processes
     if process not in processes:
@@ -41,7 +42,7 @@ def plan(process: str, owned: Collection[int], membership: Membership) -> Plan:
     free = [
         lease.shard
         for lease in membership.shards
-        if lease.shard not in owned and (lease.owner is None or lease.expired)
+        if lease.shard not in owned and (lease.owner in (None, process) or lease.expired)
     ]
     # Where several claim at once, each begins at another place, so that few meet.
     start = processes.index(process) * len(free) // len(processes)

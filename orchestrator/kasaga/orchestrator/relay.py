@@ -28,12 +28,17 @@ log = logging.getLogger("kasaga.relay")
 FIRST_WAIT, LONGEST_WAIT = 100_000, 5_000_000
 """Microseconds before a failed record is produced again."""
 
+ORDER_SLACK = 1000
+"""Acknowledged rows kept in a shard's order at most, beside twice those that aren't: one row that no topic
+takes must not make it grow for ever."""
+
 
 @dataclass(slots=True)
 class _Sent:
     """The rows of one shard that are out and not acknowledged, in order."""
 
     order: deque[int] = field(default_factory=deque[int])
+    """Sequence numbers as sent, those of rows that are acknowledged by now among them."""
     rows: dict[int, OutboxRow] = field(default_factory=dict[int, OutboxRow])
     failures: dict[int, int] = field(default_factory=dict[int, int])
     acked: list[int] = field(default_factory=list[int])
@@ -69,14 +74,19 @@ class Relay:
         """A heap of (when, shard, seq): delayed rows and rows to be produced again."""
         self._waiting: deque[tuple[int, int]] = deque()
         """Rows that the producer's full queue didn't take."""
+        self._flying = 0
         self.refusals: deque[Refusal] = deque()
         self.produced = 0
         self.failed = 0
 
     @property
     def unacknowledged(self) -> int:
-        """Rows handed in and not acknowledged."""
-        return sum(len(sent.rows) for sent in self._shards.values())
+        """Records on their way.
+
+        Those that wait for their time, or for a topic to be there, don't count: they may do so for hours,
+        and nothing else may stand still for them.
+        """
+        return self._flying + len(self._waiting)
 
     def own(self, shard: int) -> None:
         """Begin to relay for a shard."""
@@ -99,6 +109,8 @@ class Relay:
             else:
                 if not send_at:
                     sent.order.append(row.seq)
+                    if len(sent.order) > 2 * len(sent.rows) + ORDER_SLACK:
+                        sent.order = deque(seq for seq in sent.order if seq in sent.rows)
                 self._produce(sent, row)
 
     def closed(self, shard: int, seq: int) -> None:
@@ -110,7 +122,8 @@ class Relay:
     def acknowledged(self, shard: int, next_row: int) -> int:
         """Return the sequence number up to which everything of a shard is acknowledged.
 
-        Delayed rows don't hold it back: a new owner always sends those again.
+        `next_row` is the first that wasn't handed in: nothing from there on is acknowledged. Delayed rows
+        don't hold it back: a new owner always sends those again.
         """
         sent = self._shards[shard]
         while sent.order and sent.order[0] not in sent.rows:
@@ -122,6 +135,10 @@ class Relay:
         sent = self._shards[shard]
         acked, sent.acked = sent.acked, []
         return [(shard, seq) for seq in acked]
+
+    def has_acked(self, shard: int) -> bool:
+        """Say whether acknowledged records wait to be deleted."""
+        return bool(self._shards[shard].acked)
 
     def put_back_acked(self, acked: Iterable[tuple[int, int]]) -> None:
         """The commit that should have deleted them didn't happen."""
@@ -156,6 +173,7 @@ class Relay:
 
     def _produce(self, sent: _Sent, row: OutboxRow) -> None:
         def on_ack(error: DeliveryError | None) -> None:
+            self._flying -= 1
             if error is None:
                 self._acked(sent, row)
             else:
@@ -167,6 +185,7 @@ class Relay:
                 partition = partition_for(row.key or b"-", self._partitions.count(row.topic))
             self._producer.produce(row.topic, partition, row.key, row.payload, row.headers, on_ack)
             self.produced += 1
+            self._flying += 1
         except QueueFull:
             self._waiting.append((row.shard, row.seq))
         except DeliveryError as error:
