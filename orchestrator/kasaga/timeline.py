@@ -328,7 +328,7 @@ def as_text(
     """
     if not entries:
         return []
-    begin = entries[0].at
+    begin, saga_input = entries[0].at, decode(entries[0].value)
     steps = max(len(entry.step) for entry in entries)
     names = max(len(entry.name) for entry in entries)
     lines: list[str] = []
@@ -345,7 +345,8 @@ def as_text(
         if full or _attempts_tell(entry):
             lines += [paint("dim", indent + line) for line in _attempt_lines(entry, now)]
         if payloads:
-            lines += _payload_lines(entry, decode, indent, width, full=full)
+            known = saga_input if entry is not entries[0] else None
+            lines += _payload_lines(entry, decode, indent, width, full=full, known=known)
     return lines
 
 
@@ -429,7 +430,9 @@ def _attempt_lines(entry: Entry, now: datetime) -> list[str]:
     return lines
 
 
-def _payload_lines(entry: Entry, decode: Decode, indent: str, width: int, *, full: bool) -> list[str]:
+def _payload_lines(
+    entry: Entry, decode: Decode, indent: str, width: int, *, full: bool, known: object
+) -> list[str]:
     lines: list[str] = []
     for word, data in (("in ", entry.value), ("out", entry.result)):
         if not data or (entry.kind in UNDOING and not full):
@@ -437,7 +440,9 @@ def _payload_lines(entry: Entry, decode: Decode, indent: str, width: int, *, ful
         value = decode(data)
         if value is None:
             continue
-        if full:
+        if value == known:
+            lines.append(f"{indent}{word} the saga's input")
+        elif full:
             text = printable(json.dumps(value, ensure_ascii=False, indent=2)).splitlines()
             lines += [f"{indent}{word if number == 0 else '   '} {line}" for number, line in enumerate(text)]
         else:

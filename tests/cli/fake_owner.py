@@ -46,6 +46,7 @@ class FakeOwner:
         self.unread_starts = False
         """Starts lie in their topic, read by nobody yet."""
         self.ends_at_once: tuple[str, bytes | None] | None = None
+        self.ends_because = ""
         self.refuse = ""
         self._heard: dict[int, Heard] = {}
         self._unread: list[Outgoing] = []
@@ -97,7 +98,7 @@ class FakeOwner:
                 if reply is not None:
                     sage.watchers.append((reply, envelope.run_id))
                 if self.ends_at_once is not None:
-                    self.end(envelope.saga_id, *self.ends_at_once)
+                    self.end(envelope.saga_id, *self.ends_at_once, reason=self.ends_because)
             elif known.run_id != envelope.run_id and reply is not None:
                 same = (known.name, known.value) == (envelope.saga, outgoing.value)
                 self._tell(reply, envelope.run_id, envelope.saga_id, "duplicate" if same else "rejected")

@@ -152,7 +152,7 @@ class Tale:
     def charge_refused(self, attempt: int = 1, *, after: float = 0.003) -> Tale:
         """Step 2 is refused; the undoing of step 1 begins."""
         self.at += timedelta(seconds=after)
-        reason = "step 2 (payments.charge) was refused: the card is blocked"
+        reason = "the card is blocked"
         return self.then(
             0,
             Replied("2", COMMAND, attempt, REFUSED, b"", "CardBlocked", "the card is blocked", "", False),
@@ -168,9 +168,7 @@ class Tale:
             0.015,
             Replied("1", UNDO, 1, "undone", b""),
             Clear("1", "undone"),
-            Move(
-                "COMPENSATED", "KSG-253", "step 2 (payments.charge) was refused: the card is blocked", "", "2"
-            ),
+            Move("COMPENSATED", "KSG-253", "the card is blocked", "", "2"),
         )
 
     def release_fails(self) -> Tale:
@@ -179,7 +177,7 @@ class Tale:
         self.at += timedelta(seconds=1)
         self.then(0, event, self.undo("1", "inventory.release", attempt=2, after=2))
         self.at += timedelta(seconds=3)
-        reason = "inventory.release has failed 2 times: no disk"
+        reason = "release has failed 2 times: no disk"
         remedy = "Mend the participant: the next retry goes through by itself"
         return self.then(
             0,
@@ -201,7 +199,7 @@ class Tale:
 
     def parked(self) -> Tale:
         """The code of the saga has a bug."""
-        reason = "TypeError: unsupported operand, at sagas.py:12"
+        reason = "TypeError at sagas.py:12"
         return self.then(
             0.5,
             Faulted("KSG-207", reason, "Mend the line and deploy", "abc"),

@@ -31,7 +31,7 @@ def test_a_stuck_undo_says_everything() -> None:
         told(Tale().reserved().charge_refused().release_fails(), later=1)
         == """\
 payment o-1 is STUCK
-  KSG-220: inventory.release has failed 2 times: no disk.
+  KSG-220: release has failed 2 times: no disk.
   Mend the participant: the next retry goes through by itself.
 
   run       0198c0de-0000-7000-8000-000000000001 (version 1, shard 3, owned by host-1)

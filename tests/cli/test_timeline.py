@@ -22,10 +22,10 @@ def test_a_saga_that_goes_well() -> None:
    +0.000  ▶    payment            started by /kasaga/clients/shop
                   in  {"id": "o-1", "lines": 2}
    +0.000  ✓ 1  inventory.reserve  done in 12 ms
-                  in  {"id": "o-1", "lines": 2}
+                  in  the saga's input
                   out {"shelf": "A7"}
    +0.012  ✓ 2  payments.charge    done in 20 ms
-                  in  {"id": "o-1", "lines": 2}
+                  in  the saga's input
                   out {"shelf": "A7"}
    +0.032  ■    COMPLETED
                   out {"shelf": "A7"}
@@ -43,7 +43,7 @@ def test_a_refusal_and_its_undoing() -> None:
    +0.012  ✗ 2  payments.charge    refused in 1.1 s, 2 attempts: CardBlocked: the card is blocked
                   attempt 1 failed after 100 ms: DeadlockDetected: try again
                   attempt 2 refused after 3 ms
-   +1.115  ■    COMPENSATING       KSG-253: step 2 (payments.charge) was refused: the card is blocked
+   +1.115  ■    COMPENSATING       KSG-253: the card is blocked
    +1.115  ↶ 1  inventory.release  undone in 15 ms
    +1.130  ■    COMPENSATED
 """
@@ -60,12 +60,12 @@ def test_who_did_what_and_why() -> None:
    +0.000  ▶    payment            started by /kasaga/clients/shop
    +0.000  ✓ 1  inventory.reserve  done in 12 ms
    +0.012  ✗ 2  payments.charge    refused in 3 ms: CardBlocked: the card is blocked
-   +0.015  ■    COMPENSATING       KSG-253: step 2 (payments.charge) was refused: the card is blocked
+   +0.015  ■    COMPENSATING       KSG-253: the card is blocked
    +0.015  ↶ 1  inventory.release  skipped by anna, 3 attempts
                   attempt 1 failed after 1.0 s: OperationalError: no disk
                   attempt 2 failed after 1.0 s: OperationalError: no disk
                   attempt 3 sent
-   +4.015  ■    STUCK              KSG-220: inventory.release has failed 2 times: no disk
+   +4.015  ■    STUCK              KSG-220: release has failed 2 times: no disk
     +1:04  @    skip               by anna: the shelf is gone
     +1:04  ■    COMPENSATING       KSG-253: the card is blocked
     +1:04  ■    COMPENSATED
@@ -100,7 +100,7 @@ def test_a_bug_and_a_cancel() -> None:
         "cancel", "customer called", Move("CANCELLING", "KSG-257", "cancelled by anna: customer called")
     )
     text = told(tale)
-    assert "■    STUCK              KSG-207: TypeError: unsupported operand, at sagas.py:12" in text
+    assert "■    STUCK              KSG-207: TypeError at sagas.py:12" in text
     assert "@    cancel             by anna: customer called" in text
 
 

@@ -168,14 +168,14 @@ def cancel(session: Session, /, reason: str, timeout: float | None, **rest: Any)
 def act(
     session: Session,
     action: Action,
-    states: Sequence[SagaState],
+    usual: Sequence[SagaState],
     *,
     saga_ids: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     **chosen_by: Any,
 ) -> None:
-    """Do something to the sagas named, or to those that the filter chooses among `states`."""
+    """Do something to the sagas named, or to those that the filter chooses, in `usual` states by default."""
     filtered = any(chosen_by.values())
     if bool(saga_ids) == filtered:
         raise click.UsageError("Name sagas by their ids, or choose them by a filter such as --state STUCK.")
@@ -183,7 +183,7 @@ def act(
     if filtered:
         where = make_filter(**chosen_by)
         if not where.states:
-            where.states = tuple(states)
+            where.states = tuple(usual)
         saga_ids = _choose(session, action, where, out, dry_run=dry_run, yes=yes)
     elif dry_run:
         _dry_run(out, action, _named(session, saga_ids), session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from types import FrameType
@@ -60,15 +61,18 @@ def dev(
 
     app = load_app(target)
     signal.signal(signal.SIGTERM, _interrupt)
-    with DevRun(
-        session,
-        app,
-        target,
-        services=services,
-        http_port=http_port,
-        shards=shards,
-        directory=Path(".kasaga").absolute(),
-    ) as run:
+    with (
+        DevRun(
+            session,
+            app,
+            target,
+            services=services,
+            http_port=http_port,
+            shards=shards,
+            directory=Path(".kasaga").absolute(),
+        ) as run,
+        contextlib.suppress(KeyboardInterrupt),
+    ):  # the way to end it
         run.begin(fresh=fresh)
         run.watch(reload=reload)
 

@@ -8,6 +8,7 @@ KasagaError
     ├── BadInput         KSG-524  what was typed doesn't fit the saga, or can't be read
     ├── NotConfirmed     KSG-525  a bulk action without --yes, and nobody to ask
     ├── DevFailed        KSG-526  a process of `kasaga dev` can't run
+    ├── NoBrokers        KSG-527  the command sends records, and no brokers are named
     └── Unexpected       KSG-599  a bug in Kasaga
 """
 
@@ -33,6 +34,13 @@ class NoDatabase(CommandError):
 
     code = "KSG-522"
     default_remedy = "Set KASAGA_DATABASE_URL, pass --database-url, or run `kasaga dev` in this folder"
+
+
+class NoBrokers(CommandError):
+    """The command sends records, and no brokers are named."""
+
+    code = "KSG-527"
+    default_remedy = "Set KASAGA_KAFKA_BOOTSTRAP_SERVERS, pass --kafka, or run `kasaga dev` in this folder"
 
 
 class NoNamespace(CommandError):

@@ -23,12 +23,17 @@ class Output:
 
     def __init__(self, *, json: bool, environment: Mapping[str, str]) -> None:
         self.json = json
-        self.tty = sys.stdout.isatty()
+        self.tty = self.on_terminal()
         self._progress_tty = sys.stderr.isatty()
         colours = self.tty and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
         self.paint = Paint(colours=colours)
         self.width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if self.tty else PLAIN_WIDTH
         self._progress = 0
+
+    @staticmethod
+    def on_terminal() -> bool:
+        """Whether people read the answers as they come."""
+        return sys.stdout.isatty()
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write text for people."""

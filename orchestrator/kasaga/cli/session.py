@@ -23,7 +23,7 @@ from kasaga_wire.kafka import KafkaSettings
 
 from ..client import Client
 from ..store.base import Store
-from .errors import NoDatabase, NoNamespace
+from .errors import NoBrokers, NoDatabase, NoNamespace
 from .output import Output
 
 DEV_FILE = Path(".kasaga") / "dev.json"
@@ -87,12 +87,13 @@ class Session:
         return {}
 
     def kafka_settings(self) -> KafkaSettings:
-        """The brokers; raises SettingsError where none are named."""
+        """The brokers; raises NoBrokers where none are named."""
         environment = dict(self.environment)
         bootstrap = self.setting("kafka")
-        if bootstrap:
-            environment["KASAGA_KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
-            environment.pop("KASAGA_KAFKA_BOOTSTRAP_SERVERS_FILE", None)
+        if not bootstrap:
+            raise NoBrokers("no Kafka brokers are named")
+        environment["KASAGA_KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
+        environment.pop("KASAGA_KAFKA_BOOTSTRAP_SERVERS_FILE", None)
         return KafkaSettings.from_env(environment=environment)
 
     def who(self) -> str:

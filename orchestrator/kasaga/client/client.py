@@ -391,6 +391,7 @@ class Client:
 
     async def decode(self, codec: Codec[R], data: bytes) -> R:
         """Decode a payload; schemas that aren't known here are fetched once."""
+        self._schemas.add(codec.schema)
         try:
             return codec.decode(data, self._schemas)
         except UnknownSchema:
