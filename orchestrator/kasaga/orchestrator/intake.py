@@ -52,6 +52,15 @@ class Dead(NamedTuple):
     error: KasagaError
 
 
+Input = Item | Misplaced | Dead
+"""Whatever comes out of the intake: each is decided, forwarded or dead-lettered."""
+
+
+def shard_of(found: Input) -> int:
+    """The shard by whose owner it is handled."""
+    return found.shard if isinstance(found, Item) else found.record.partition
+
+
 class Intake:
     """Reads the records of one namespace."""
 
@@ -62,9 +71,9 @@ class Intake:
         self._max_age_ms = max_age_ms
         """Starts older than this are dead letters: nobody remembers any more whether they ran."""
 
-    def read(self, records: Iterable[Record], now_ms: int) -> list[Item | Misplaced | Dead]:
+    def read(self, records: Iterable[Record], now_ms: int) -> list[Input]:
         """Turn records into items, in the order in which they are to be decided."""
-        found: list[Item | Misplaced | Dead] = []
+        found: list[Input] = []
         for record in records:
             try:
                 if record.topic == self._topics.replies:
@@ -155,7 +164,7 @@ class Intake:
         return Item(0, record.partition, run_id, envelope.saga_id, event, record)
 
 
-def _order(found: Item | Misplaced | Dead) -> int:
+def _order(found: Input) -> int:
     return found.order if isinstance(found, Item) else 2
 
 

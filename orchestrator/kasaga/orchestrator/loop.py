@@ -11,30 +11,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.kafka import Record
-from kasaga_wire.records import Answer
 
-from ..engine.codec import HistoryUnreadable, decode
-from ..engine.decide import Definitions, Ignored, Run, decide, record_parked
-from ..engine.lifecycle import FINAL
+from ..engine.decide import Definitions
 from ..engine.model import (
     COMMAND,
     DEADLINE,
     SLEEP,
-    Asked,
     CodeArrived,
-    Event,
     Faulted,
     Fired,
-    Started,
     Undeliverable,
 )
-from ..engine.model import Record as Decided
-from ..errors import EngineBug, KilledProcess, RefusedByStore, SagaCodeError
+from ..errors import RefusedByStore, SagaCodeError
 from ..saga import App
 from ..settings import Settings
 from ..store.base import (
@@ -43,21 +36,21 @@ from ..store.base import (
     LostShards,
     OutboxRow,
     RowKind,
-    SagaRow,
     SagaWrite,
     Store,
     StoreUnavailable,
 )
 from . import answers
 from .clock import Clock
+from .decider import Decider, killed
 from .functions import Functions
-from .intake import Dead, Intake, Item, Misplaced
+from .intake import Input, Intake, Item, shard_of
 from .metrics import Metrics
 from .ownership import Ownership
 from .relay import Relay
-from .rows import Addresses, add_record, split_step
+from .rows import Addresses, split_step
 from .runs import Runs
-from .shards import PARDON_AFTER, Due, Shard
+from .shards import Due, Shard
 from .source import Source
 from .watchdog import Watchdog
 from .work import Work
@@ -103,10 +96,20 @@ class Loop:
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
         self._intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
         self._shards: dict[int, Shard] = {}
+        self._decider = Decider(
+            app,
+            defs=defs,
+            where=where,
+            shards=self._shards,
+            store=store,
+            runs=self._runs,
+            watchdog=self._watchdog,
+            metrics=metrics,
+        )
         self._ownership = Ownership(self, settings, store, source, relay, clock)
         self._stop = threading.Event()
-        self._carried: list[Item] = []
-        """Items of this process's own making, for the next turn."""
+        self._carried: list[Input] = []
+        """What has come in and isn't committed: this process's own items, and those of a turn that failed."""
         self._swept = 0
         self._turned = time.monotonic()
         self._store_answers = True
@@ -131,13 +134,13 @@ class Loop:
             event = CodeArrived(self._defs.fingerprint)
             self._carried.append(Item(2, shard.number, str(run_id), "", event, None))
         if shard.convicted is not None:
-            self._carried.append(Item(0, shard.number, str(shard.convicted), "", _killed(), None))
+            self._carried.append(Item(0, shard.number, str(shard.convicted), "", killed(), None))
 
     def gave_up(self, number: int) -> None:
         """Forget a shard, its sagas and its records."""
         self._shards.pop(number, None)
         self._runs.drop_shard(number)
-        self._carried = [item for item in self._carried if item.shard != number]
+        self._carried = [item for item in self._carried if shard_of(item) != number]
 
     # --- the loop ---
 
@@ -204,20 +207,18 @@ class Loop:
         records = self._source.read(self._settings.max_batch, self._wait(self._clock.now()))
         crash_point("orchestrator.after_read")
         now = self._clock.now()
-        found = self._gather(records, now)
-        plain = [item for item in found if not self._suspects(item)]
+        self._carried = self._gather(records, now)
+        plain = [item for item in self._carried if not self._suspects(item)]
         if plain or self._to_sweep(now):
             self._process(plain, now)
-        if len(plain) != len(found):
-            for item in found:
-                if self._suspects(item):
-                    self._process_alone(item, now)
+        while self._carried:
+            self._process_alone(self._carried[0], now)
         self._start_functions(self._clock.now())
         self._relay.poll(self._clock.now())
         self._runs.trim()
 
     def _mend_truncated(self) -> None:
-        """Kafka has lost records of a shard: ask again for every answer that is open; the inboxes have them."""
+        """Kafka has lost records of a shard: ask again for every open answer; the inboxes have them."""
         for number, position in self._source.take_truncated().items():
             shard = self._shards.get(number)
             if shard is not None:
@@ -240,12 +241,9 @@ class Loop:
                 wait = min(wait, max((due - now) / 1e6, 0.002))
         return wait
 
-    def _gather(self, records: list[Record], now: int) -> list[Item | Misplaced | Dead]:
+    def _gather(self, records: list[Record], now: int) -> list[Input]:
         """Bring everything that has happened into the order in which it is decided."""
-        found: list[Item | Misplaced | Dead] = list(self._intake.read(records, now // 1000))
-        found += self._functions.take()
-        found += self._carried
-        self._carried = []
+        found = [*self._carried, *self._intake.read(records, now // 1000), *self._functions.take()]
         while self._relay.refusals:
             refusal = self._relay.refusals.popleft()
             step, form = split_step(refusal.step)
@@ -258,14 +256,15 @@ class Loop:
         found.sort(key=lambda item: item.order if isinstance(item, Item) else 2)
         return found
 
-    def _suspects(self, item: Item | Misplaced | Dead) -> bool:
+    def _suspects(self, item: Input) -> bool:
         shard = self._shards.get(item.shard) if isinstance(item, Item) else None
         return shard is not None and shard.suspects
 
-    def _process_alone(self, item: Item | Misplaced | Dead, now: int) -> None:
+    def _process_alone(self, item: Input, now: int) -> None:
         """Suspect mode: mark the saga, step it, commit; whoever dies in between leaves the mark."""
         shard = self._shards.get(item.shard) if isinstance(item, Item) else None
         if shard is None or not isinstance(item, Item):
+            self._process([item], now)
             return
         run_id = item.run_id or self._runs.id_of(item.saga_id)
         if run_id:
@@ -284,158 +283,31 @@ class Loop:
             for shard in self._shards.values()
         )
 
-    def _process(self, found: Sequence[Item | Misplaced | Dead], now: int) -> None:
-        """Decide a batch and commit it."""
+    def _process(self, found: Sequence[Input], now: int) -> None:
+        """Decide a batch and commit it. Until then it stays carried: the next turn begins with it."""
         work = Work(self._where, self._defs.fingerprint)
-        rows = self._prepare(found)
-        for item in found:
-            if isinstance(item, Item):
-                self._decide(work, item, rows, now)
-            else:
-                self._set_aside(work, item, now)
+        try:
+            self._decider.decide(work, found, now)
+        except StoreUnavailable:
+            for run, _ in work.records:
+                self._runs.drop(run.state.run_id)
+            raise
         if not found:
             for shard in self._shards.values():
                 work.touch(shard)
         if work.shards:
             crash_point("orchestrator.before_commit")
             self._commit(work, work.batch(self._relay, now))
-
-    # --- deciding ---
-
-    def _prepare(self, found: Iterable[Item | Misplaced | Dead]) -> dict[str, SagaRow]:
-        """Load what the batch needs, in at most two queries; return the saga rows that were looked up."""
-        ask: list[tuple[int, str]] = []
-        load: list[tuple[int, str]] = []
-        for item in found:
-            if not isinstance(item, Item) or item.shard not in self._shards:
-                continue
-            if isinstance(item.event, Started) or not item.run_id:
-                if self._runs.id_of(item.saga_id) is None:
-                    ask.append((item.shard, item.saga_id))
-            elif self._runs.get(item.run_id) is None:
-                load.append((item.shard, item.run_id))
-        rows = self._store.find(ask) if ask else {}
-        load += [(row.shard, str(row.run_id)) for row in rows.values() if row.state not in FINAL]
-        if load:
-            self._load(load)
-        return rows
-
-    def _load(self, wanted: list[tuple[int, str]]) -> None:
-        try:
-            self._runs.load(wanted)
-        except HistoryUnreadable as error:
-            if len(wanted) == 1:
-                log.error("a history can't be read", extra={"run_id": wanted[0][1], "error": str(error)})
-                return
-            for one in wanted:
-                self._load([one])
-
-    def _decide(self, work: Work, item: Item, rows: dict[str, SagaRow], now: int) -> None:
-        """Let one thing happen to one saga."""
-        shard = self._shards.get(item.shard)
-        if shard is None:
-            return
-        if item.source is not None:
-            self._source.done(shard, item.source)
-            work.touch(shard)
-        if isinstance(item.event, Started):
-            run, event = self._starting(work, shard, item, item.event, rows, now)
-        else:
-            run_id = item.run_id or self._runs.id_of(item.saga_id)
-            run, event = self._runs.get(run_id) if run_id else None, item.event
-        if run is None or event is None:
-            if isinstance(item.event, Asked):
-                self._answer(
-                    work, shard, answers.to_absent(item, item.event, rows.get(item.saga_id)), item.event, now
-                )
-            elif event is not None:
-                self._metrics.ignored("unknown saga")
-            return
-        self._step(work, shard, run, event, now)
-
-    def _step(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> None:
-        shard.quiet += 1
-        run_id = run.state.run_id
-        self._watchdog.stepping = run_id
-        if shard.convicted is not None and str(shard.convicted) == run_id:
-            shard.convicted = None
-            fault = event if isinstance(event, Faulted) else _killed()
-            events = [] if isinstance(event, Faulted) else [event]
-            for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
-                work.add(shard, run, record)
-            return
-        try:
-            out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)
-        except Exception as error:
-            log.exception("a bug in the engine: the saga is parked", extra={"run_id": run_id})
-            work.events.setdefault(run_id, []).append(event)
-            fault = Faulted(EngineBug.code, f"{type(error).__name__}: {error}", EngineBug.default_remedy)
-            work.writes[run_id] = self._parked(shard, run_id, work.events[run_id], fault)
-            work.touch(shard)
-            return
-        if isinstance(out, Decided):
-            if isinstance(event, Started):
-                self._runs.started(run)
-            work.add(shard, run, out)
-            if isinstance(event, Asked) and event.action == "watch":
-                self._answer(work, shard, answers.running(run.state, event), event, now)
-        elif isinstance(out, Ignored):
-            self._metrics.ignored(out.why)
-            if isinstance(event, Asked):
-                self._answer(work, shard, answers.running(run.state, event), event, now)
-        elif isinstance(event, Asked):
-            self._answer(work, shard, answers.refused(run.state, event, out), event, now)
-
-    def _starting(
-        self, work: Work, shard: Shard, item: Item, event: Started, rows: dict[str, SagaRow], now: int
-    ) -> tuple[Run | None, Event | None]:
-        """Begin a saga, unless its id is taken: then a duplicate is told so, or watches the one that is there."""
-        known = self._runs.id_of(item.saga_id)
-        run = self._runs.get(known) if known else None
-        if run is None and item.saga_id not in rows:
-            run = Run(item.run_id)
-            self._runs.add(item.shard, run)
-            version = event.version or self._app.latest(event.name)
-            return run, event._replace(version=version)
-        answer = answers.to_second_start(item, event, run.state if run else None, rows.get(item.saga_id))
-        if answer is None:
-            self._metrics.ignored("duplicate start")
-            return None, None
-        ask = Asked(item.run_id, "watch", event.source, "", "", "", event.reply_to)
-        self._answer(work, shard, answer, ask, now)
-        return (
-            (run, ask) if run is not None and answer.what == "duplicate" and event.reply_to else (None, None)
-        )
-
-    def _answer(self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int) -> None:
-        if ask.reply_to:
-            work.add_loose(
-                shard, lambda seq: answers.row(body, ask.reply_to, seq, shard.number, now, self._where)
-            )
-
-    def _set_aside(self, work: Work, item: Misplaced | Dead, now: int) -> None:
-        """Forward a record that is in the wrong partition; dead-letter one that nobody can read."""
-        shard = self._shards.get(item.record.partition)
-        if shard is None:
-            return
-        self._source.done(shard, item.record)
-        if isinstance(item, Dead):
-            log.warning(
-                "dead letter",
-                extra={"topic": item.record.topic, "offset": item.record.offset, "error": str(item.error)},
-            )
-            self._metrics.dead_letter()
-            work.add_loose(shard, lambda seq: answers.dead_letter(item, seq, shard.number, now, self._where))
-        else:
-            work.add_loose(shard, lambda seq: answers.forward(item, seq, shard.number))
+        handled = {id(item) for item in found}
+        self._carried = [item for item in self._carried if id(item) not in handled]
 
     # --- committing ---
 
     def _commit(self, work: Work, batch: Batch) -> None:
         """Write the batch, however often Postgres has to be asked, and hand its rows on."""
-        self._keep_schemas()
         while True:
             try:
+                self._keep_schemas()
                 committed = self._store.commit(
                     batch, lambda write, why, tries: self._replace(work, write, why, tries)
                 )
@@ -461,10 +333,9 @@ class Loop:
         for written in batch.shards:
             shard = self._shards[written.shard]
             shard.commit_seq = written.commit_seq
+            shard.offsets = written.offsets
+            self._source.committed(shard.number, shard.offsets)
             shard.acked_row = written.acked_seq
-            if shard.suspects and shard.quiet >= PARDON_AFTER:
-                self._store.pardon(shard.number, shard.token)
-                shard.suspects = False
         for write in batch.sagas:
             shard = self._shards[write.shard]
             for seq in write.closes:
@@ -491,18 +362,7 @@ class Loop:
         run_id = str(write.run_id)
         fault = Faulted(RefusedByStore.code, why, RefusedByStore.default_remedy)
         events = work.events[run_id] if tries < 3 else []
-        return self._parked(self._shards[write.shard], run_id, events, fault)
-
-    def _parked(self, shard: Shard, run_id: str, events: Sequence[Event], fault: Faulted) -> SagaWrite:
-        """Return the rows that park a saga as it was before `events`, with these undecided."""
-        self._runs.drop(run_id)
-        rows = self._store.load([(shard.number, UUID(run_id))]).get(UUID(run_id), [])
-        run = Run(run_id, [decode(row.seq, row.body) for row in rows])
-        parked = SagaWrite(shard.number, UUID(run_id))
-        for record in record_parked(self._defs, run, events, fault, at=self._clock.now(), row=shard.next_row):
-            add_record(parked, run.state, record, self._where, self._defs.fingerprint)
-            shard.next_row = run.state.row
-        return parked
+        return self._decider.parked(self._shards[write.shard], run_id, events, fault, self._clock.now())
 
     def _keep_schemas(self) -> None:
         """Keep every schema that a history may name, before the history does."""
@@ -519,7 +379,7 @@ class Loop:
         ]
         if not rows:
             return
-        self._load([(row.shard, str(row.run_id)) for row in rows])
+        self._decider.load([(row.shard, str(row.run_id)) for row in rows])
         for row in rows:
             run = self._runs.get(str(row.run_id))
             if run is None:
@@ -529,11 +389,6 @@ class Loop:
             except SagaCodeError as error:
                 fault = Faulted(error.code, error.message, error.remedy, self._defs.fingerprint)
                 self._carried.append(Item(1, row.shard, str(row.run_id), "", fault, None))
-
-
-def _killed() -> Faulted:
-    error = KilledProcess("the process died each time it stepped this saga")
-    return Faulted(error.code, error.message, error.remedy)
 
 
 def _timer(shard: Shard, due: Due) -> Item:

@@ -14,7 +14,7 @@ from ..store.base import Offsets, OutboxRow, RowKind, Store
 from .clock import Clock
 from .leases import plan
 from .relay import Relay
-from .shards import Shard
+from .shards import PARDON_AFTER, Shard
 from .source import Source
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -63,6 +63,10 @@ class Ownership:
             self.give(todo.release)
         for number in todo.claim:
             self._take(number)
+        for shard in self._owner.shards.values():
+            if shard.deaths and shard.quiet >= PARDON_AFTER:
+                self._store.pardon(shard.number, shard.token)
+                shard.deaths, shard.suspects = 0, False
 
     def expired(self) -> bool:
         """Say whether the leases must have run out by now."""

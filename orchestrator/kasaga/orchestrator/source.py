@@ -99,16 +99,11 @@ class Source:
         shard.position = max(shard.position, self._positions.get(shard.number, 0))
         shard.end = max(shard.end, self._ends.get(shard.number, -1))
 
-    def done(self, shard: Shard, record: Record) -> None:
-        """Move a shard's offset past a record: its batch writes it down."""
-        following = record.offset + 1
-        if record.topic == self._topics.replies:
-            shard.offsets.replies = following
-        elif record.topic == self._topics.sagas:
-            shard.offsets.sagas = following
-        else:
-            shard.offsets.control = following
-        self._to_commit[(record.topic, record.partition)] = following
+    def committed(self, shard: int, offsets: Offsets) -> None:
+        """Note what the store holds, to show it to Kafka now and then."""
+        at = (offsets.sagas, offsets.replies, offsets.control)
+        for topic, offset in zip(self._inputs, at, strict=True):
+            self._to_commit[(topic, shard)] = offset
 
     def watermark(self, shard: int) -> int:
         """Return the offset after the last reply of a shard, as of now; -1 where Kafka can't say."""
@@ -180,3 +175,14 @@ class Source:
     def close(self) -> None:
         """Leave Kafka."""
         self._consumer.close()
+
+
+def move_past(topics: Topics, offsets: Offsets, record: Record) -> None:
+    """Move the offsets that a batch writes past one of its records."""
+    following = record.offset + 1
+    if record.topic == topics.replies:
+        offsets.replies = following
+    elif record.topic == topics.sagas:
+        offsets.sagas = following
+    else:
+        offsets.control = following

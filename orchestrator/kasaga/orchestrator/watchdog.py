@@ -100,5 +100,5 @@ class Watchdog:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _line(self) -> str:
-        frame = sys._current_frames().get(self._thread_id)
+        frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
         return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) if frame else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 from ..engine.decide import Run
 from ..engine.model import Event, Record
-from ..store.base import Batch, OutboxRow, SagaWrite, ShardWrite
+from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite
 from .clock import to_datetime
 from .relay import Relay
 from .rows import Addresses, add_record
@@ -29,10 +30,16 @@ class Work:
         self.records: list[tuple[Run, Record]] = []
         self.loose: list[OutboxRow] = []
         self.shards: dict[int, Shard] = {}
+        self.offsets: dict[int, Offsets] = {}
+        """Where each touched shard goes on to read; the shard's own offsets move with the commit."""
 
-    def touch(self, shard: Shard) -> None:
-        """Have the shard's offsets written, whatever else is."""
-        self.shards[shard.number] = shard
+    def touch(self, shard: Shard) -> Offsets:
+        """Have the shard's offsets written, whatever else is; returns those to be written."""
+        offsets = self.offsets.get(shard.number)
+        if offsets is None:
+            self.shards[shard.number] = shard
+            offsets = self.offsets[shard.number] = replace(shard.offsets)
+        return offsets
 
     def add(self, shard: Shard, run: Run, record: Record) -> None:
         """Take one saga's decision."""
@@ -71,7 +78,7 @@ class Work:
                     shard=shard.number,
                     token=shard.token,
                     commit_seq=shard.commit_seq + 1,
-                    offsets=shard.offsets,
+                    offsets=self.offsets[shard.number],
                     acked_seq=relay.acknowledged(shard.number, shard.next_row),
                     next_seq=shard.next_row + SPARE_ROWS,
                     now=to_datetime(shard.now),

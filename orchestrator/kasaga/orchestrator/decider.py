@@ -1,0 +1,207 @@
+"""Decides a batch: loads the sagas that it needs, and lets one thing after the other happen to them.
+
+Called by the loop; calls the engine. All it decides goes into the `Work`; nothing here is written
+or sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+from kasaga_wire.records import Answer
+
+from ..engine.codec import HistoryUnreadable, decode
+from ..engine.decide import Definitions, Ignored, Run, decide, record_parked
+from ..engine.lifecycle import FINAL
+from ..engine.model import Asked, Event, Faulted, Started
+from ..engine.model import Record as Decided
+from ..errors import EngineBug, KilledProcess
+from ..saga import App
+from ..store.base import SagaRow, SagaWrite, Store
+from . import answers
+from .intake import Dead, Input, Item, Misplaced
+from .metrics import Metrics
+from .rows import Addresses, add_record
+from .runs import Runs
+from .shards import Shard
+from .source import move_past
+from .watchdog import Watchdog
+from .work import Work
+
+log = logging.getLogger("kasaga.orchestrator")
+
+
+class Decider:
+    """Of one process; the loop's thread alone uses it."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        defs: Definitions,
+        where: Addresses,
+        shards: Mapping[int, Shard],
+        store: Store,
+        runs: Runs,
+        watchdog: Watchdog,
+        metrics: Metrics,
+    ) -> None:
+        self._app, self._defs, self._where, self._shards = app, defs, where, shards
+        self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
+
+    def decide(self, work: Work, found: Sequence[Input], now: int) -> None:
+        """Decide everything, in order. StoreUnavailable leaves the work half done: drop it and its runs."""
+        rows = self._prepare(found)
+        for item in found:
+            if isinstance(item, Item):
+                self._decide(work, item, rows, now)
+            else:
+                self._set_aside(work, item, now)
+
+    def _prepare(self, found: Iterable[Input]) -> dict[str, SagaRow]:
+        """Load what the batch needs, in at most two queries; return the saga rows that were looked up."""
+        ask: list[tuple[int, str]] = []
+        load: list[tuple[int, str]] = []
+        for item in found:
+            if not isinstance(item, Item) or item.shard not in self._shards:
+                continue
+            if isinstance(item.event, Started) or not item.run_id:
+                if self._runs.id_of(item.saga_id) is None:
+                    ask.append((item.shard, item.saga_id))
+            elif self._runs.get(item.run_id) is None:
+                load.append((item.shard, item.run_id))
+        rows = self._store.find(ask) if ask else {}
+        load += [(row.shard, str(row.run_id)) for row in rows.values() if row.state not in FINAL]
+        if load:
+            self.load(load)
+        return rows
+
+    def load(self, wanted: list[tuple[int, str]]) -> None:
+        """Bring (shard, run id) into memory; a history that can't be read is left out, with a log line."""
+        try:
+            self._runs.load(wanted)
+        except HistoryUnreadable as error:
+            if len(wanted) == 1:
+                log.error("a history can't be read", extra={"run_id": wanted[0][1], "error": str(error)})
+                return
+            for one in wanted:
+                self.load([one])
+
+    def _decide(self, work: Work, item: Item, rows: dict[str, SagaRow], now: int) -> None:
+        """Let one thing happen to one saga."""
+        shard = self._shards.get(item.shard)
+        if shard is None:
+            return
+        if item.source is not None:
+            move_past(self._where.topics, work.touch(shard), item.source)
+        if isinstance(item.event, Started):
+            run, event = self._starting(work, shard, item, item.event, rows, now)
+        else:
+            run_id = item.run_id or self._runs.id_of(item.saga_id)
+            run, event = self._runs.get(run_id) if run_id else None, item.event
+        if run is None or event is None:
+            if isinstance(item.event, Asked):
+                self._answer(
+                    work, shard, answers.to_absent(item, item.event, rows.get(item.saga_id)), item.event, now
+                )
+            elif event is not None:
+                self._metrics.ignored("unknown saga")
+            return
+        self._step(work, shard, run, event, now)
+
+    def _step(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> None:
+        shard.quiet += 1
+        run_id = run.state.run_id
+        self._watchdog.stepping = run_id
+        if shard.convicted is not None and str(shard.convicted) == run_id:
+            shard.convicted = None
+            fault = event if isinstance(event, Faulted) else killed()
+            events = [] if isinstance(event, Faulted) else [event]
+            for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
+                work.add(shard, run, record)
+            return
+        try:
+            out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)
+        except Exception as error:
+            log.exception("a bug in the engine: the saga is parked", extra={"run_id": run_id})
+            work.events.setdefault(run_id, []).append(event)
+            fault = Faulted(EngineBug.code, f"{type(error).__name__}: {error}", EngineBug.default_remedy)
+            work.writes[run_id] = self.parked(shard, run_id, work.events[run_id], fault, now)
+            work.touch(shard)
+            return
+        if isinstance(out, Decided):
+            if isinstance(event, Started):
+                self._runs.started(run)
+            work.add(shard, run, out)
+            if isinstance(event, Asked) and event.action == "watch":
+                self._answer(work, shard, answers.running(run.state, event), event, now)
+        elif isinstance(out, Ignored):
+            self._metrics.ignored(out.why)
+            if isinstance(event, Asked):
+                self._answer(work, shard, answers.running(run.state, event), event, now)
+        elif isinstance(event, Asked):
+            self._answer(work, shard, answers.refused(run.state, event, out), event, now)
+
+    def _starting(
+        self, work: Work, shard: Shard, item: Item, event: Started, rows: dict[str, SagaRow], now: int
+    ) -> tuple[Run | None, Event | None]:
+        """Begin a saga, unless its id is taken: then a duplicate is told so, or watches the one there is."""
+        known = self._runs.id_of(item.saga_id)
+        run = self._runs.get(known) if known else None
+        if run is None and item.saga_id not in rows:
+            run = Run(item.run_id)
+            self._runs.add(item.shard, run)
+            version = event.version or self._app.latest(event.name)
+            return run, event._replace(version=version)
+        answer = answers.to_second_start(item, event, run.state if run else None, rows.get(item.saga_id))
+        if answer is None:
+            self._metrics.ignored("duplicate start")
+            return None, None
+        ask = Asked(item.run_id, "watch", event.source, "", "", "", event.reply_to)
+        self._answer(work, shard, answer, ask, now)
+        return (
+            (run, ask) if run is not None and answer.what == "duplicate" and event.reply_to else (None, None)
+        )
+
+    def _answer(self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int) -> None:
+        if ask.reply_to:
+            work.add_loose(
+                shard, lambda seq: answers.row(body, ask.reply_to, seq, shard.number, now, self._where)
+            )
+
+    def _set_aside(self, work: Work, item: Misplaced | Dead, now: int) -> None:
+        """Forward a record that is in the wrong partition; dead-letter one that nobody can read."""
+        shard = self._shards.get(item.record.partition)
+        if shard is None:
+            return
+        move_past(self._where.topics, work.touch(shard), item.record)
+        if isinstance(item, Dead):
+            log.warning(
+                "dead letter",
+                extra={"topic": item.record.topic, "offset": item.record.offset, "error": str(item.error)},
+            )
+            self._metrics.dead_letter()
+            work.add_loose(shard, lambda seq: answers.dead_letter(item, seq, shard.number, now, self._where))
+        else:
+            work.add_loose(shard, lambda seq: answers.forward(item, seq, shard.number))
+
+    def parked(
+        self, shard: Shard, run_id: str, events: Sequence[Event], fault: Faulted, now: int
+    ) -> SagaWrite:
+        """Return the rows that park a saga as it was before `events`, with these undecided."""
+        self._runs.drop(run_id)
+        rows = self._store.load([(shard.number, UUID(run_id))]).get(UUID(run_id), [])
+        run = Run(run_id, [decode(row.seq, row.body) for row in rows])
+        parked = SagaWrite(shard.number, UUID(run_id))
+        for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
+            add_record(parked, run.state, record, self._where, self._defs.fingerprint)
+            shard.next_row = run.state.row
+        return parked
+
+
+def killed() -> Faulted:
+    """What is said of a saga that ended its process when it was stepped."""
+    error = KilledProcess("the process died each time it stepped this saga")
+    return Faulted(error.code, error.message, error.remedy)
