@@ -14,6 +14,7 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
     │   └── UnknownSchema      KSG-112  nobody has published this schema id yet: try again
     ├── EnvelopeError          KSG-120  a header is missing, malformed or too big
     ├── TopicNameError         KSG-130  a topic, namespace or prefix can't be a topic's name
+    ├── LogSettingsError       KSG-150  no such log format or level
     └── KafkaFailure
         ├── TopicRefused       KSG-131  a topic's settings would lose records
         ├── TopicMismatch      KSG-132  a topic has other partitions than the namespace
@@ -137,6 +138,12 @@ class TopicNameError(KasagaError):
     """A topic, a namespace or a prefix can't be a topic's name."""
 
     code = "KSG-130"
+
+
+class LogSettingsError(KasagaError):
+    """No such log format or level."""
+
+    code = "KSG-150"
 
 
 class KafkaFailure(KasagaError):

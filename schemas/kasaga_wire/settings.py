@@ -57,6 +57,11 @@ class KafkaSettings:
         shown = {key: "***" if _SECRET.search(key) else value for key, value in sorted(self.options.items())}
         return f"KafkaSettings(bootstrap={self.bootstrap!r}, options={shown!r})"
 
+    @property
+    def secrets(self) -> list[str]:
+        """The values that must not be shown."""
+        return [value for key, value in self.options.items() if _SECRET.search(key)]
+
     def config(self, **more: object) -> dict[str, object]:
         """All of it for one client: the options, and what the caller adds (`_` stands for `.`)."""
         made: dict[str, object] = {"client.id": "kasaga", **self.options, _BOOTSTRAP: self.bootstrap}
