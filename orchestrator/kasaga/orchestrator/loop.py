@@ -140,6 +140,7 @@ class Loop:
         """Forget a shard, its sagas and its records."""
         self._shards.pop(number, None)
         self._runs.drop_shard(number)
+        self._functions.drop_shard(number)
         self._carried = [item for item in self._carried if shard_of(item) != number]
 
     # --- the loop ---
@@ -279,7 +280,8 @@ class Loop:
         self._swept = now
         self._metrics.observe(self._shards.values(), self._relay, len(self._runs), self._functions.running)
         return any(
-            self._relay.acknowledged(shard.number, shard.next_row) != shard.acked_row
+            self._relay.has_acked(shard.number)
+            or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
             for shard in self._shards.values()
         )
 
@@ -335,8 +337,8 @@ class Loop:
             shard.commit_seq = written.commit_seq
             shard.offsets = written.offsets
             self._source.committed(shard.number, shard.offsets)
-            shard.acked_row = written.acked_seq
-        for write in batch.sagas:
+            shard.acked_row, shard.sent_row = written.acked_seq, shard.next_row
+        for write in work.written(batch, committed.replaced):
             shard = self._shards[write.shard]
             for seq in write.closes:
                 shard.closed(seq)
@@ -346,14 +348,26 @@ class Loop:
                 if row.kind is RowKind.LOCAL:
                     self._functions.add(row)
             self._relay.send(write.opens, now)
-        self._relay.send(batch.loose, now)
+        dropped = {(row.shard, row.seq) for row, _ in committed.dropped}
+        self._relay.send([row for row in batch.loose if (row.shard, row.seq) not in dropped], now)
+        for row, why in committed.dropped:
+            log.error("the store refused a record", extra={"topic": row.topic, "error": why})
         for run_id, why in committed.replaced.items():
             log.error(
                 "the store refused a saga's rows: it is STUCK", extra={"run_id": str(run_id), "error": why}
             )
             self._runs.drop(str(run_id))
-        self._metrics.committed(work.records, len(batch.sagas))
-        for run, _ in work.records:
+        records = (
+            [
+                (run, record)
+                for run, record in work.records
+                if UUID(run.state.run_id) not in committed.replaced
+            ]
+            if committed.replaced
+            else work.records
+        )
+        self._metrics.committed(records, len(batch.sagas))
+        for run, _ in records:
             if run.state.final:
                 self._runs.drop(run.state.run_id)
 
@@ -362,7 +376,10 @@ class Loop:
         run_id = str(write.run_id)
         fault = Faulted(RefusedByStore.code, why, RefusedByStore.default_remedy)
         events = work.events[run_id] if tries < 3 else []
-        return self._decider.parked(self._shards[write.shard], run_id, events, fault, self._clock.now())
+        shard = self._shards[write.shard]
+        parked = self._decider.parked(shard, run_id, events, fault, self._clock.now())
+        work.replacements[run_id] = parked
+        return parked
 
     def _keep_schemas(self) -> None:
         """Keep every schema that a history may name, before the history does."""

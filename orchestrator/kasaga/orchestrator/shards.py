@@ -39,6 +39,9 @@ class Shard:
     offsets: Offsets
     commit_seq: int
     next_row: int
+    """The next outbox sequence number to take."""
+    sent_row: int
+    """The first that the relay hasn't got: those of the batch in the making aren't acknowledged."""
     now: int
     suspects: bool
     """Suspect mode: two owners died on this shard, so sagas are stepped one a transaction."""
@@ -72,6 +75,7 @@ class Shard:
             offsets=row.offsets or Offsets(),
             commit_seq=row.commit_seq,
             next_row=row.next_seq,
+            sent_row=row.next_seq,
             now=to_micros(row.now),
             suspects=row.deaths >= SUSPECT_AFTER,
             convicted=row.suspect if row.deaths else None,

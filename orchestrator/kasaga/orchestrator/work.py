@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from uuid import UUID
 
@@ -14,8 +14,9 @@ from .relay import Relay
 from .rows import Addresses, add_record
 from .shards import Shard
 
-SPARE_ROWS = 1000
-"""Outbox sequence numbers kept free in each commit, for the sagas that the store makes us park."""
+SPARE_ROWS = 100_000
+"""Outbox sequence numbers kept free behind each commit, for the sagas that the store makes us park in it.
+Only a new owner skips them, so that they may be many."""
 
 
 class Work:
@@ -27,6 +28,8 @@ class Work:
         self.writes: dict[str, SagaWrite] = {}
         self.events: dict[str, list[Event]] = {}
         """What was decided of each saga, should the store refuse its rows."""
+        self.replacements: dict[str, SagaWrite] = {}
+        """What the store was given instead, by run."""
         self.records: list[tuple[Run, Record]] = []
         self.loose: list[OutboxRow] = []
         self.shards: dict[int, Shard] = {}
@@ -67,6 +70,13 @@ class Work:
         for number in lost:
             self.shards.pop(number, None)
 
+    def written(self, batch: Batch, replaced: Container[UUID]) -> list[SagaWrite]:
+        """Return what the store has written of each saga, its own rows or those of its replacement."""
+        return [
+            self.replacements[str(write.run_id)] if write.run_id in replaced else write
+            for write in batch.sagas
+        ]
+
     def batch(self, relay: Relay, now: int, suspect: UUID | None = None) -> Batch:
         """Return the transaction's rows. Call it once; the same batch is submitted until it is known."""
         writes: list[ShardWrite] = []
@@ -79,7 +89,7 @@ class Work:
                     token=shard.token,
                     commit_seq=shard.commit_seq + 1,
                     offsets=self.offsets[shard.number],
-                    acked_seq=relay.acknowledged(shard.number, shard.next_row),
+                    acked_seq=relay.acknowledged(shard.number, shard.sent_row),
                     next_seq=shard.next_row + SPARE_ROWS,
                     now=to_datetime(shard.now),
                     suspect=suspect,
