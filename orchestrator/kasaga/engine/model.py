@@ -264,3 +264,27 @@ class Record(NamedTuple):
     row: int
     event: Event
     decisions: tuple[Decision, ...]
+
+
+# --- about records, never recorded -------------------------------------------------------------------
+
+
+class Ended(NamedTuple):
+    """An attempt, a sleep or an undo that a record ended. What became of it, the record says."""
+
+    step: str
+    form: str
+    attempt: int
+    since: int
+    """When it was sent or begun, whichever process did so."""
+
+
+class Mark(NamedTuple):
+    """Something in a saga's life that isn't a step: it was stuck, somebody acted."""
+
+    at: int
+    what: str
+    """A state, or an action."""
+    by: str
+    reason: str
+    step: str

@@ -24,8 +24,10 @@ from .model import (
     Clear,
     Deadline,
     Decision,
+    Ended,
     Event,
     Fired,
+    Mark,
     Move,
     Policy,
     Ran,
@@ -47,6 +49,9 @@ StepEvent = Replied | Fired | Ran | Undeliverable
 
 SKIPPED, RESOLVED = "skipped", "resolved"
 """What an operator can make of a step that can't be undone; the end is then `with exceptions`."""
+
+MAX_MARKS = 100
+"""Marks kept of one saga; a saga that is stuck again and again has its first ones."""
 
 
 class Step:
@@ -73,6 +78,7 @@ class Step:
         "result",
         "row",
         "type",
+        "undo_at",
         "undo_attempt",
         "undo_due",
         "undo_error",
@@ -97,7 +103,7 @@ class Step:
         self.fed_at = 0
         """When the saga's code was given the outcome."""
         self.undo_form = self.undo_error = self.undo_how = ""
-        self.undo_attempt = self.undo_due = self.undo_row = 0
+        self.undo_attempt = self.undo_at = self.undo_due = self.undo_row = 0
         self.undo_payload = b""
         self.blocked: Move | None = None
         """The STUCK that this step is the cause of, until it is cleared, settled or unblocked."""
@@ -134,11 +140,13 @@ class State:
         "code",
         "deadline_due",
         "deadline_row",
+        "ended",
         "event",
         "fed",
         "fingerprint",
         "first_row",
         "input",
+        "marks",
         "name",
         "next_seq",
         "opens",
@@ -206,12 +214,14 @@ class State:
         """What came while the saga was parked."""
         self.actions: set[str] = set()
         self.watchers: list[tuple[str, str]] = []
+        self.marks: list[Mark] = []
         self.deadline_row = self.deadline_due = 0
         # Of the record at hand:
         self.event: Event | None = None
         self.first_row = self.row = 0
         self.opens: list[tuple[int, Decision]] = []
         self.closes: list[int] = []
+        self.ended: list[Ended] = []
 
     @property
     def final(self) -> bool:
@@ -222,7 +232,7 @@ class State:
         """Open a record: note the event itself; decisions follow through `apply`."""
         self.event, self.at = event, at
         self.first_row = self.row = row
-        self.opens, self.closes = [], []
+        self.opens, self.closes, self.ended = [], [], []
         if isinstance(event, Started):
             self.saga_id, self.name, self.version = event.saga_id, event.name, event.version
             self.input, self.started_at = event.input, at
@@ -231,7 +241,9 @@ class State:
                 self.watchers.append((event.reply_to, self.run_id))
         elif isinstance(event, Asked):
             self.actions.add(event.action_id)
-            if event.action == "watch" and event.reply_to:
+            if event.action != "watch":
+                self.mark(event.action, event.by, event.reason, event.step)
+            elif event.reply_to:
                 self.watchers.append((event.reply_to, event.action_id))
         elif self.parked and isinstance(event, StepEvent):
             self.pending.append(event)
@@ -256,6 +268,29 @@ class State:
             self.opens = [opened for opened in self.opens if opened[0] != row]
         elif row:
             self.closes.append(row)
+
+    def end_attempt(self, step: Step) -> None:
+        """Close what is open of a step itself."""
+        if step.row:
+            self._end(Ended(step.path, step.kind, step.attempt, step.last_at), step.row)
+            step.row = 0
+
+    def end_undo(self, step: Step) -> None:
+        """Close what is open of a step's undo or void."""
+        if step.undo_row:
+            self._end(Ended(step.path, step.undo_form, step.undo_attempt, step.undo_at), step.undo_row)
+            step.undo_row = 0
+
+    def _end(self, ended: Ended, row: int) -> None:
+        if row < self.first_row and ended.since <= self.at:
+            self.ended.append(ended)
+        # else: it never went out
+        self.close_row(row)
+
+    def mark(self, what: str, by: str, reason: str, step: str) -> None:
+        """Keep something for whoever tells the saga's story when it ends."""
+        if len(self.marks) < MAX_MARKS:
+            self.marks.append(Mark(self.at, what, by, reason, step))
 
     def unblock(self, step: Step) -> None:
         """The step is no cause for STUCK any more."""
@@ -299,7 +334,7 @@ def _resume(state: State, decision: Resume, row: int) -> None:
 
 def _send(state: State, decision: Send, row: int) -> None:
     if decision.form != COMMAND:
-        step = _open_undo(state, decision.step, decision.form, decision.attempt, row)
+        step = _open_undo(state, decision, row)
         step.undo_due = decision.due_at
         if decision.payload:
             step.undo_payload = decision.payload
@@ -313,7 +348,7 @@ def _send(state: State, decision: Send, row: int) -> None:
         _add_step(state, step)
     else:
         step = state.steps[decision.step]
-        state.close_row(step.row)
+        state.end_attempt(step)
         step.attempt = decision.attempt
         step.last_at = decision.send_at or state.at
     step.due_at, step.row = decision.due_at, row
@@ -326,14 +361,15 @@ def _add_step(state: State, step: Step) -> None:
     state.order.append(step)
 
 
-def _open_undo(state: State, path: str, form: str, attempt: int, row: int) -> Step:
-    step = state.steps[path]
-    state.close_row(step.undo_row)
-    if attempt > 1 and isinstance(state.event, Replied | Ran | Undeliverable):
+def _open_undo(state: State, decision: Send | RunLocal, row: int) -> Step:
+    step = state.steps[decision.step]
+    state.end_undo(step)
+    if decision.attempt > 1 and isinstance(state.event, Replied | Ran | Undeliverable):
         step.undo_error = state.event.error
     if not step.undo_form:
         state.undos_open += 1
-    step.undo_form, step.undo_attempt, step.undo_row = form, attempt, row
+    step.undo_form, step.undo_attempt, step.undo_row = decision.form, decision.attempt, row
+    step.undo_at = decision.send_at or state.at
     return step
 
 
@@ -349,7 +385,7 @@ def _deadline(state: State, decision: Deadline, row: int) -> None:
 
 def _run_local(state: State, decision: RunLocal, row: int) -> None:
     if decision.form == UNDO:
-        _open_undo(state, decision.step, UNDO, decision.attempt, row)
+        _open_undo(state, decision, row)
         return
     if decision.attempt == 1:
         step = Step(decision.step, LOCAL, state.at)
@@ -358,7 +394,7 @@ def _run_local(state: State, decision: RunLocal, row: int) -> None:
         _add_step(state, step)
     else:
         step = state.steps[decision.step]
-        state.close_row(step.row)
+        state.end_attempt(step)
     step.attempt, step.last_at, step.row = decision.attempt, decision.send_at or state.at, row
 
 
@@ -372,9 +408,7 @@ def _settle(state: State, decision: Settle, row: int) -> None:
         step.result = step.result or event.payload
         step.error_type, step.error = event.error_type, event.error
         step.details = event.details if isinstance(event, Replied) else ""
-    if step.row:
-        state.close_row(step.row)
-        step.row = 0
+    state.end_attempt(step)
     state.unblock(step)
     state.unfed.append(step)
     if isinstance(event, Asked) and event.action == "resolve":
@@ -387,8 +421,7 @@ def _clear(state: State, decision: Clear, row: int) -> None:
         state.undos_open -= 1
     step.undo_how = decision.how
     state.unblock(step)
-    state.close_row(step.undo_row)
-    step.undo_row = 0
+    state.end_undo(step)
     if decision.how in (SKIPPED, RESOLVED):
         state.with_exceptions = True
 
@@ -400,6 +433,8 @@ def _return(state: State, decision: Return, row: int) -> None:
 def _move(state: State, decision: Move, row: int) -> None:
     lifecycle.check_move(state.state, decision.state)
     target = decision.state
+    if state.state and target not in lifecycle.FINAL:
+        state.mark(target, "", decision.reason, decision.step)
     state.state = target
     state.code, state.reason, state.remedy = decision.code, decision.reason, decision.remedy
     state.stuck_step = decision.step
@@ -429,11 +464,9 @@ def _block(state: State, decision: Move) -> None:
     step.blocked = decision
     state.blocked[step.path] = step
     if decision.halted and not step.outcome:
-        state.close_row(step.row)
-        step.row = 0
+        state.end_attempt(step)
     elif decision.halted:
-        state.close_row(step.undo_row)
-        step.undo_row = 0
+        state.end_undo(step)
 
 
 def _codes(state: State) -> Iterator[str]:
