@@ -46,8 +46,8 @@ LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 75.0
 """How long nothing may move: longer than a step's time-out, after which it is sent again."""
 
-STARTS_AT_ONCE = 200
-"""Starts that wait for Kafka's acknowledgement at the same time."""
+IN_FLIGHT = 400
+"""How many sagas run at once. All at once would do too, but whoever comes last would wait for all others."""
 
 VIOLATIONS_SHOWN = 20
 
@@ -102,12 +102,15 @@ class Screen:
 
 
 class Starter(threading.Thread):
-    """Sends off all orders, as fast as Kafka takes them, and counts those it has."""
+    """Starts a saga for each order, and counts those that Kafka has."""
 
     def __init__(self, orders: Sequence[Order], stage: Stage) -> None:
         super().__init__(name="starter", daemon=True)
         self.started = 0
+        self.ended = 0
+        """How many sagas have ended; to be told by whoever counts them."""
         self.failure: BaseException | None = None
+        self._leave = threading.Event()
         self._orders = orders
         self._stage = stage
 
@@ -119,17 +122,18 @@ class Starter(threading.Thread):
             self.failure = error
 
     async def _start_all(self) -> None:
-        gate = asyncio.Semaphore(STARTS_AT_ONCE)
         async with Client(NAMESPACE, self._stage.kafka, topic_prefix=self._stage.prefix) as client:
+            while self.started < len(self._orders) and not self._leave.is_set():
+                room = max(0, IN_FLIGHT - self.started + self.ended)
+                some = self._orders[self.started :][:room]
+                await asyncio.gather(*(client.start(payment, order, id=order.id) for order in some))
+                self.started += len(some)
+                await asyncio.sleep(LOOK_SECONDS)
 
-            async def start(order: Order) -> None:
-                async with gate:
-                    await client.start(payment, order, id=order.id)
-                    self.started += 1
-
-            async with asyncio.TaskGroup() as group:
-                for order in self._orders:
-                    group.create_task(start(order))
+    def leave(self) -> None:
+        """Starts no more, and waits for the end of the thread."""
+        self._leave.set()
+        self.join()
 
 
 class Saboteur:
@@ -176,7 +180,7 @@ class Demo:
 
     def run(self) -> int:
         """Runs everything and gives the exit status."""
-        self._screen.tell(f"two orchestrators and three services run; {len(self._orders):,} orders come")
+        self._screen.tell(f"two orchestrators and three services run: {len(self._orders):,} orders come")
         began = time.monotonic()
         self._play()
         seconds = time.monotonic() - began
@@ -187,15 +191,22 @@ class Demo:
         return self.conclude(sagas, violations)
 
     def _play(self) -> None:
-        """Starts the orders, kills, and waits until all has ended or nothing moves any more."""
+        """Starts the orders and watches, until all has ended or nothing moves any more."""
         starter = Starter(self._orders, self._stage)
         starter.start()
+        try:
+            self._watch(starter)
+        finally:
+            starter.leave()
+
+    def _watch(self, starter: Starter) -> None:
         last_count, moved_at, shown_at = -1, time.monotonic(), 0.0
         with psycopg.connect(self._stage.database("kasaga"), autocommit=True) as connection:
             while True:
                 now = time.monotonic()
                 states = dict[str, int](connection.execute(COUNT_BY_STATE).fetchall())
                 ended = states.get(COMPLETED, 0) + states.get(COMPENSATED, 0) + states.get(STUCK, 0)
+                starter.ended = ended
                 if ended != last_count:
                     last_count, moved_at = ended, now
                 over = ended == len(self._orders)
@@ -293,8 +304,10 @@ def main() -> int:
         if options.keep:
             screen.tell(f"data and logs: {directory}")
         try:
-            with servers(directory, screen.tell) as running, Stage(directory, *running) as stage:
-                return Demo(options, stage, screen).run()
+            with servers(directory, screen.tell) as running:
+                screen.tell("a Postgres and a Kafka run")
+                with Stage(directory, *running) as stage:
+                    return Demo(options, stage, screen).run()
         except KeyboardInterrupt:
             screen.say("demo: interrupted; everything it started is ended")
             return 130

@@ -112,8 +112,9 @@ class Participant:
             concurrency: how many transactions run at once, and how many connections that takes.
             create_topics: whether topics that don't exist are created.
             partitions: how many a command topic gets when it is created.
-            http_port: for /metrics, /live and /ready; by default KASAGA_HTTP_PORT, else none. 0: any free
-            one. http_host: where that listens. stop_timeout: how long a stop waits for what is in hand.
+            http_port: for /metrics, /live and /ready; by default KASAGA_HTTP_PORT, else none.
+            http_host: the address where that listens.
+            stop_timeout: how long a stop waits for what is in hand.
             idle_in_transaction: after how long Postgres ends the transaction of a process that hangs.
             prepare: whether statements are prepared; False behind a PgBouncer that can't.
         """
