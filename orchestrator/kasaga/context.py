@@ -10,8 +10,8 @@ import inspect
 import random
 import typing
 import uuid
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from kasaga_wire.codec import codec_for
@@ -36,13 +36,9 @@ from .policy import (
 
 C = TypeVar("C")
 R = TypeVar("R")
-A = TypeVar("A")
 
 MAX_KEY = 512
 """Bytes of a key: it travels with each attempt."""
-
-MAX_SLEEP = MAX_SECONDS * 1_000_000
-"""Microseconds of one sleep."""
 
 
 class SagaContext:
@@ -130,19 +126,37 @@ class SagaContext:
     def sleep(self, seconds: Seconds) -> Awaitable[None]:
         """Wait durably: the time passes also while no orchestrator runs. Costs no thread."""
         host = self._live()
-        wait = micros(seconds)
-        if not 0 <= wait <= MAX_SLEEP:
+        length = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        if not 0 <= length <= MAX_SECONDS:
             raise SagaCodeError(f"ctx.sleep({seconds!r})", remedy="Sleep from 0 seconds to ten years.")
-        return Pause(host, host.now + wait)
+        return Pause(host, host.now + micros(length))
 
+    @typing.overload
     def run(
         self,
-        function: Callable[..., Awaitable[R]] | Callable[..., R],
+        function: Callable[..., Coroutine[Any, Any, R]],
         *arguments: Any,
-        undo: Callable[[A], object] | None = None,
+        undo: Callable[[R | None], object] | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Awaitable[R]:
+    ) -> Awaitable[R]: ...
+    @typing.overload
+    def run(
+        self,
+        function: Callable[..., R],
+        *arguments: Any,
+        undo: Callable[[R | None], object] | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
+    ) -> Awaitable[R]: ...
+    def run(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        undo: Callable[[Any], object] | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
+    ) -> Awaitable[Any]:
         """Run a function of your own, off the shard's loop, and keep its result.
 
         It runs at least once: after a crash in the middle it runs again. Use it for reads and for

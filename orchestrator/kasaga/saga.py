@@ -8,7 +8,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -39,6 +39,8 @@ class Saga(Generic[A, R]):
     function: Callable[[SagaContext, A], Coroutine[Any, Any, R]]
     timeout: Seconds | None
     fails_on: tuple[type[Exception], ...]
+    scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
+    """The names of the function around the saga, if there is one: its annotations may need them."""
 
     @property
     def input(self) -> Codec[A]:
@@ -55,7 +57,7 @@ class Saga(Generic[A, R]):
         """Annotations are resolved at first use, not at import, so that forward references work."""
         function = self.function
         try:
-            hints = typing.get_type_hints(function, include_extras=True)
+            hints = typing.get_type_hints(function, localns={**self.scope}, include_extras=True)
         except NameError as error:
             raise ContractError(
                 f"saga {self.name!r}: {error}",
@@ -109,7 +111,10 @@ def saga(
             raise ContractError(f"saga {name!r}: version is {version}, must be 1 or more")
         if timeout is not None and micros(timeout) <= 0:
             raise ContractError(f"saga {name!r}: timeout is {timeout}, must be more than 0 seconds")
-        return Saga(name, version, function, timeout, tuple(fails_on))
+        frame = inspect.currentframe()
+        outer = frame.f_back if frame is not None else None
+        scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
+        return Saga(name, version, function, timeout, tuple(fails_on), scope)
 
     return declare
 

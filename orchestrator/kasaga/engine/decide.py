@@ -72,15 +72,15 @@ def record_parked(
     """
     state = run.state
     records: list[Record] = []
-    queue: list[Event] = list(events) if not state.saga_id else [fault, *events]
-    for event in queue:
+    mine = [] if not state.saga_id or state.final else [fault]
+    for event in (*mine, *(each for each in events if not isinstance(each, Faulted | CodeArrived))):
         when = max(at, state.at)
-        if irrelevant(state, event, when) or isinstance(event, CodeArrived):
-            continue
-        if isinstance(event, Faulted) and event is not fault:
+        if irrelevant(state, event, when):
             continue
         state.begin(event, when, row)
         turn = Turn(defs, run, when, unguarded)
+        if isinstance(event, Started):
+            turn.note(event)
         if isinstance(event, Started | Faulted):
             turn.fault(fault)
         elif isinstance(event, Asked) and event.action != "watch" and event.reply_to:

@@ -57,6 +57,7 @@ __all__ = [
     "failure",
     "place",
     "unguarded",
+    "words",
 ]
 
 TIMED_OUT = "kasaga.Timeout"
@@ -137,31 +138,34 @@ class Driver:
 
     def start(self, payload: bytes) -> Progress:
         """Decode the input and run the code to its first await."""
+        return self._step(self._begin, payload)
+
+    def _begin(self, payload: bytes) -> Any:
         definition = self.definition
         try:
             value = definition.input.decode(payload, self._schemas)
         except KasagaError as error:
-            return Broken(Unreadable(f"the input of saga {definition.name}: {error.message}"))
-        try:
-            coroutine = self._run(definition.function, definition.open_context(self.host), value)
-        except BaseException as error:  # noqa: BLE001 - author's code (a decorator's wrapper)
-            return Broken(self._bug(error))
-        self._coroutine = coroutine
-        return self._step(coroutine.send, None)
+            raise Unreadable(f"the input of saga {definition.name}: {error.message}") from error
+        self._coroutine = definition.function(definition.open_context(self.host), value)
+        return self._coroutine.send(None)
 
     def resume(self, step: Step) -> Progress:
         """Feed the outcome of the step that the code waits for, and run to the next await."""
+        if step.outcome == DONE:
+            return self._step(self._feed, step)
+        assert self._coroutine is not None
+        return self._step(self._coroutine.throw, failure(step))
+
+    def _feed(self, step: Step) -> Any:
         request, coroutine = self.waiting, self._coroutine
         assert request is not None
         assert coroutine is not None
-        if step.outcome != DONE:
-            return self._step(coroutine.throw, failure(step))
         try:
             value = request.read(step.result, self._schemas)
         except KasagaError as error:
             what = f"the result of step {step.path} ({request.describe()})"
-            return Broken(Unreadable(f"{what}: {error.message}"))
-        return self._step(coroutine.send, value)
+            raise Unreadable(f"{what}: {error.message}") from error
+        return coroutine.send(value)
 
     def cancel(self) -> None:
         """Unwind the code with CancelInterrupt; whatever it answers is ignored."""
@@ -185,30 +189,29 @@ class Driver:
         GRAVEYARD.append(coroutine)
 
     def _step(self, run: Callable[[Any], Any], argument: Any) -> Progress:
-        self.waiting = None
+        """Run the code; whatever it raises, this doesn't. What decodes and encodes is its code too."""
         try:
             wanted = self.guard(partial(self._run, run), argument)
         except StopIteration as stop:
-            self._coroutine = None
+            self._coroutine = self.waiting = None
             return self._ended(stop.value)
         except BaseException as error:  # noqa: BLE001 - a saga's bug must not end the loop
-            self._coroutine = None
             return self._threw(error)
         if isinstance(wanted, Request) and wanted.host is self.host:
             self.waiting = wanted
             return Wants(wanted)
-        where = self.line()
-        self.evict()
-        return Broken(NotAwaitable(f"the saga awaits {_kind_of(wanted)} at {where}"))
+        return Broken(NotAwaitable(f"the saga awaits {_kind_of(wanted)} at {self.line()}"))
 
     def _ended(self, value: Any) -> Progress:
         if self.host.loose:
             names = ", ".join(request.describe() for request in self.host.loose)
             return Broken(ForgottenAwait(f"the saga returned and never awaited what it called: {names}"))
         try:
-            result = self.definition.result.encode(value)
+            result: bytes = self.guard(partial(self._run, self.definition.result.encode), value)
         except KasagaError as error:
             return Broken(BugInSaga(f"the saga's return value: {error.message}"))
+        except BaseException as error:  # noqa: BLE001 - the author's model
+            return self._threw(error)
         if len(result) > self.host.max_payload:
             size = f"{len(result)} bytes, over {self.host.max_payload}"
             return Broken(PayloadTooLarge(f"the saga's return value has {size}"))
@@ -217,20 +220,22 @@ class Driver:
     def _threw(self, error: BaseException) -> Progress:
         """Tell a business outcome from a bug."""
         if isinstance(error, SagaOutcome):
-            return Raised(error.code, error.message, error.step if isinstance(error, StepError) else "")
+            code: object = getattr(error, "code", None)  # an author's subclass may have made it anything
+            code = code if isinstance(code, str) else SagaFailed.code
+            return Raised(code, words(error), str(error.step) if isinstance(error, StepError) else "")
         if isinstance(error, HangInterrupt):
             return Broken(SagaHangs(f"no await for too long, at {self._where(error)}"))
-        if isinstance(error, SagaCodeError):
-            return Broken(type(error)(f"{error.message} (at {self._where(error)})", remedy=error.remedy))
+        if isinstance(error, Unreadable):
+            return Broken(error)
+        if isinstance(error, SagaCodeError) and type(error).__module__ == SagaCodeError.__module__:
+            return Broken(type(error)(f"{words(error)} (at {self._where(error)})", remedy=error.remedy))
+        said = f"{type(error).__name__}: {words(error)}"
         if isinstance(error, self.definition.fails_on):
-            return Raised(SagaFailed.code, f"{type(error).__name__}: {error}", "")
-        return Broken(self._bug(error))
-
-    def _bug(self, error: BaseException) -> SagaCodeError:
+            return Raised(SagaFailed.code, said, "")
         where = self._where(error)
-        if isinstance(error, RuntimeError) and "event loop" in str(error):
-            return NotAwaitable(f"the saga uses asyncio at {where}: {error}")
-        return BugInSaga(f"{type(error).__name__}: {error} (at {where})")
+        if isinstance(error, RuntimeError) and "event loop" in said:
+            return Broken(NotAwaitable(f"the saga uses asyncio at {where}: {said}"))
+        return Broken(BugInSaga(f"{said} (at {where})"))
 
     def _where(self, error: BaseException) -> str:
         code = getattr(inspect.unwrap(self.definition.function), "__code__", None)
@@ -261,6 +266,15 @@ def failure(step: Step) -> StepError:
         kind, what = StepFailed, "failed"
     message = f"{step.type} {what}: {step.error}" if step.error else f"{step.type} {what}"
     return kind(message, step=step.path, command=step.type, type=step.error_type, details=step.details)
+
+
+def words(error: BaseException) -> str:
+    """What an author's exception says, without code and remedy; never fails."""
+    try:
+        message = getattr(error, "message", None) if isinstance(error, KasagaError) else None
+        return message if isinstance(message, str) else str(error)
+    except BaseException:  # noqa: BLE001 - an author's __str__
+        return "(its text can't be told)"
 
 
 def place(filename: str, line: int, function: str) -> str:

@@ -107,10 +107,11 @@ def note(turn: Turn, event: Asked) -> None:
 
 
 def _retry(turn: Turn, event: Asked) -> None:
-    """Try again what the saga is STUCK at: its code, and the named step or all of them."""
+    """Try again what the saga is STUCK at: its code, or the named step, or all that are blocked."""
     state = turn.state
     if state.parked:
         turn.unpark()
+        return
     for step in list(state.blocked.values()):
         if event.step in ("", step.path):
             undo.go_on(turn, step)

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from kasaga_wire.errors import KasagaError
-
 from ..errors import Nondeterminism, Unreadable
-from .driver import Broken, Progress, Returned, Wants
+from .driver import Broken, Progress, Returned, Wants, words
 from .model import LOCAL, SLEEP
 from .requests import Call, LocalCall, Pause, Request
 
@@ -82,12 +80,13 @@ def _other_input(request: Call, recorded: Step, schemas: Schemas) -> str:
     try:
         before = request.spec.input.decode(recorded.payload, schemas)
         after = request.spec.input.decode(request.payload, schemas)
-    except KasagaError as error:
-        raise Unreadable(f"the input of step {recorded.path} ({recorded.type}): {error.message}") from error
-    if before == after:
-        return ""
-    names: Iterable[str] = getattr(after.__class__, "model_fields", ())
-    fields = ", ".join(name for name in names if getattr(before, name) != getattr(after, name))
+        if before == after:
+            return ""
+        names: Iterable[str] = getattr(after.__class__, "model_fields", ())
+        fields = ", ".join(name for name in names if getattr(before, name) != getattr(after, name))
+    except Exception as error:
+        said = f"the input of step {recorded.path} ({recorded.type}): {words(error)}"
+        raise Unreadable(said) from error
     return f"with another input: {fields}" if fields else "with another input"
 
 
