@@ -60,6 +60,14 @@ class Decider:
             else:
                 self._set_aside(work, item, now)
 
+    def run_id_of(self, item: Input) -> str:
+        """Say which run an item is for; it is loaded where only the saga's id is known. Empty: none."""
+        if not isinstance(item, Item):
+            return ""
+        if not item.run_id:
+            self._prepare([item])
+        return item.run_id or self._runs.id_of(item.saga_id) or ""
+
     def _prepare(self, found: Iterable[Input]) -> dict[str, SagaRow]:
         """Load what the batch needs, in at most two queries; return the saga rows that were looked up."""
         ask: list[tuple[int, str]] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -63,8 +62,17 @@ LONGEST_WAIT = 0.2
 FUNCTION_WAIT = 0.003
 """The same while functions of ctx.run are out: their answers can't wake the wait for Kafka."""
 
-SWEEP_SECONDS = 1_000_000
+SWEEP_MICROS = 1_000_000
 """Microseconds after which an idle shard's acknowledged position and records are written down."""
+
+MAX_ITEMS = 5_000
+"""Items decided in one transaction, timers and sagas that new code wakes among them."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+"""Seconds between two tries to reach Postgres."""
+
+FLUSH_SECONDS = 5.0
+"""For which the end waits for what is on its way to Kafka."""
 
 
 class Loop:
@@ -111,7 +119,9 @@ class Loop:
         self._carried: list[Input] = []
         """What has come in and isn't committed: this process's own items, and those of a turn that failed."""
         self._swept = 0
-        self._turned = time.monotonic()
+        self._turned = clock.seconds()
+        self._away = 0
+        """How often in a row Postgres hasn't answered."""
         self._store_answers = True
         self._stored_schemas = 0
         relay.now = clock.now
@@ -123,14 +133,19 @@ class Loop:
         """The shards that this process owns, by number."""
         return self._shards
 
-    def took(self, shard: Shard, rows: Sequence[OutboxRow]) -> None:
+    @property
+    def fingerprint(self) -> str:
+        """The code that this process runs."""
+        return self._defs.fingerprint
+
+    def took(self, shard: Shard, rows: Sequence[OutboxRow], parked: Sequence[UUID]) -> None:
         """Begin with a shard just claimed: its open rows go to the timers and to the functions' threads."""
         self._shards[shard.number] = shard
         for row in rows:
             shard.opened(row)
             if row.kind is RowKind.LOCAL:
                 self._functions.add(row)
-        for run_id in self._store.parked(shard.number, self._defs.fingerprint):
+        for run_id in parked:
             event = CodeArrived(self._defs.fingerprint)
             self._carried.append(Item(2, shard.number, str(run_id), "", event, None))
         if shard.convicted is not None:
@@ -147,7 +162,7 @@ class Loop:
 
     def quiet_seconds(self) -> float:
         """Return how long the turn at hand has taken; any thread may ask."""
-        return time.monotonic() - self._turned
+        return self._clock.seconds() - self._turned
 
     def ready(self) -> tuple[bool, dict[str, object]]:
         """Say whether Postgres and Kafka answer; any thread may ask."""
@@ -168,19 +183,26 @@ class Loop:
         self._watchdog.start()
         try:
             while not self._stop.is_set():
-                try:
-                    self._turned = time.monotonic()
-                    self._ownership.keep()
-                    self.turn()
-                    self._store_answers = True
-                except StoreUnavailable as error:
-                    self._ride_out("postgres is away", error)
+                self.once()
         finally:
-            self._finish()
+            self.finish()
 
-    def _finish(self) -> None:
-        left = self._relay.close(5.0)
+    def once(self) -> None:
+        """Keep the leases, and turn once; without Postgres wait a moment."""
         try:
+            self._turned = self._clock.seconds()
+            self._ownership.keep()
+            self.turn()
+            self._store_answers, self._away = True, 0
+        except StoreUnavailable as error:
+            self._ride_out("postgres is away", error)
+
+    def finish(self) -> None:
+        """Wait for what is on its way, write down how far it came, and hand the shards over."""
+        left = self._relay.close(FLUSH_SECONDS)
+        try:
+            if self._shards:
+                self._process([], self._clock.now())
             self._ownership.give_all()
         except StoreUnavailable as error:
             log.warning("shards not handed over: their leases run out", extra={"error": str(error)})
@@ -192,39 +214,47 @@ class Loop:
     def _ride_out(self, what: str, error: Exception) -> None:
         self._metrics.store_lost()
         self._store_answers = False
-        self._turned = time.monotonic()
+        self._turned = self._clock.seconds()
         log.warning(what, extra={"error": str(error)})
         self._relay.poll(self._clock.now())
-        self._stop.wait(0.5)
+        wait = min(FIRST_PAUSE * 2 ** min(self._away, 10), LONGEST_PAUSE)
+        self._away += 1
+        self._clock.wait(self._stop if not self._stop.is_set() else threading.Event(), wait)
 
     def turn(self) -> None:
         """Read what is there, decide and commit it, hand it to Kafka."""
         if self._relay.unacknowledged > self._settings.max_unacknowledged:
             self._relay.poll(self._clock.now())
-            self._stop.wait(0.005)
+            self._clock.wait(self._stop, 0.005)
             return
         self._throttle()
         self._mend_truncated()
-        records = self._source.read(self._settings.max_batch, self._wait(self._clock.now()))
+        room = self._settings.max_batch - len(self._carried)
+        records = self._source.read(room, self._wait(self._clock.now())) if room > 0 else []
         crash_point("orchestrator.after_read")
         now = self._clock.now()
         self._carried = self._gather(records, now)
         plain = [item for item in self._carried if not self._suspects(item)]
         if plain or self._to_sweep(now):
-            self._process(plain, now)
-        while self._carried:
-            self._process_alone(self._carried[0], now)
+            self._process(plain[:MAX_ITEMS], now)
+        for item in [item for item in self._carried if self._suspects(item)]:
+            self._process_alone(item, now)
         self._start_functions(self._clock.now())
         self._relay.poll(self._clock.now())
         self._runs.trim()
 
     def _mend_truncated(self) -> None:
         """Kafka has lost records of a shard: ask again for every open answer; the inboxes have them."""
-        for number, position in self._source.take_truncated().items():
+        truncated = self._source.truncated
+        while truncated:
+            number, topic, offset = truncated[0]
             shard = self._shards.get(number)
             if shard is not None:
-                shard.rewound(position)
-                self._relay.send(self._store.open_rows(number), self._clock.now())
+                if topic == "replies":
+                    self._relay.send(self._store.open_rows(number), self._clock.now())
+                    shard.rewound(offset)
+                setattr(shard.offsets, topic, offset)
+            del truncated[0]
 
     def _throttle(self) -> None:
         """Pause starts under pressure, so that a burst of them can't delay replies into time-outs."""
@@ -258,24 +288,21 @@ class Loop:
         return found
 
     def _suspects(self, item: Input) -> bool:
-        shard = self._shards.get(item.shard) if isinstance(item, Item) else None
+        shard = self._shards.get(shard_of(item))
         return shard is not None and shard.suspects
 
     def _process_alone(self, item: Input, now: int) -> None:
         """Suspect mode: mark the saga, step it, commit; whoever dies in between leaves the mark."""
-        shard = self._shards.get(item.shard) if isinstance(item, Item) else None
-        if shard is None or not isinstance(item, Item):
-            self._process([item], now)
-            return
-        run_id = item.run_id or self._runs.id_of(item.saga_id)
-        if run_id:
+        shard = self._shards.get(shard_of(item))
+        run_id = self._decider.run_id_of(item) if shard is not None else ""
+        if shard is not None and run_id:
             mark = Work(self._where, self._defs.fingerprint)
             mark.touch(shard)
             self._commit(mark, mark.batch(self._relay, now, UUID(run_id)))
         self._process([item], now)
 
     def _to_sweep(self, now: int) -> bool:
-        if now - self._swept < SWEEP_SECONDS:
+        if now - self._swept < SWEEP_MICROS:
             return False
         self._swept = now
         self._metrics.observe(self._shards.values(), self._relay, len(self._runs), self._functions.running)

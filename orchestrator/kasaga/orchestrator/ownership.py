@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from kasaga_wire.crashpoints import crash_point
+from kasaga_wire.errors import KafkaFailure
 
 from ..settings import Settings
 from ..store.base import Offsets, OutboxRow, RowKind, Store
@@ -26,7 +27,10 @@ class Owner(Protocol):
     @property
     def shards(self) -> dict[int, Shard]: ...  # noqa: D102
 
-    def took(self, shard: Shard, rows: Sequence[OutboxRow]) -> None: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+
+    def took(self, shard: Shard, rows: Sequence[OutboxRow], parked: Sequence[UUID]) -> None: ...  # noqa: D102
 
     def gave_up(self, number: int) -> None: ...  # noqa: D102
 
@@ -39,14 +43,15 @@ class Ownership:
     ) -> None:
         self._owner, self._settings, self._store = owner, settings, store
         self._source, self._relay, self._clock = source, relay, clock
-        self._beaten = 0.0
-        self._renewed = time.monotonic()
+        self._beaten = -settings.heartbeat_seconds
+        self._renewed = clock.seconds()
         self._kafka_lost = False
 
     def keep(self) -> None:
         """Renew the leases, and come closer to a fair share. At most once per heartbeat interval."""
-        started = time.monotonic()
-        if started - self._beaten < self._settings.heartbeat_seconds:
+        started = self._clock.seconds()
+        interval = self._settings.heartbeat_seconds
+        if started - self._beaten < interval:
             return
         self._beaten = started
         if self._without_kafka():
@@ -63,6 +68,10 @@ class Ownership:
             self.give(todo.release)
         for number in todo.claim:
             self._take(number)
+            if self._clock.seconds() - started > interval:
+                # Those that are taken must not run out for those that aren't: the rest after the next turn.
+                self._beaten -= interval
+                break
         for shard in self._owner.shards.values():
             if shard.deaths and shard.quiet >= PARDON_AFTER:
                 self._store.pardon(shard.number, shard.token)
@@ -70,10 +79,10 @@ class Ownership:
 
     def expired(self) -> bool:
         """Say whether the leases must have run out by now."""
-        return time.monotonic() - self._renewed > self._settings.lease_seconds
+        return self._clock.seconds() - self._renewed > self._settings.lease_seconds
 
     def _without_kafka(self) -> bool:
-        """A process that can't reach Kafka must not keep others from its shards."""
+        """Say whether Kafka is out of reach; such a process must not keep others from its shards."""
         away = self._source.silent_seconds()
         if away > self._settings.kafka_lost_seconds:
             if not self._kafka_lost:
@@ -87,12 +96,21 @@ class Ownership:
         return False
 
     def _take(self, number: int) -> None:
+        """Claim a shard and begin with it. Whatever fails on the way, it is claimed once more later."""
         row = self._store.claim(number, self._settings.process, ttl=self._settings.lease_seconds)
         if row is None:
             return
         crash_point("orchestrator.after_claim")
         shard = Shard.taken(row)
         rows = self._store.open_rows(number)
+        parked = self._store.parked(number, self._owner.fingerprint)
+        try:
+            known = row.offsets is not None
+            shard.offsets = self._source.assign(number, row.offsets or Offsets(), known=known)
+        except KafkaFailure as error:
+            log.warning("a shard can't be read yet", extra={"shard": number, "error": str(error)})
+            return
+        shard.position = shard.offsets.replies
         self._relay.own(number)
         delivered = [
             each.seq for each in rows if each.kind is RowKind.RECORD and not _to_send(each, row.acked_seq)
@@ -100,9 +118,7 @@ class Ownership:
         self._relay.put_back_acked((number, seq) for seq in delivered)
         self._relay.send([each for each in rows if _to_send(each, row.acked_seq)], self._clock.now())
         crash_point("orchestrator.after_resend")
-        shard.offsets = self._source.assign(number, row.offsets or Offsets(), known=row.offsets is not None)
-        shard.position = shard.offsets.replies
-        self._owner.took(shard, rows)
+        self._owner.took(shard, rows, parked)
         log.info(
             "shard taken",
             extra={
@@ -118,6 +134,7 @@ class Ownership:
         """Hand shards over: nothing of theirs is in flight between two turns."""
         shards = [self._owner.shards[number] for number in numbers]
         self._forget(numbers)
+        crash_point("orchestrator.before_release")
         self._store.release([(shard.number, shard.token) for shard in shards])
         log.info("shards released", extra={"shards": sorted(numbers)})
 
@@ -125,7 +142,9 @@ class Ownership:
         """Hand everything over and leave."""
         shards = list(self._owner.shards.values())
         self._forget([shard.number for shard in shards])
+        crash_point("orchestrator.before_release")
         self._store.release([(shard.number, shard.token) for shard in shards], self._settings.process)
+        crash_point("orchestrator.after_release")
 
     def lost(self, numbers: Collection[int]) -> None:
         """Forget shards that somebody else has taken."""

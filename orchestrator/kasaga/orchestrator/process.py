@@ -118,11 +118,13 @@ class Orchestrator:
             return Producer(settings.kafka)
 
         setup.publish(producer(), topics, schemas)
+        clock = Clock()
         relay = Relay(producer, setup.Counter(admin))
         source = Source(
             Consumer(settings.kafka, group=f"{settings.topic_prefix}{app.namespace}.orchestrator"),
             topics,
             schemas,
+            clock,
         )
         where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards)
         return Loop(
@@ -133,7 +135,7 @@ class Orchestrator:
             store=store,
             source=source,
             relay=relay,
-            clock=Clock(),
+            clock=clock,
             metrics=self.metrics,
         )
 

@@ -7,14 +7,15 @@ committed to Kafka is only for people and autoscalers to see the lag by.
 from __future__ import annotations
 
 import logging
-import time
+from typing import NamedTuple
 
 from kasaga_wire.codec import Schemas
-from kasaga_wire.errors import KasagaError
+from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, KasagaError
 from kasaga_wire.kafka import Consumer, EndOfPartition, PartitionError, Record
 from kasaga_wire.topics import Topics
 
 from ..store.base import Offsets
+from .clock import Clock
 from .shards import Shard
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -22,32 +23,64 @@ log = logging.getLogger("kasaga.orchestrator")
 PROBE_SECONDS = 2.0
 COMMIT_SECONDS = 5.0
 WATERMARK_TIMEOUT = 1.0
+"""Seconds: the loop stands still meanwhile."""
+ASK_AGAIN_SECONDS = 1.0
+"""After a question that no broker answered."""
+
+
+class Truncated(NamedTuple):
+    """A shard's partition of one topic has lost records: its reading goes on elsewhere."""
+
+    shard: int
+    topic: str
+    """`sagas`, `replies` or `control`."""
+    offset: int
 
 
 class Source:
     """Of one process; the loop's thread alone uses it."""
 
-    def __init__(self, consumer: Consumer, topics: Topics, schemas: Schemas) -> None:
+    def __init__(self, consumer: Consumer, topics: Topics, schemas: Schemas, clock: Clock) -> None:
+        """Raises KafkaUnavailable."""
         self._consumer = consumer
         self._topics = topics
         self._schemas = schemas
+        self._clock = clock
         self._inputs = (topics.sagas, topics.replies, topics.control)
         self._shards: set[int] = set()
         self._ends: dict[int, int] = {}
         self._positions: dict[int, int] = {}
-        self._truncated: dict[int, int] = {}
+        self._gone: dict[tuple[str, int], int] = {}
+        """Partitions that can't be read where they should be, with that offset."""
+        self._truncated: list[Truncated] = []
         self._paused = False
-        self._heard = time.monotonic()
-        self._probed = time.monotonic()
-        self._committed = time.monotonic()
+        self._heard = self._probed = self._committed = clock.seconds()
+        self._ask_at = 0.0
+        """Until then no broker is asked anything: each question would stop the loop for its time-out."""
         self._to_commit: dict[tuple[str, int], int] = {}
         consumer.incremental_assign({(topics.schemas, 0): self._low(topics.schemas, 0)})
 
     def _low(self, topic: str, partition: int) -> int:
-        return self._consumer.watermarks(topic, partition, 10.0)[0]
+        return self._consumer.watermarks(topic, partition, WATERMARK_TIMEOUT)[0]
+
+    def _ask(self, topic: str, partition: int) -> tuple[int, int] | None:
+        """Ask a broker for both ends of a partition; None where none answers, or none did a moment ago."""
+        if self._clock.seconds() < self._ask_at:
+            return None
+        try:
+            found = self._consumer.watermarks(topic, partition, WATERMARK_TIMEOUT)
+        except KafkaFailure as error:
+            self._ask_at = self._clock.seconds() + ASK_AGAIN_SECONDS
+            log.warning("kafka can't say where a partition ends", extra={"error": str(error)})
+            return None
+        self._heard = self._clock.seconds()
+        return found
 
     def assign(self, shard: int, offsets: Offsets, *, known: bool) -> Offsets:
-        """Begin to read a shard at its offsets; at the start of the topics where none are `known`."""
+        """Begin to read a shard at its offsets; at the start of the topics where none are `known`.
+
+        Raises KafkaFailure; then nothing is read.
+        """
         if not known:
             offsets = Offsets(*(self._low(topic, shard) for topic in self._inputs))
         at = (offsets.sagas, offsets.replies, offsets.control)
@@ -55,7 +88,7 @@ class Source:
             {(topic, shard): offset for topic, offset in zip(self._inputs, at, strict=True)}
         )
         self._shards.add(shard)
-        self._ends.pop(shard, None)
+        self._forget_ends(shard)
         if self._paused:
             self._consumer.pause([(self._topics.sagas, shard)])
         return offsets
@@ -64,7 +97,15 @@ class Source:
         """Stop to read a shard."""
         if shard in self._shards:
             self._shards.discard(shard)
+            self._forget_ends(shard)
+            for topic in self._inputs:
+                self._gone.pop((topic, shard), None)
+            self._truncated = [each for each in self._truncated if each.shard != shard]
             self._consumer.incremental_unassign([(topic, shard) for topic in self._inputs])
+
+    def _forget_ends(self, shard: int) -> None:
+        self._ends.pop(shard, None)
+        self._positions.pop(shard, None)
 
     def pause_starts(self, paused: bool) -> None:
         """Read no starts for now, or again."""
@@ -77,8 +118,9 @@ class Source:
     def read(self, limit: int, timeout: float) -> list[Record]:
         """Return records, after at most `timeout` seconds; at once when there are any."""
         records: list[Record] = []
-        for message in self._consumer.consume(limit, timeout):
-            self._heard = time.monotonic()
+        for message in self._consume(limit, timeout):
+            if not isinstance(message, PartitionError):
+                self._heard = self._clock.seconds()
             if isinstance(message, Record):
                 if message.topic == self._topics.schemas:
                     self._learn(message)
@@ -91,8 +133,19 @@ class Source:
                     self._ends[message.partition] = message.offset
             else:
                 self._complain(message)
+        if self._gone:
+            self._go_on()
         self._commit()
         return records
+
+    def _consume(self, limit: int, timeout: float) -> list[Record | EndOfPartition | PartitionError]:
+        try:
+            return self._consumer.consume(limit, timeout)
+        except KafkaUnavailable as error:
+            if self._consumer.fatal:
+                raise
+            log.warning("kafka can't be read", extra={"error": str(error)})
+            return []
 
     def note(self, shard: Shard) -> None:
         """Tell a shard how far its replies have been read."""
@@ -107,37 +160,25 @@ class Source:
 
     def watermark(self, shard: int) -> int:
         """Return the offset after the last reply of a shard, as of now; -1 where Kafka can't say."""
-        try:
-            high = self._consumer.watermarks(self._topics.replies, shard, WATERMARK_TIMEOUT)[1]
-        except KasagaError as error:
-            log.warning(
-                "kafka can't say where the replies end: timers wait",
-                extra={"shard": shard, "error": str(error)},
-            )
-            return -1
-        self._heard = time.monotonic()
-        return high
+        found = self._ask(self._topics.replies, shard)
+        return -1 if found is None else found[1]
 
     def silent_for(self) -> float:
         """Return for how many seconds no broker has been heard; any thread may ask."""
-        return time.monotonic() - self._heard
+        return self._clock.seconds() - self._heard
 
     def silent_seconds(self) -> float:
         """Return for how long no broker has answered; asks one when it has been quiet."""
-        now = time.monotonic()
+        now = self._clock.seconds()
         if now - self._heard > PROBE_SECONDS and now - self._probed > PROBE_SECONDS:
             self._probed = now
-            try:
-                self._consumer.watermarks(self._topics.schemas, 0, WATERMARK_TIMEOUT)
-                self._heard = time.monotonic()
-            except KasagaError:
-                pass
-        return time.monotonic() - self._heard
+            self._ask(self._topics.schemas, 0)
+        return self._clock.seconds() - self._heard
 
-    def take_truncated(self) -> dict[int, int]:
-        """Return the shards whose log has lost records since the last call, and where their replies go on."""
-        truncated, self._truncated = self._truncated, {}
-        return truncated
+    @property
+    def truncated(self) -> list[Truncated]:
+        """Partitions that have lost records: take from the list what is dealt with."""
+        return self._truncated
 
     def _learn(self, record: Record) -> None:
         if record.value is None:
@@ -150,23 +191,41 @@ class Source:
             )
 
     def _complain(self, error: PartitionError) -> None:
-        """A partition can't be read where it should be: go to the nearest end that exists."""
         log.error(
             "partition error",
             extra={"topic": error.topic, "partition": error.partition, "error": error.message},
         )
-        if not error.out_of_range or error.partition not in self._shards or error.topic not in self._inputs:
-            return
-        low, high = self._consumer.watermarks(error.topic, error.partition, 10.0)
-        at = low if error.offset < low else high
-        self._consumer.incremental_unassign([(error.topic, error.partition)])
-        self._consumer.incremental_assign({(error.topic, error.partition): at})
-        self._positions.pop(error.partition, None)
-        self._ends.pop(error.partition, None)
-        self._truncated[error.partition] = at if error.topic == self._topics.replies else 0
+        ours = error.topic in self._inputs and error.partition in self._shards
+        if error.out_of_range and (ours or error.topic == self._topics.schemas):
+            self._gone[error.topic, error.partition] = error.offset
+
+    def _go_on(self) -> None:
+        """Read on at the nearest end that exists of what can't be read where it should be."""
+        for (topic, partition), offset in list(self._gone.items()):
+            ends = self._ask(topic, partition)
+            if ends is None:
+                return
+            low, high = ends
+            schemas = topic == self._topics.schemas
+            at = low if schemas or offset < low else high
+            self._consumer.incremental_unassign([(topic, partition)])
+            self._consumer.incremental_assign({(topic, partition): at})
+            del self._gone[topic, partition]
+            log.error(
+                "records are lost: reading goes on at the nearest that is there",
+                extra={"topic": topic, "partition": partition, "wanted": offset, "offset": at},
+            )
+            if schemas:
+                continue
+            if topic == self._topics.replies:
+                self._forget_ends(partition)
+            if self._paused and topic == self._topics.sagas:
+                self._consumer.pause([(topic, partition)])
+            name = ("sagas", "replies", "control")[self._inputs.index(topic)]
+            self._truncated.append(Truncated(partition, name, at))
 
     def _commit(self) -> None:
-        now = time.monotonic()
+        now = self._clock.seconds()
         if self._to_commit and now - self._committed > COMMIT_SECONDS:
             self._committed = now
             offsets, self._to_commit = self._to_commit, {}

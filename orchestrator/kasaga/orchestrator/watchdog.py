@@ -62,9 +62,13 @@ class Watchdog:
         with self._lock:
             self._since = time.monotonic()
         try:
-            return function(argument)
-        finally:
-            self._disarm()
+            try:
+                return function(argument)
+            finally:
+                self._disarm()
+        except HangInterrupt:
+            self._disarm()  # it may have come between the two lines above
+            raise
 
     def _disarm(self) -> None:
         """Make sure that no interrupt reaches the loop itself, also one that is on its way."""
