@@ -142,6 +142,7 @@ class Names:
     def __init__(self, schema: Json) -> None:
         """Walk the whole schema once."""
         self.types: dict[str, Json] = {}
+        self._empty: dict[int, bool] = {}
         self.root = self._expand(schema, "")
 
     def _full(self, name: str, namespace: str) -> str:
@@ -181,6 +182,16 @@ class Names:
             fields = cast(list[dict[str, Json]], made["fields"])
             made["fields"] = [{**each, "type": self._expand(each["type"], inner)} for each in fields]
         return made
+
+    def is_empty(self, schema: Json) -> bool:
+        """Whether its values take no bytes at all: nulls, and records of nothing else."""
+        schema = self.look_up(schema)
+        if schema == "null" or not is_object(schema) or schema["type"] != "record":
+            return bool(schema == "null")
+        if id(schema) not in self._empty:
+            self._empty[id(schema)] = False  # a record that contains itself has no end without bytes
+            self._empty[id(schema)] = all(self.is_empty(each["type"]) for each in schema["fields"])
+        return self._empty[id(schema)]
 
     def look_up(self, schema: Json) -> Json:
         """The definition behind a reference; anything else is returned as it is."""
@@ -307,6 +318,9 @@ class Resolver:
                 return later[0](data, at, depth)
 
             return follow
+        if self._writer.is_empty(writer) and sum(kind_of(f["type"]) != "null" for f in writer["fields"]) > 1:
+            # Thirty of these within each other are a billion values in no bytes.
+            raise SchemaMismatch(f"{writer['name']} has several fields of records without content")
         holder = self._memo.setdefault(key, [])
         wanted: dict[str, Json] = {}
         for each in reader["fields"]:

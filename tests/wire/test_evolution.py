@@ -405,3 +405,30 @@ def test_the_id_is_31_bits_of_the_texts_hash() -> None:
     schema = Schema.of('"null"')
     assert schema.id == int.from_bytes(schema.hash[:4], "big") & 0x7FFFFFFF
     assert schema.prefix == b"\0" + schema.id.to_bytes(4, "big")
+
+
+def test_a_schema_cannot_make_a_billion_values_of_no_bytes() -> None:
+    inner: Any = {"type": "record", "name": "R0", "fields": [{"name": "n", "type": "null"}]}
+    for number in range(1, 40):
+        fields = [{"name": "a", "type": inner}, {"name": "b", "type": f"R{number - 1}"}]
+        inner = {"type": "record", "name": f"R{number}", "fields": fields}
+    fields = [
+        {"name": "id", "type": "string"},
+        {"name": "amount", "type": "long"},
+        {"name": "bomb", "type": inner},
+    ]
+    schemas = Schemas()
+    published = schemas.add(json.dumps({"type": "record", "name": "Order", "fields": fields}))
+    payload = published.prefix + b"\x02o\x02"
+    for read_it in (codec_for(Old, name="shop").decode, to_json):
+        with pytest.raises(SchemaMismatch, match="records without content"):
+            read_it(payload, schemas)
+
+
+def test_a_record_without_content_is_read() -> None:
+    fields: list[Any] = [
+        {"name": "id", "type": "string"},
+        {"name": "amount", "type": "long"},
+        {"name": "empty", "type": {"type": "record", "name": "Empty", "fields": []}},
+    ]
+    assert read_stranger(fields, {"id": "o", "amount": 1, "empty": {}}, Old) == Old(id="o", amount=1)
