@@ -120,8 +120,6 @@ def add_functions(app: Participant) -> None:
     async def call(order: Order, tx: Tx) -> None:
         await tx.connection.execute(EFFECT, (tx.command.id, "call", os.getpid()))
 
-    assert [buy, unbuy, call]
-
 
 def make(app: Participant, *, sync: bool = False) -> Participant:
     if sync:

@@ -19,6 +19,7 @@ from kasaga_wire.kafka import KafkaSettings
 from . import settings as environment
 from .errors import RegistrationError
 from .handlers import Registry
+from .inbox.rows import Rules
 from .inbox.statements import Limits
 from .log import set_up
 from .process import Process
@@ -184,6 +185,11 @@ class Participant:
         for registry in self._registries.values():
             registry.check_complete()
         return dict(self._registries)
+
+    @property
+    def rules(self) -> Rules:
+        """How old is too old."""
+        return Rules(self._fixed["max_age"].total_seconds(), self._fixed["retention"].total_seconds())
 
     # --- running it
 
