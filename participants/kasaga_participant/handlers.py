@@ -114,19 +114,20 @@ class Registry:
 
     def _check_class(self, service: type) -> None:
         """At run time a method that is missing is the contract's own, whose body is `...` and gives None."""
-        for spec in self.contract.by_type.values():
-            own: object = getattr(self.contract.cls, spec.name)
-            found: object = getattr(cast("object", service), spec.name, own)
-            if found is own:
-                raise RegistrationError(
-                    f"{service.__qualname__} doesn't implement {spec.name}",
-                    remedy=f"async def {spec.name}(self, …) as {self.contract.cls.__qualname__} declares it",
-                )
-            if not inspect.iscoroutinefunction(found):
-                raise RegistrationError(
-                    f"{service.__qualname__}.{spec.name} is no async def",
-                    remedy="make it async, or register plain functions with @app.handle",
-                )
+        names = [spec.name for spec in self.contract.by_type.values()]
+        own: dict[str, object] = {name: getattr(self.contract.cls, name) for name in names}
+        found: dict[str, object] = {name: getattr(cast("object", service), name, None) for name in names}
+        own_code = [name for name in names if found[name] not in (None, own[name])]
+        if plain := [name for name in own_code if not inspect.iscoroutinefunction(found[name])]:
+            raise RegistrationError(
+                f"{service.__qualname__}.{', '.join(plain)} is no async def",
+                remedy="make it async, or register plain functions with @app.handle",
+            )
+        if missing := [name for name in names if name not in own_code]:
+            raise RegistrationError(
+                f"{service.__qualname__} doesn't implement {', '.join(missing)}",
+                remedy=f"write what {self.contract.cls.__qualname__} declares",
+            )
 
 
 def _method(contract: type, service: Callable[[Tx], Any], name: str) -> Callable[..., Awaitable[object]]:

@@ -131,6 +131,8 @@ class Harness:
         self._skew = 0.0
         self.inbox = MemoryInbox(retention=app.rules.retention, clock=self._now)
         self.dead_letters: list[DeadLetter] = []
+        self.traceparent: str | None = None
+        """Sent with every command, if there is one."""
         self._asked: dict[str, tuple[CommandSpec, Any, asyncio.Future[Reply]]] = {}
         self._schemas = Schemas()
         self._progress: dict[str, Progress] = {}
@@ -298,6 +300,7 @@ class Harness:
             saga="harness",
             saga_version=1,
             reply_to=ReplyTo(REPLIES, 0),
+            traceparent=self.traceparent,
         )
 
     def _moment(self) -> datetime:

@@ -1,0 +1,151 @@
+"""The sagas that the orchestrator is tried on: small, and each goes wrong in its own way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pydantic
+
+from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepTimeout, saga
+from kasaga.saga import Saga
+from kasaga_wire.contracts import command, compensation, participant
+
+
+class Trip(pydantic.BaseModel):
+    id: str
+    note: str = ""
+
+
+class Ticket(pydantic.BaseModel):
+    ref: str
+
+
+@participant("hotel")
+class Hotel(Protocol):
+    @command
+    async def book(self, trip: Trip) -> Ticket: ...
+    @compensation(book)
+    async def cancel(self, trip: Trip, ticket: Ticket | None) -> None: ...
+
+
+@participant("flight")
+class Flight(Protocol):
+    @command
+    async def reserve(self, trip: Trip) -> Ticket: ...
+    @compensation(reserve)
+    async def release(self, trip: Trip, ticket: Ticket | None) -> None: ...
+
+
+@participant("post")
+class Post(Protocol):
+    @command
+    async def send(self, trip: Trip) -> None: ...
+
+
+QUICK = RetryPolicy(initial_interval=0.1, maximum_interval=0.5, maximum_attempts=3)
+PATIENT = RetryPolicy(initial_interval=0.1, maximum_interval=1.0, maximum_attempts=0)
+UNDO = RetryPolicy(initial_interval=0.1, maximum_interval=0.5, maximum_attempts=50)
+
+
+@saga("trip")
+async def trip(ctx: SagaContext, trip: Trip) -> Ticket:
+    """Three steps, tried until they answer."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    ticket = await ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(trip)
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    return ticket
+
+
+@saga("hasty")
+async def hasty(ctx: SagaContext, trip: Trip) -> Ticket:
+    """Gives up after three attempts, and is undone."""
+    await ctx.use(Hotel, timeout=1, retry=QUICK, undo_retry=UNDO).book(trip)
+    return await ctx.use(Flight, timeout=1, retry=QUICK, undo_retry=UNDO).reserve(trip)
+
+
+@saga("stubborn")
+async def stubborn(ctx: SagaContext, trip: Trip) -> Ticket:
+    """Catches the time-out of a step, and goes on without it."""
+    once = RetryPolicy(maximum_attempts=1)
+    try:
+        return await ctx.use(Flight, timeout=0.5, retry=once, undo_retry=UNDO).reserve(trip)
+    except StepTimeout:
+        return await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+
+
+@saga("nap")
+async def nap(ctx: SagaContext, trip: Trip) -> Ticket:
+    """Sleeps between two steps."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.sleep(0.5)
+    return await ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(trip)
+
+
+@saga("failing")
+async def failing(ctx: SagaContext, trip: Trip) -> None:
+    """Is undone by its author."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(trip)
+    raise SagaFailed("the author has changed his mind")
+
+
+@saga("empty")
+async def empty(ctx: SagaContext, trip: Trip) -> str:
+    """Ends with its start."""
+    return f"{trip.id} is over"
+
+
+def count() -> int:
+    """What ctx.run calls in `local`; a test may put another in its place."""
+    return HOOK[0]()
+
+
+def uncount(number: int | None) -> None:
+    """Undo of `count`."""
+    UNDONE.append(number)
+
+
+def _seven() -> int:
+    return 7
+
+
+HOOK: list[Callable[[], int]] = [_seven]
+UNDONE: list[int | None] = []
+
+
+@saga("local")
+async def local(ctx: SagaContext, trip: Trip) -> int:
+    """A function of the author's own between two steps."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    number = await ctx.run(count, undo=uncount)
+    await ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(trip)
+    return number
+
+
+@saga("bad")
+async def bad(ctx: SagaContext, trip: Trip) -> str:
+    """A bug of the kind that its note says, behind one step."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    if trip.note == "bug":
+        return str(1 // 0)
+    if trip.note == "loop":
+        while True:
+            pass
+    if trip.note == "block":
+        time.sleep(3600)  # noqa: ASYNC251 - on purpose
+    if trip.note == "large":
+        await ctx.use(Hotel).book(Trip(id=trip.id, note="x" * 2_000_000))
+    if trip.note == "text":
+        raise SagaFailed("a NUL \x00 and a lone surrogate \ud800 in a reason")
+    return trip.note
+
+
+SAGAS: list[Saga[Any, Any]] = [trip, hasty, stubborn, nap, failing, empty, local, bad]
+CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
+
+
+def make_app(namespace: str) -> App:
+    """The App of a namespace of its own."""
+    return App(namespace, sagas=SAGAS, participants=CONTRACTS)
