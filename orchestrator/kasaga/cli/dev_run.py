@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from signal import SIGTERM
 from types import TracebackType
@@ -35,6 +36,18 @@ CODE_SECONDS = 1.0
 STOP_SECONDS = 10.0
 """How long a process may take to end in order."""
 
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+"""Seconds until a process that ended by itself is started again: doubled each time, up to the longest."""
+
+READY_SECONDS = 60.0
+"""How long the orchestrator may take until it serves; then the rest is told anyway."""
+
+QUIET_SECONDS = 60.0
+"""A process that ran for so long begins with the first wait again."""
+
+PROBE_SECONDS = 1.0
+"""How long it may take to say whether it serves."""
+
 ORCHESTRATOR = "orchestrator"
 ONE_REPLICA = b"min.insync.replicas=1"
 """A warning about each topic, which is no news on a laptop with one broker."""
@@ -51,6 +64,9 @@ class Child:
     environment: dict[str, str]
     log: Path
     process: Process | None = None
+    began: float = 0.0
+    wait: float = FIRST_WAIT
+    again_at: float = 0.0
     shown: int = 0
     rest: bytes = field(default=b"")
 
@@ -120,8 +136,18 @@ class DevRun:
         for module in self._services:
             name = module.rpartition(".")[2]
             self._add(name, ["-m", module], {**shared, **self._database_of(name)})
+        self._wait_until_ready(port)
         self._note(database_url, bootstrap)
         self._announce(database_url, bootstrap, port)
+
+    def _wait_until_ready(self, port: int) -> None:
+        """Show what the processes say until the orchestrator serves; then a start finds its topics."""
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until and not _is_ready(port):
+            for child in self._children:
+                self._show(child)
+                self._look_after(child)
+            time.sleep(LOOK_SECONDS)
 
     def _servers(self) -> tuple[str, str]:
         """The addresses of Postgres and Kafka; starts those, side by side, that aren't named."""
@@ -215,6 +241,7 @@ class DevRun:
         self._stack.callback(self._stop, child)
 
     def _start(self, child: Child) -> None:
+        child.began = time.monotonic()
         child.process = Process(child.argv, log=child.log, cwd=Path.cwd(), env=child.environment)
 
     def _stop(self, child: Child) -> None:
@@ -224,16 +251,12 @@ class DevRun:
         self._show(child)
 
     def watch(self, *, reload: bool) -> None:
-        """Show what the processes say, and start them anew when code changes; until Ctrl-C."""
+        """Show what the processes say, and start them anew when they end or code changes; until Ctrl-C."""
         code, looked = self._code(), time.monotonic()
         while True:
             for child in self._children:
                 self._show(child)
-                status = None if child.process is None else child.process.ended()
-                if status is not None:
-                    child.process = None
-                    again = "it starts again when code changes" if reload else "start kasaga dev again"
-                    self._say(f"{child.name} ended with status {status}: {again}")
+                self._look_after(child)
             if reload and time.monotonic() - looked >= CODE_SECONDS:
                 now, looked = self._code(), time.monotonic()
                 if now != code:
@@ -243,6 +266,21 @@ class DevRun:
                         self._stop(child)
                         self._start(child)
             time.sleep(LOOK_SECONDS)
+
+    def _look_after(self, child: Child) -> None:
+        """Start a process again that has ended by itself, later each time."""
+        now = time.monotonic()
+        if child.process is None:
+            if now >= child.again_at:
+                self._start(child)
+            return
+        status = child.process.ended()
+        if status is None:
+            return
+        child.process = None
+        child.wait = FIRST_WAIT if now - child.began > QUIET_SECONDS else min(child.wait * 2, LONGEST_WAIT)
+        child.again_at = now + child.wait
+        self._say(f"{child.name} ended with status {status}; it is started again in {child.wait:g} s")
 
     def _code(self) -> dict[Path, int]:
         """When each source file beside the App's, or below its folder, was written."""
@@ -273,3 +311,15 @@ class DevRun:
             place = self._children.index(child) if child is not None else -1
             name = f"\x1b[{COLOURS[place % len(COLOURS)]}m{name}\x1b[0m"
         click.echo(f"{name} | {text}")
+
+
+def _is_ready(port: int) -> bool:
+    """Ask the orchestrator whether it serves."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

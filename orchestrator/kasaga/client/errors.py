@@ -45,7 +45,7 @@ class ResultTimeout(ClientError):
     """The saga hasn't ended in time. It goes on: ask again."""
 
     code = "KSG-503"
-    default_remedy = "Ask again later, also from another process: `client.handle(saga, id).result()`"
+    default_remedy = "Ask again, from any process: `client.handle(saga, id).result()`, `kasaga describe`"
 
 
 class UnknownSaga(ClientError):

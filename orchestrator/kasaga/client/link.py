@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -26,6 +27,9 @@ IDLE_SECONDS = 0.5
 
 BUSY_SECONDS = 0.002
 """How long acknowledgements are waited for before the next record is looked for."""
+
+LEADER_SECONDS, BETWEEN_SECONDS = 15.0, 0.1
+"""How long, and how often, a partition is asked for its end while it has no leader."""
 
 ANSWERS_AT_ONCE = 500
 SCHEMAS_SECONDS = 10.0
@@ -102,12 +106,22 @@ class KafkaLink:
         """See `Link.listen`. The place to begin is known before this returns: no answer is missed."""
         consumer = self._consumer()
         try:
-            _, end = consumer.watermarks(self._topics.answers, partition)
+            end = self._end(consumer, partition)
             consumer.assign({(self._topics.answers, partition): end})
         except BaseException:
             consumer.close()
             raise
         self._run(lambda: self._consume(consumer, partition, heard), "kasaga-client-hear")
+
+    def _end(self, consumer: Consumer, partition: int) -> int:
+        """The end of the answers now; a partition whose leader is being chosen is asked again."""
+        until = time.monotonic() + LEADER_SECONDS
+        while True:
+            try:
+                return consumer.watermarks(self._topics.answers, partition)[1]
+            except KafkaUnavailable:
+                if time.monotonic() > until or self._closing.wait(BETWEEN_SECONDS):
+                    raise
 
     def schemas(self) -> list[str]:
         """See `Link.schemas`."""
