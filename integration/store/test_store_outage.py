@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -95,7 +95,7 @@ def test_a_stopped_server_is_unavailable_until_it_is_back(
 ) -> None:
     store = distant.store
     batch = distant.batch(start(3, 2))
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "commit": lambda: store.commit(batch, refuse_all),
         "heartbeat": lambda: store.heartbeat("p1", [], ttl=TTL),
         "claim": lambda: store.claim(4, "p1", ttl=TTL),

@@ -211,9 +211,12 @@ class Commit:
         batch, writes = self._batch, self._replaced.writes
         if not writes and not self._replaced.dropped:
             return batch.sagas, batch.loose
-        dropped = {(row.shard, row.seq) for _, row, _ in self._replaced.dropped}
         sagas = [writes[write.run_id][1] if write.run_id in writes else write for write in batch.sagas]
-        return sagas, [row for row in batch.loose if (row.shard, row.seq) not in dropped]
+        loose = batch.loose[::-1]
+        for _, row, _ in self._replaced.dropped:
+            if row in loose:
+                loose.remove(row)  # of two that are alike, the later is the one that was refused
+        return sagas, loose[::-1]
 
     def _send(
         self, sagas: Sequence[SagaWrite], loose: Sequence[OutboxRow], *, trial: bool = False

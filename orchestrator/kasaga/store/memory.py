@@ -54,6 +54,7 @@ class _Shard:
     epoch: int = 0
     owner: str | None = None
     until: datetime | None = None
+    seconds: float = 0.0
     deaths: int = 0
     offsets: Offsets | None = None
     commit_seq: int = 0
@@ -170,7 +171,7 @@ class MemoryStore:
             for number, token in tokens:
                 shard = self._shards.get(number)
                 if shard is not None and shard.token == token:
-                    shard.until = now + timedelta(seconds=ttl)
+                    shard.until, shard.seconds = now + timedelta(seconds=ttl), ttl
             alive = sorted(name for name, until in self._processes.items() if until > now)
             return Membership(now, alive, self._leases(now))
 
@@ -179,16 +180,17 @@ class MemoryStore:
         self._fault("claim")
         with self._lock:
             now = self._clock()
-            row = self._shards.get(shard)
+            row, token = self._shards.get(shard), self._make_token()
             if row is None:
                 return None
             if row.owner not in (None, process):
                 if row.until is not None and row.until > now:
                     return None
                 row.deaths += 1
-            row.token, row.owner = self._make_token(), process
+            row.token, row.owner = token, process
+            row.replaced, row.dropped = {}, []
             row.epoch += 1
-            row.until = now + timedelta(seconds=ttl)
+            row.until, row.seconds = now + timedelta(seconds=ttl), ttl
             return ShardRow(
                 shard,
                 row.token,
@@ -280,6 +282,7 @@ class MemoryStore:
                     self._add_replacement(staged, replace, write, refusal)
                     replaced[write.run_id] = refusal
             self._apply(batch, staged)
+            self._renew(batch.shards, now)
             runs = {write.run_id: write.shard for write in batch.sagas}
             for entry in batch.shards:
                 shard = self._shards[entry.shard]
@@ -308,6 +311,13 @@ class MemoryStore:
         if lost or astray:
             raise LostShards(frozenset(lost | astray), frozenset(astray))
         return True
+
+    def _renew(self, writes: Sequence[ShardWrite], now: datetime) -> None:
+        """Renew leases of which less than half is left, as the fence does."""
+        for write in writes:
+            shard = self._shards[write.shard]
+            if shard.until is not None and shard.until < now + timedelta(seconds=shard.seconds / 2):
+                shard.until = now + timedelta(seconds=shard.seconds)
 
     @staticmethod
     def _add_replacement(staged: _Staged, make: Replace, write: SagaWrite, cause: str) -> None:

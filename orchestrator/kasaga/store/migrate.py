@@ -8,7 +8,7 @@ code used, once none of it runs any more.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -46,11 +46,13 @@ def migrate(
     shards: int = 16,
     phase: Literal["pre", "post"] = "post",
     progress: Callable[[str], None] = lambda _: None,
+    scripts: Mapping[str, bytes] | None = None,
 ) -> list[str]:
     """Bring a database up to this code, in one transaction, and return what was applied.
 
     `phase="pre"` leaves the last release's post migrations for later. Does nothing to an up-to-date
-    database. `progress` is told each file's name as it is applied. Raises StoreUnavailable,
+    database. `progress` is told each file's name as it is applied; `scripts` are the files, this release's
+    unless a test gives others. Raises StoreUnavailable,
     NamespaceMismatch, ShardCountMismatch, MigrationChanged, MigrationOrder, ServerUnfit and StoreDenied;
     nothing is changed then.
     """
@@ -62,7 +64,7 @@ def migrate(
             ) as connection,
             connection.transaction(),
         ):
-            return _migrate(connection, namespace, shards, phase, progress)
+            return _migrate(connection, scripts or _scripts(), namespace, shards, phase, progress)
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreDenied(
             f"the role may not make the tables: {error.diag.message_primary}",
@@ -74,6 +76,7 @@ def migrate(
 
 def _migrate(
     connection: psycopg.Connection[Any],
+    scripts: Mapping[str, bytes],
     namespace: str,
     shards: int,
     phase: Literal["pre", "post"],
@@ -84,13 +87,12 @@ def _migrate(
     connection.execute(_SQL["make_schema"].sql)
     connection.execute(_SQL["make_list"].sql)
     applied = dict(connection.execute(_SQL["applied"].sql).fetchall())
-    scripts = {name: _script(name) for name in known_migrations()}
     for name, script in scripts.items():
         if name in applied and applied[name] != hashlib.sha256(script).digest():
             raise MigrationChanged(f"{name} isn't what was applied to this database")
     if applied:
         _check_namespace(connection, namespace, shards)
-    todo = _todo([name for name in scripts if name not in applied], phase, fresh=not applied)
+    todo = _todo([name for name in sorted(scripts) if name not in applied], phase, fresh=not applied)
     for name in todo:
         progress(name)
         connection.execute(scripts[name])
@@ -99,8 +101,9 @@ def _migrate(
     return todo
 
 
-def _script(name: str) -> bytes:
-    return files("kasaga.store").joinpath("migrations", name).read_bytes()
+def _scripts() -> dict[str, bytes]:
+    folder = files("kasaga.store").joinpath("migrations")
+    return {name: folder.joinpath(name).read_bytes() for name in known_migrations()}
 
 
 def _todo(missing: Sequence[str], phase: Literal["pre", "post"], *, fresh: bool) -> list[str]:

@@ -61,9 +61,13 @@ class PostgresStore:
         tokens: Callable[[], UUID] = uuid4,
         application: str = "kasaga",
     ) -> None:
-        """Connects at the first call. `tokens` makes the random token of a claim."""
+        """Connects at the first call.
+
+        `tokens` makes the random token of a claim; `application` is shown by pg_stat_activity.
+        """
         self._settings = StoreSettings(settings) if isinstance(settings, str) else settings
-        self._session = Session(self._settings)
+        self._application = application
+        self._session = Session(self._settings, application=application)
         self._tokens = tokens
         self._replaced = Replaced()
 
@@ -202,7 +206,7 @@ class PostgresStore:
         self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
     ) -> Purged:
         """See `base.Store.purge`."""
-        session = Session(self._settings, people=True)
+        session = Session(self._settings, application=self._application, people=True)
         try:
             return self._purge_slice(session, older_than, forget_after, after or _FIRST, limit)
         finally:
@@ -228,7 +232,7 @@ class PostgresStore:
 
     def _ask(self, call: Call) -> list[Row]:
         """Run one read over a connection of its own: safe in any thread, never in the loop's way."""
-        session = Session(self._settings, people=True)
+        session = Session(self._settings, application=self._application, people=True)
         try:
             return session.query(call)
         finally:

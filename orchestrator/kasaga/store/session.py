@@ -71,11 +71,11 @@ class SessionCounters:
 class Session:
     """A connection that is opened when needed; `run` may be called by several threads, one at a time."""
 
-    def __init__(self, settings: StoreSettings, *, people: bool = False) -> None:
+    def __init__(self, settings: StoreSettings, *, application: str = "kasaga", people: bool = False) -> None:
         """`people`: for lists and counts, planned by their values and allowed to scan."""
         self.counters = SessionCounters()
         self._settings = settings
-        self._conninfo = settings.connection_string()
+        self._conninfo = settings.connection_string(application)
         self._people = people
         self._prepare = settings.prepare and not people
         self._prefix = [self._basic_settings(local=True)] if settings.pooled else []

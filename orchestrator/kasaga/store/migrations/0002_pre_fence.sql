@@ -1,10 +1,5 @@
--- Ownership: the fence that every commit passes first, and what takes, keeps and gives up a shard. Row locks are
--- taken in the order of the shards (the callers sort), so that these never deadlock with each other.
+-- Ownership: the fence, claims and leases; schema.sql says what each function does.
 
--- The first statement of every commit. Raises, since nothing less stops what follows it in the pipeline:
---   KSG01  shards whose token isn't the stored one, and shards that are astray (detail: "lost|astray")
---   KSG02  this very batch is committed already (detail: the clock, in µs since 2000)
--- A zombie waits here for the lock of the new owner's claim and then sees the new token.
 CREATE FUNCTION kasaga.fence(
     shards integer[], tokens uuid[], commit_seqs bigint[], sagas bigint[], replies bigint[], controls bigint[],
     acked_seqs bigint[], next_seqs bigint[], nows timestamptz[], suspects uuid[]
@@ -37,7 +32,6 @@ BEGIN
                                      next_seq, now, suspect)
             VALUES (shards[i], commit_seqs[i], sagas[i], replies[i], controls[i], acked_seqs[i],
                     next_seqs[i], nows[i], suspects[i]);
-        -- The heartbeat renews the lease; a commit helps only where that is late, to keep the row's versions few.
         IF until < clock_timestamp() + make_interval(secs => seconds / 2) THEN
             UPDATE kasaga.shard s SET lease_until = clock_timestamp() + make_interval(secs => seconds)
                 WHERE s.shard = shards[i];
@@ -47,7 +41,6 @@ BEGIN
         RAISE EXCEPTION 'committed before' USING ERRCODE = 'KSG02', DETAIL = (extract(epoch FROM clock_timestamp() - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint;
     END IF;
     IF known > 0 OR lost <> '{}' OR astray <> '{}' THEN
-        -- Some known, others fresh: their commits went apart, which one transaction can't do unless lost in time.
         IF lost = '{}' AND astray = '{}' THEN
             astray := shards;
         END IF;
@@ -57,13 +50,11 @@ BEGIN
     RETURN clock_timestamp();
 END $$;
 
--- Ends a trial: raises, so that the transaction is rolled back with everything before it.
 CREATE FUNCTION kasaga.undo() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'a trial, rolled back' USING ERRCODE = 'KSG03';
 END $$;
 
--- Notes that a process lives, renews the leases whose token still holds, and lists everybody.
 CREATE FUNCTION kasaga.heartbeat(process text, shards integer[], tokens uuid[], seconds double precision)
 RETURNS TABLE (now timestamptz, processes text[], shard integer, owner text, expired boolean)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -87,7 +78,6 @@ BEGIN
         FROM kasaga.shard s ORDER BY s.shard;
 END $$;
 
--- Takes a shard that is free, expired, or the process's own. No row: somebody else holds it.
 CREATE FUNCTION kasaga.claim(wanted integer, process text, fresh uuid, seconds double precision)
 RETURNS TABLE (token uuid, epoch bigint, deaths integer, commit_seq bigint, sagas_offset bigint,
                replies_offset bigint, control_offset bigint, acked_seq bigint, next_seq bigint, now timestamptz,
@@ -99,7 +89,7 @@ DECLARE
 BEGIN
     SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted;
     IF NOT FOUND OR (holder <> process AND until > clock_timestamp()) THEN
-        RETURN; -- without waiting for the lock of a living owner's commit
+        RETURN;
     END IF;
     SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted FOR NO KEY UPDATE;
     IF holder <> process AND until > clock_timestamp() THEN
@@ -120,7 +110,6 @@ BEGIN
         ORDER BY p.commit_seq DESC LIMIT 1;
 END $$;
 
--- Gives shards back, and the process's place among the living.
 CREATE FUNCTION kasaga.release(shards integer[], tokens uuid[], process text) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
@@ -131,7 +120,6 @@ BEGIN
     DELETE FROM kasaga.process p WHERE p.name = process;
 END $$;
 
--- Forgets a shard's deaths and its suspect, where the token still holds.
 CREATE FUNCTION kasaga.pardon(wanted integer, held uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     UPDATE kasaga.shard s SET deaths = 0 WHERE s.shard = wanted AND s.token = held;

@@ -1,0 +1,286 @@
+-- The schema as it is today, for reading: what each table, index and function is for. Applied are the files in
+-- migrations/, which may never be edited afterwards; a test holds that they add up to this.
+
+CREATE SCHEMA kasaga;
+
+-- What was applied, so that a file that was edited afterwards is noticed.
+CREATE TABLE kasaga.migration (
+    name text PRIMARY KEY,
+    sha256 bytea NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The tables. Every key of a table that grows with the sagas holds the shard, so that a distributed Postgres
+-- can spread them by it. Column order is by alignment: wide fixed columns first, bytes of variable length last.
+
+-- The one row that says what this database belongs to; `migrate` refuses another name or count.
+CREATE TABLE kasaga.namespace (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    name text NOT NULL,
+    shards integer NOT NULL CHECK (shards > 0)
+);
+
+-- Who is alive, by the database's clock. A handful of rows.
+CREATE TABLE kasaga.process (
+    name text PRIMARY KEY,
+    alive_until timestamptz NOT NULL
+);
+
+-- Who owns a shard. The fence locks this row and compares the token; only claims, heartbeats and releases write
+-- it, so that its versions stay few while somebody's pg_dump holds an old snapshot.
+CREATE TABLE kasaga.shard (
+    shard integer PRIMARY KEY,
+    deaths integer NOT NULL DEFAULT 0,
+    epoch bigint NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    lease_seconds double precision NOT NULL DEFAULT 0,
+    token uuid,
+    owner text
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+
+-- How far a shard has come: one live row a shard. Each commit inserts the next and deletes the one before, both
+-- by their full key. Updating one row in place instead makes every commit walk all versions that the oldest
+-- snapshot still protects: 0.13 ms became 0.74 after 40 s of a long transaction, this stayed at 0.2.
+CREATE TABLE kasaga.position (
+    shard integer NOT NULL,
+    commit_seq bigint NOT NULL,
+    sagas_offset bigint,
+    replies_offset bigint,
+    control_offset bigint,
+    acked_seq bigint NOT NULL DEFAULT 0,
+    next_seq bigint NOT NULL DEFAULT 1,
+    now timestamptz,
+    suspect uuid,
+    PRIMARY KEY (shard, commit_seq)
+) WITH (autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_scale_factor = 0);
+
+-- The summary of a saga: inserted at its start, updated at a change of state. `attention` is in the index, `state`
+-- is not: RUNNING to COMPLETED changes no indexed column, so that the update stays in its page (HOT) and writes no
+-- index. The free fifth of a page is the room for that. saga_id sorts by bytes: prefixes are ranges of the index.
+CREATE TABLE kasaga.saga (
+    started_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    shard integer NOT NULL,
+    version integer NOT NULL,
+    run_id uuid NOT NULL,
+    with_exceptions boolean NOT NULL,
+    attention boolean NOT NULL GENERATED ALWAYS AS (state NOT IN ('RUNNING', 'COMPLETED', 'COMPENSATED')) STORED,
+    state text NOT NULL,
+    saga_id text COLLATE "C" NOT NULL,
+    name text NOT NULL,
+    input_hash bytea NOT NULL,
+    step text NOT NULL,
+    code text NOT NULL,
+    reason text NOT NULL,
+    remedy text NOT NULL,
+    parked_code text NOT NULL,
+    result bytea,
+    -- Run ids are UUIDv7: this is also the order of the list, newest first.
+    PRIMARY KEY (run_id, shard),
+    -- One saga per id. A shard follows from the id, hence the id first: it finds and searches prefixes as well.
+    UNIQUE (saga_id, shard)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
+-- The stuck, paused, cancelling and compensating: few, always looked for, and a shard's new owner asks for the
+-- parked ones. Rows enter and leave only when something goes wrong.
+CREATE INDEX saga_attention ON kasaga.saga (run_id, shard) WHERE attention;
+
+-- The truth: one row a decision, only ever added and, after retention, deleted by saga.
+CREATE TABLE kasaga.history (
+    at timestamptz NOT NULL,
+    shard integer NOT NULL,
+    seq integer NOT NULL,
+    run_id uuid NOT NULL,
+    kind text NOT NULL,
+    step text NOT NULL,
+    body bytea NOT NULL,
+    -- A whole history is one range. A second writer of the same decision collides here: no ON CONFLICT, ever.
+    PRIMARY KEY (shard, run_id, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05);
+
+-- What a shard's owner still has to do or waits for; see RowKind. Only the key: rows are inserted and deleted by
+-- it, and a take-over reads one range. "What does this saga wait for" reads the shard's range: a person waits.
+CREATE TABLE kasaga.outbox (
+    seq bigint NOT NULL,
+    send_at timestamptz,
+    due_at timestamptz,
+    shard integer NOT NULL,
+    attempt integer NOT NULL,
+    partition integer,
+    kind smallint NOT NULL,
+    run_id uuid,
+    step text NOT NULL,
+    topic text NOT NULL,
+    key bytea,
+    headers bytea NOT NULL, -- msgpack: [[name, value], ...]
+    payload bytea,
+    PRIMARY KEY (shard, seq)
+) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_analyze_threshold = 5000, autovacuum_analyze_scale_factor = 0.02);
+
+-- What is remembered of a purged saga, so that a late duplicate of its start isn't run again.
+CREATE TABLE kasaga.ended (
+    started_at timestamptz NOT NULL,
+    ended_at timestamptz NOT NULL,
+    shard integer NOT NULL,
+    version integer NOT NULL,
+    run_id uuid NOT NULL,
+    with_exceptions boolean NOT NULL,
+    state text NOT NULL,
+    saga_id text COLLATE "C" NOT NULL,
+    name text NOT NULL,
+    input_hash bytea NOT NULL,
+    PRIMARY KEY (saga_id, shard)
+);
+
+-- The rows to forget, oldest first.
+CREATE INDEX ended_at ON kasaga.ended (ended_at);
+
+-- Schemas by the full SHA-256 of their canonical form.
+CREATE TABLE kasaga.schema (
+    hash bytea PRIMARY KEY,
+    json text NOT NULL
+);
+
+-- Ownership: the fence that every commit passes first, and what takes, keeps and gives up a shard. Row locks are
+-- taken in the order of the shards (the callers sort), so that these never deadlock with each other.
+
+-- The first statement of every commit. Raises, since nothing less stops what follows it in the pipeline:
+--   KSG01  shards whose token isn't the stored one, and shards that are astray (detail: "lost|astray")
+--   KSG02  this very batch is committed already (detail: the clock, in µs since 2000)
+-- A zombie waits here for the lock of the new owner's claim and then sees the new token.
+CREATE FUNCTION kasaga.fence(
+    shards integer[], tokens uuid[], commit_seqs bigint[], sagas bigint[], replies bigint[], controls bigint[],
+    acked_seqs bigint[], next_seqs bigint[], nows timestamptz[], suspects uuid[]
+) RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    lost integer[] := '{}';
+    astray integer[] := '{}';
+    known integer := 0;
+    held uuid;
+    until timestamptz;
+    seconds double precision;
+BEGIN
+    FOR i IN 1 .. cardinality(shards) LOOP
+        SELECT s.token, s.lease_until, s.lease_seconds INTO held, until, seconds
+            FROM kasaga.shard s WHERE s.shard = shards[i] FOR NO KEY UPDATE;
+        IF held IS DISTINCT FROM tokens[i] THEN
+            lost := lost || shards[i];
+            CONTINUE;
+        END IF;
+        DELETE FROM kasaga.position p WHERE p.shard = shards[i] AND p.commit_seq = commit_seqs[i] - 1;
+        IF NOT FOUND THEN
+            IF EXISTS (SELECT FROM kasaga.position p WHERE p.shard = shards[i] AND p.commit_seq = commit_seqs[i]) THEN
+                known := known + 1;
+            ELSE
+                astray := astray || shards[i];
+            END IF;
+            CONTINUE;
+        END IF;
+        INSERT INTO kasaga.position (shard, commit_seq, sagas_offset, replies_offset, control_offset, acked_seq,
+                                     next_seq, now, suspect)
+            VALUES (shards[i], commit_seqs[i], sagas[i], replies[i], controls[i], acked_seqs[i],
+                    next_seqs[i], nows[i], suspects[i]);
+        -- The heartbeat renews the lease; a commit helps only where that is late, to keep the row's versions few.
+        IF until < clock_timestamp() + make_interval(secs => seconds / 2) THEN
+            UPDATE kasaga.shard s SET lease_until = clock_timestamp() + make_interval(secs => seconds)
+                WHERE s.shard = shards[i];
+        END IF;
+    END LOOP;
+    IF known > 0 AND known = cardinality(shards) THEN
+        RAISE EXCEPTION 'committed before' USING ERRCODE = 'KSG02', DETAIL = (extract(epoch FROM clock_timestamp() - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint;
+    END IF;
+    IF known > 0 OR lost <> '{}' OR astray <> '{}' THEN
+        -- Some known, others fresh: their commits went apart, which one transaction can't do unless lost in time.
+        IF lost = '{}' AND astray = '{}' THEN
+            astray := shards;
+        END IF;
+        RAISE EXCEPTION 'lost shards' USING ERRCODE = 'KSG01',
+            DETAIL = array_to_string(lost, ',') || '|' || array_to_string(astray, ',');
+    END IF;
+    RETURN clock_timestamp();
+END $$;
+
+-- Ends a trial: raises, so that the transaction is rolled back with everything before it.
+CREATE FUNCTION kasaga.undo() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a trial, rolled back' USING ERRCODE = 'KSG03';
+END $$;
+
+-- Notes that a process lives, renews the leases whose token still holds, and lists everybody.
+CREATE FUNCTION kasaga.heartbeat(process text, shards integer[], tokens uuid[], seconds double precision)
+RETURNS TABLE (now timestamptz, processes text[], shard integer, owner text, expired boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    clock timestamptz;
+BEGIN
+    INSERT INTO kasaga.process AS p (name, alive_until)
+        VALUES (process, clock_timestamp() + make_interval(secs => seconds))
+        ON CONFLICT (name) DO UPDATE SET alive_until = excluded.alive_until;
+    FOR i IN 1 .. cardinality(shards) LOOP
+        UPDATE kasaga.shard s
+            SET lease_until = clock_timestamp() + make_interval(secs => seconds), lease_seconds = seconds
+            WHERE s.shard = shards[i] AND s.token = tokens[i];
+    END LOOP;
+    clock := clock_timestamp();
+    DELETE FROM kasaga.process p WHERE p.alive_until < clock - interval '1 hour';
+    RETURN QUERY
+        SELECT clock,
+            (SELECT array_agg(p.name ORDER BY p.name COLLATE "C") FROM kasaga.process p WHERE p.alive_until > clock),
+            s.shard, s.owner, s.owner IS NOT NULL AND s.lease_until <= clock
+        FROM kasaga.shard s ORDER BY s.shard;
+END $$;
+
+-- Takes a shard that is free, expired, or the process's own. No row: somebody else holds it.
+CREATE FUNCTION kasaga.claim(wanted integer, process text, fresh uuid, seconds double precision)
+RETURNS TABLE (token uuid, epoch bigint, deaths integer, commit_seq bigint, sagas_offset bigint,
+               replies_offset bigint, control_offset bigint, acked_seq bigint, next_seq bigint, now timestamptz,
+               suspect uuid)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    holder text;
+    until timestamptz;
+BEGIN
+    SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted;
+    IF NOT FOUND OR (holder <> process AND until > clock_timestamp()) THEN
+        RETURN; -- without waiting for the lock of a living owner's commit
+    END IF;
+    SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted FOR NO KEY UPDATE;
+    IF holder <> process AND until > clock_timestamp() THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+        WITH taken AS (
+            UPDATE kasaga.shard s
+                SET token = fresh, epoch = s.epoch + 1, owner = process, lease_seconds = seconds,
+                    lease_until = clock_timestamp() + make_interval(secs => seconds),
+                    deaths = s.deaths + CASE WHEN s.owner <> process THEN 1 ELSE 0 END
+                WHERE s.shard = wanted
+                RETURNING s.shard, s.token, s.epoch, s.deaths
+        )
+        SELECT t.token, t.epoch, t.deaths, p.commit_seq, p.sagas_offset, p.replies_offset, p.control_offset,
+            p.acked_seq, p.next_seq, coalesce(p.now, clock_timestamp()), p.suspect
+        FROM taken t JOIN kasaga.position p ON p.shard = t.shard
+        ORDER BY p.commit_seq DESC LIMIT 1;
+END $$;
+
+-- Gives shards back, and the process's place among the living.
+CREATE FUNCTION kasaga.release(shards integer[], tokens uuid[], process text) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    FOR i IN 1 .. cardinality(shards) LOOP
+        UPDATE kasaga.shard s SET owner = NULL, token = NULL, lease_until = NULL, deaths = 0
+            WHERE s.shard = shards[i] AND s.token = tokens[i];
+    END LOOP;
+    DELETE FROM kasaga.process p WHERE p.name = process;
+END $$;
+
+-- Forgets a shard's deaths and its suspect, where the token still holds.
+CREATE FUNCTION kasaga.pardon(wanted integer, held uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    UPDATE kasaga.shard s SET deaths = 0 WHERE s.shard = wanted AND s.token = held;
+    IF FOUND THEN
+        UPDATE kasaga.position p SET suspect = NULL WHERE p.shard = wanted AND p.suspect IS NOT NULL;
+    END IF;
+END $$;
