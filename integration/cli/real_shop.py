@@ -23,8 +23,6 @@ NAMESPACE = "clishop"
 SOON_STUCK = RetryPolicy(
     initial_interval=0.3, backoff_coefficient=100, maximum_interval=600, maximum_attempts=2
 )
-    initial_interval=0.3, backoff_coefficient=100, maximum_interval=600, maximum_attempts=2
-)
 
 
 class Order(BaseModel):
