@@ -25,7 +25,10 @@ SET version = u.version, state = u.state, updated_at = u.updated_at, ended_at = 
     code = u.code, reason = u.reason, remedy = u.remedy, with_exceptions = u.with_exceptions,
     parked_code = u.parked_code, result = u.result
 FROM (
-    SELECT n.*, (SELECT o.ctid FROM kasaga.saga o WHERE o.run_id = n.run_id AND o.shard = n.shard) AS place
+    SELECT n.*, (
+        SELECT o.ctid FROM kasaga.saga o
+        WHERE o.run_id = n.run_id AND o.shard IS NOT DISTINCT FROM n.shard -- no index but the right one helps this
+    ) AS place
     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         AS n (shard, run_id, version, state, updated_at, ended_at, step, code, reason, remedy, with_exceptions,
               parked_code, result)

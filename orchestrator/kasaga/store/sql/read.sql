@@ -1,4 +1,5 @@
--- What the loop and people read. LATERAL and OFFSET 0 keep the order: for each thing asked, one look-up by key.
+-- What the loop and people read. LATERAL and OFFSET 0 keep the order: for each thing asked, one look-up by key. `IS NOT
+-- DISTINCT FROM` is an `=` that only filters: it keeps the planner from another index of the same table.
 
 -- namespace:
 SELECT name, shards FROM kasaga.namespace
@@ -18,7 +19,7 @@ FROM kasaga.outbox WHERE shard = $1 AND run_id = $2 ORDER BY seq
 SELECT s.* FROM unnest($1, $2) AS u (shard, saga_id), LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
         reason, remedy, with_exceptions, parked_code, result
-    FROM kasaga.saga WHERE saga_id = u.saga_id COLLATE "C" AND shard = u.shard OFFSET 0
+    FROM kasaga.saga WHERE saga_id = u.saga_id COLLATE "C" AND shard IS NOT DISTINCT FROM u.shard OFFSET 0
 ) AS s
 
 -- find_ended: int4[] text[]
