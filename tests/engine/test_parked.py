@@ -188,7 +188,7 @@ def park(play: Play, *events: Event) -> list[Decided]:
     """As the shell does: the run as it was committed, and the events that were decided since."""
     play.run.evict()
     play.run = Run(play.state.run_id, play.records)
-    made = record_parked(play.defs, play.run, events, FAULT, at=play.now, row=play.next_row)
+    made = list(record_parked(play.defs, play.run, events, FAULT, at=play.now, row=play.next_row))
     play.commit(made)
     return made
 

@@ -7,7 +7,7 @@ needs beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import NotApplicable
@@ -62,16 +62,16 @@ def decide(
 
 def record_parked(
     defs: Definitions, run: Run, events: Sequence[Event], fault: Faulted, *, at: int, row: int
-) -> list[Record]:
+) -> Iterator[Record]:
     """Record events undecided, and why the saga is parked: for one that can't be stepped at all.
 
     `run` is as committed before the events; none of the saga's code is run. What happened to steps
     is decided when the saga is unparked. Actions are not carried out: whoever asked is told
-    `not_applicable` and can ask again. Returns nothing for a saga that has ended, or hasn't begun
-    and whose Started isn't among the events.
+    `not_applicable` and can ask again. Yields nothing for a saga that has ended, or hasn't begun
+    and whose Started isn't among the events; one by one, since `run.state` has the rows of the last record
+    alone: take them before the next.
     """
     state = run.state
-    records: list[Record] = []
     mine = [] if not state.saga_id or state.final else [fault]
     for event in (*mine, *(each for each in events if not isinstance(each, Faulted | CodeArrived))):
         when = max(at, state.at)
@@ -86,6 +86,5 @@ def record_parked(
         elif isinstance(event, Asked) and event.action != "watch" and event.reply_to:
             turn.add(Tell(event.reply_to, "not_applicable", event.action_id))
         state.end()
-        records.append(Record(state.next_seq - 1, when, row, event, tuple(turn.decisions)))
+        yield Record(state.next_seq - 1, when, row, event, tuple(turn.decisions))
         row = state.row
-    return records

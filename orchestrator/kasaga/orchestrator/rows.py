@@ -20,6 +20,7 @@ from ..engine.model import COMMAND, DEADLINE, DONE, LOCAL, VOID, Deadline, Recor
 from ..engine.state import State
 from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from .clock import to_datetime
+from .traceids import Sampling, traceparent
 
 WRITES_SAGA = frozenset({"Move", "Return"})
 
@@ -30,6 +31,8 @@ class Addresses(NamedTuple):
     topics: Topics
     source: str
     shards: int
+    sampling: Sampling = Sampling()
+    """Which sagas are traced: the headers say so."""
 
 
 def step_name(step: str, form: str) -> str:
@@ -41,23 +44,6 @@ def split_step(name: str) -> tuple[str, str]:
     """Take a name of `step_name` apart; the form of a plain step is COMMAND."""
     step, _, form = name.partition("~")
     return step, form or COMMAND
-
-
-def trace_id(state: State) -> str:
-    """The saga's trace: the starter's, or one made of the run's id."""
-    parts = state.traceparent.split("-")
-    return parts[1] if len(parts) == 4 else hashlib.sha256(f"trace/{state.run_id}".encode()).hexdigest()[:32]
-
-
-def span_id(command_id: str) -> str:
-    """The span of a command's attempt, or of a run: whoever finishes it can say so."""
-    return hashlib.sha256(f"span/{command_id}".encode()).hexdigest()[:16]
-
-
-def _traceparent(state: State, span: str) -> str:
-    parts = state.traceparent.split("-")
-    flags = parts[3] if len(parts) == 4 else "01"
-    return f"00-{trace_id(state)}-{span_id(span)}-{flags}"
 
 
 def add_record(write: SagaWrite, state: State, record: Record, where: Addresses, fingerprint: str) -> None:
@@ -164,7 +150,7 @@ def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Add
         undoes=undoes,
         saga=state.name,
         saga_version=state.version,
-        traceparent=_traceparent(state, f"{command_id}.{send.attempt}"),
+        traceparent=traceparent(state, f"{command_id}.{send.attempt}", where.sampling),
         tracestate=state.tracestate or None,
     )
     return OutboxRow(
@@ -224,7 +210,8 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
         state=tell.what.lower(),
         time=to_datetime(at),
         saga_id=state.saga_id,
-        traceparent=_traceparent(state, state.run_id),
+        traceparent=traceparent(state, state.run_id, where.sampling),
+        tracestate=state.tracestate or None,
     ).to_headers()
     return OutboxRow(
         shard,
