@@ -109,7 +109,7 @@ def explain(
     rows = {each.seq: each for each in open_rows}
     made = Explanation(row, now, input=state.input)
     made.owner = lease.owner or "" if lease is not None and not lease.expired else ""
-    made.steps = [_step(step, state, now) for step in state.order]
+    made.steps = [_step(step, now) for step in state.order]
     if not state.final:
         made.waits = _waits(state, rows, now)
         if lease is not None and not made.owner:
@@ -123,7 +123,7 @@ def explain(
 # --- steps
 
 
-def _step(step: Step, state: State, now: datetime) -> StepView:
+def _step(step: Step, now: datetime) -> StepView:
     view = StepView(step.path, step.type or step.kind, step.kind, _step_state(step, now), step.attempt)
     if step.outcome != DONE:
         view.error = step.error or step.error_type
@@ -137,7 +137,7 @@ def _step(step: Step, state: State, now: datetime) -> StepView:
     if step.undo_how:
         view.undo_state = step.undo_how
     elif step.undo_form:
-        view.undo_state = _undo_state(step, state, now)
+        view.undo_state = _undo_state(step, now)
         if view.undo_state == "retrying":
             view.next_at = _undo_sent(step)
     view.undo_attempts, view.undo_error = step.undo_attempt, "" if step.undo_how else step.undo_error
@@ -154,8 +154,8 @@ def _step_state(step: Step, now: datetime) -> str:
     return "running" if step.kind == LOCAL else "waiting"
 
 
-def _undo_state(step: Step, state: State, now: datetime) -> str:
-    if step.blocked is not None or (state.state == lifecycle.STUCK and state.stuck_step == step.path):
+def _undo_state(step: Step, now: datetime) -> str:
+    if step.blocked is not None:
         return "stuck"
     sent = _undo_sent(step)
     return "retrying" if sent is not None and sent > now else "undoing"
@@ -267,24 +267,29 @@ def _remedies(saga_id: str, state: State) -> list[Remedy]:
     name = shlex.quote(saga_id)
     running = state.phase == lifecycle.RUNNING
     cancel = [Remedy(f"kasaga cancel {name} --reason '…'", "undo what was done, and end")] if running else []
-    if state.parked or not state.stuck_step:
+    blocked = list(state.blocked.values())
+    if state.parked or not blocked:
         return [Remedy(f"kasaga retry {name}", "try again now, with the code that runs now"), *cancel]
-    step = state.steps[state.stuck_step]
+    found: list[Remedy] = []
+    for step in blocked:
+        found += _step_remedies(step, name, f" --step {step.path}" if len(blocked) > 1 else "")
+    return [*found, *cancel]
+
+
+def _step_remedies(step: Step, name: str, at: str) -> list[Remedy]:
+    """What may be done to one step that the saga is stuck at."""
+    resolve = f"kasaga resolve {name}{at} --reason '…'"
     if not step.outcome:
         return [
-            Remedy(f"kasaga retry {name}", f"send {step.type} again"),
-            Remedy(
-                f"kasaga resolve {name} --reason '…' --value '{{…}}'",
-                f"go on with a result of {step.type} that you found out",
-            ),
-            *cancel,
+            Remedy(f"kasaga retry {name}{at}", f"send {step.type} again"),
+            Remedy(f"{resolve} --value '{{…}}'", f"go on with a result of {step.type} that you found out"),
         ]
     undo = step.compensation or f"the void of {step.type}"
+    again = f"send {undo} again now" if step.undo_open else "try again now"
     return [
-        Remedy(f"kasaga retry {name}", f"send {undo} again now" if step.undo_open else "try again now"),
-        Remedy(f"kasaga resolve {name} --reason '…'", f"you undid {step.type} by hand: go on without {undo}"),
-        Remedy(f"kasaga skip {name} --reason '…'", f"leave {step.type} as it is: go on without {undo}"),
-        *cancel,
+        Remedy(f"kasaga retry {name}{at}", again),
+        Remedy(resolve, f"you undid {step.type} by hand: go on without {undo}"),
+        Remedy(f"kasaga skip {name}{at} --reason '…'", f"leave {step.type} as it is: go on without {undo}"),
     ]
 
 

@@ -385,7 +385,28 @@ def test_describe_asks_the_owner_where_there_is_no_database() -> None:
         with pytest.raises(UnknownSaga):
             await client.describe("o-9")
 
-    play(scene)
+    owner = play(scene)
+    watches = [
+        ControlEnvelope.parse(list(out.headers)) for out in owner.sent if out.topic == "orders.control"
+    ]
+    assert len({watch.id for watch in watches if watch.saga_id == "o-1"}) == 1
+
+
+def test_asking_again_and_again_is_one_question() -> None:
+    """A saga tells its end to a limited number of them."""
+
+    async def scene(client: Client, owner: FakeOwner) -> None:
+        handle = await client.start(payment, ORDER, id="o-1")
+        for _ in range(3):
+            with pytest.raises(ResultTimeout):
+                await handle.result(timeout=0.03)
+
+    owner = play(scene)
+    watches = [
+        ControlEnvelope.parse(list(out.headers)) for out in owner.sent if out.topic == "orders.control"
+    ]
+    assert len(watches) >= 3
+    assert len({watch.id for watch in watches}) == 1
 
 
 def test_other_peoples_answers_and_rubbish_are_passed_by() -> None:

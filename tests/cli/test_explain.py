@@ -126,6 +126,23 @@ def test_a_conflict_can_be_resolved_with_a_value() -> None:
     assert about(tale).remedies[1].command == "kasaga resolve o-1 --reason '…' --value '{…}'"
 
 
+def test_of_several_stuck_steps_each_is_named() -> None:
+    tale = Tale().reserved()
+    undo = tale.undo("1", "inventory.release")
+    stuck = Move("STUCK", "KSG-220", "no disk", "", "1")
+    tale.then(
+        1, Replied("2", COMMAND, 1, "conflict", b""), stuck._replace(code="KSG-222", step="2"), undo, stuck
+    )
+    assert [each.command for each in about(tale).remedies] == [
+        "kasaga retry o-1 --step 2",
+        "kasaga resolve o-1 --step 2 --reason '…' --value '{…}'",
+        "kasaga retry o-1 --step 1",
+        "kasaga resolve o-1 --step 1 --reason '…'",
+        "kasaga skip o-1 --step 1 --reason '…'",
+        "kasaga cancel o-1 --reason '…'",
+    ]
+
+
 def test_an_id_that_a_shell_would_take_apart_is_quoted() -> None:
     tale = Tale(saga_id="o'1; rm -rf").reserved().parked()
     assert about(tale).remedies[0].command == """kasaga retry 'o'"'"'1; rm -rf'"""

@@ -106,9 +106,10 @@ async def _waited(client: Client, handle: Handle[Any], out: Output, timeout: flo
             about = f": {status.reason}" if status.reason else ""
             out.progress(f"{handle.name} {handle.id} is {status.state}{about}")
 
-    showing = asyncio.create_task(show())
+    showing = asyncio.create_task(show()) if client.knows_database else None
     try:
         return await handle.result(timeout)
     finally:
-        showing.cancel()
+        if showing is not None:
+            showing.cancel()
         out.clear()

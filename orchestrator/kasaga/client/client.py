@@ -14,24 +14,22 @@ import json
 import os
 import socket
 import weakref
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
-
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from uuid import UUID, uuid5
 
 from kasaga_wire.codec import Codec, Schemas, codec_for, to_json
-from kasaga_wire.envelope import AnswerEnvelope, ControlEnvelope, ReplyTo, StartEnvelope
+from kasaga_wire.envelope import AnswerEnvelope, ReplyTo
 from kasaga_wire.errors import DeliveryError, KasagaError, UnknownSchema
-from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
 from kasaga_wire.kafka import KafkaSettings, Record, partition_for
 from kasaga_wire.records import Answer, Control, answer_codec, control_codec, own_schemas
 from kasaga_wire.topics import Topics
 
 from ..errors import NotApplicable, PayloadTooLarge
 from ..saga import Saga
-from .errors import BadRequest, ClientClosed, NoAnswer, StartUnconfirmed, UnknownSaga
+from .errors import ClientClosed, NoAnswer, StartUnconfirmed, UnknownSaga
 from .handle import FIRST_WAIT, Handle
+from .headers import check_id, control_headers, start_headers
 from .ids import uuid7
 from .link import KafkaLink, Link, Outgoing
 from .status import SagaStatus
@@ -50,8 +48,6 @@ LONGEST_ASK = 8.0
 
 MAX_INPUT_BYTES = 900_000
 """Of a saga's input: the orchestrator's default for one value."""
-
-_TRACE = TraceContextTextMapPropagator()
 
 
 class Question:
@@ -95,6 +91,7 @@ class Client:
         self._database_url = database_url or os.environ.get("KASAGA_DATABASE_URL", "")
         self._given = link
         self._link: Link | None = None
+        self._client_id = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._schemas = Schemas()
         self._published: set[int] = set()
@@ -126,6 +123,11 @@ class Client:
             await asyncio.to_thread(link.close)
 
     # --- starting
+
+    @property
+    def knows_database(self) -> bool:
+        """Whether `describe` reads the database instead of asking the saga's owner."""
+        return bool(self._database_url)
 
     @overload
     async def start(
@@ -164,7 +166,7 @@ class Client:
             EncodeError: the input doesn't fit; names the field.
             BadRequest: the id can't be used.
         """
-        _check_id(id)
+        check_id(id)
         declared = saga if isinstance(saga, Saga) else None
         name = declared.name if declared else str(saga)
         codec: Codec[Any] = declared.input if declared else codec_for(type(input), name=f"{name}.input")
@@ -205,7 +207,7 @@ class Client:
 
     def handle(self, saga: Saga[Any, Any] | str, id: str) -> Handle[Any]:
         """Take up a saga that was started elsewhere, by its id."""
-        _check_id(id)
+        check_id(id)
         declared = saga if isinstance(saga, Saga) else None
         return Handle(
             self, id, declared.result if declared else None, name=declared.name if declared else str(saga)
@@ -275,7 +277,10 @@ class Client:
         """
         if self._database_url:
             return await asyncio.to_thread(self._look_up, id)
-        answer = await self._answered("watch", id, timeout, Control(action="watch", by=self._source))
+        # Always the same question: a saga keeps a limited number of them.
+        watch = str(uuid5(UUID(self._client_id), id))
+        body = Control(action="watch", by=self._source)
+        answer = await self._answered("watch", id, timeout, body, action_id=watch)
         return SagaStatus.of_answer(answer)
 
     def _look_up(self, saga_id: str) -> SagaStatus:
@@ -309,9 +314,11 @@ class Client:
             raise NotApplicable(f"saga {saga_id}: {answer.reason or f'{action} does not fit its state'}")
         return SagaStatus.of_answer(answer)
 
-    async def _answered(self, action: str, saga_id: str, timeout: float | None, body: Control) -> Answer:
+    async def _answered(
+        self, action: str, saga_id: str, timeout: float | None, body: Control, *, action_id: str = ""
+    ) -> Answer:
         """Send a control record until it is answered; always with the same id, so that it is done once."""
-        action_id = str(uuid7())
+        action_id = action_id or str(uuid7())
         question = self.question(action_id)
         patience = ANSWER_SECONDS if timeout is None else timeout
         wait = FIRST_WAIT
@@ -356,38 +363,17 @@ class Client:
     ) -> None:
         """Send a start record, and wait until Kafka has it."""
         reply_to = await self._hear_answers() if reply else None
-        traceparent, tracestate = _trace()
-        envelope = StartEnvelope(
-            run_id=run_id,
-            source=self._source,
-            time=datetime.now(UTC),
-            saga_id=handle.id,
-            saga=handle.name,
-            saga_version=version,
-            reply_to=reply_to,
-            traceparent=traceparent,
-            tracestate=tracestate,
-        )
-        await self._send(self.topics.sagas, handle.id, value, envelope.to_headers())
+        headers = start_headers(run_id, self._source, handle.id, handle.name, version, reply_to)
+        await self._send(self.topics.sagas, handle.id, value, headers)
 
     async def ask_control(
         self, action: str, saga_id: str, *, action_id: str, body: Control | None = None
     ) -> None:
         """Send a control record that asks for an answer, and wait until Kafka has it."""
-        _check_id(saga_id)
-        traceparent, tracestate = _trace()
-        envelope = ControlEnvelope(
-            id=action_id,
-            source=self._source,
-            action=action,
-            time=datetime.now(UTC),
-            saga_id=saga_id,
-            reply_to=await self._hear_answers(),
-            traceparent=traceparent,
-            tracestate=tracestate,
-        )
+        check_id(saga_id)
+        headers = control_headers(action_id, self._source, action, saga_id, await self._hear_answers())
         value = control_codec.encode(body or Control(action=action, by=self._source))
-        await self._send(self.topics.control, saga_id, value, envelope.to_headers())
+        await self._send(self.topics.control, saga_id, value, headers)
 
     async def decode(self, codec: Codec[R], data: bytes) -> R:
         """Decode a payload; schemas that aren't known here are fetched once."""
@@ -472,18 +458,3 @@ class Client:
     async def _fetch_schemas(self) -> None:
         for text in await asyncio.to_thread(self._opened().schemas):
             self._schemas.add(text)
-
-
-def _check_id(saga_id: str) -> None:
-    if not saga_id or len(saga_id) > MAX_SAGA_ID_CHARACTERS or not saga_id.isprintable():
-        raise BadRequest(
-            f"the saga id {saga_id[:80]!r} can't be used",
-            remedy=f"Use 1 to {MAX_SAGA_ID_CHARACTERS} printable characters, such as an order's number",
-        )
-
-
-def _trace() -> tuple[str | None, str | None]:
-    """The trace that the caller is in, if it is in one."""
-    carrier: dict[str, str] = {}
-    _TRACE.inject(carrier)
-    return carrier.get("traceparent"), carrier.get("tracestate")

@@ -50,6 +50,8 @@ class Handle(Generic[R]):
         self._start: bytes | None = None
         self._version: int | None = None
         self._question: Question | None = None
+        self._watch = str(uuid7())
+        """One for all questions of this handle: a saga tells its end to a limited number of watches."""
         self._start_id: str | None = None
         self._doubted = False
         """An answer was about another run under our id: whose saga it is must be asked."""
@@ -97,14 +99,13 @@ class Handle(Generic[R]):
         client = self._client
         asked_already = self._question is not None
         question = self._question = self._question or client.question(self.run_id)
-        watch = str(uuid7())
-        client.listen_for(watch, question)
+        client.listen_for(self._watch, question)
         wait = STARTED_WAIT if asked_already else 0.0
         backoff, not_yet = FIRST_WAIT, NOT_YET_WAIT
         while True:
             answer = await client.hear(question, wait)
             if answer is None:
-                await self._ask(watch)
+                await self._ask()
                 wait, backoff = backoff, min(backoff * 2, LONGEST_WAIT)
                 continue
             if not self._ours(answer):
@@ -120,12 +121,12 @@ class Handle(Generic[R]):
             else:
                 wait = LIVE_WAIT
 
-    async def _ask(self, watch: str) -> None:
+    async def _ask(self) -> None:
         if self._doubted and self._start is not None and self._start_id is not None:
             # The start itself, sent again, tells whether the other run is the same saga or somebody else's.
             await self._client.send_start(self, self._start_id, self._start, self._version, reply=True)
         else:
-            await self._client.ask_control("watch", self.id, action_id=watch)
+            await self._client.ask_control("watch", self.id, action_id=self._watch)
 
     def _ours(self, answer: Answer) -> bool:
         """Say whether an answer is about our run. One to our start also settles whose the id is."""
