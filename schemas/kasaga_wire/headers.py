@@ -50,7 +50,7 @@ def parse_time(header: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         if moment.utcoffset() is None or len(text) < len("2026-01-01T00:00:00Z") or text[10] not in "Tt":
             raise ValueError
-        return moment.astimezone(UTC)
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise EnvelopeError(
             header, "no RFC 3339 time with an offset", remedy="2026-11-23T01:21:00.000000Z"
