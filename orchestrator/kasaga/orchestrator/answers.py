@@ -6,6 +6,7 @@ import hashlib
 
 from kasaga_wire.envelope import dead_letter_headers
 from kasaga_wire.headers import MAX_HEADERS
+from kasaga_wire.kafka import Record
 from kasaga_wire.records import Answer
 from kasaga_wire.topics import RETENTION_MS
 
@@ -20,6 +21,11 @@ from .rows import Addresses
 from .rows import answer_row as _answer_row
 
 MAX_START_AGE_MS = RETENTION_MS
+
+MAX_DEAD_BYTES = 900_000
+"""Of a dead letter's own headers and value: librdkafka sends no record over 1,000,000."""
+
+MAX_DEAD_KEY_BYTES = 4_096
 
 
 def row(body: Answer, to: str, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
@@ -130,10 +136,14 @@ def forward(item: Misplaced, seq: int, shard: int) -> OutboxRow:
 
 
 def dead_letter(item: Dead, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
-    """The same record for the dead letters' topic, with where it came from and what is wrong with it."""
+    """The same record for the dead letters' topic, with where it came from and what is wrong with it.
+
+    What is too large for another record is cut, and says so: else it could never be delivered.
+    """
     record = item.record
+    others, value, cut = _cut(record)
     headers = dead_letter_headers(
-        record.headers[:MAX_HEADERS],
+        others,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
@@ -142,8 +152,25 @@ def dead_letter(item: Dead, seq: int, shard: int, at: int, where: Addresses) -> 
         by=where.source,
         time=to_datetime(at),
     )
-    kept = [(name, value) for name, value in headers if value is not None]
+    kept = [(name, header) for name, header in headers if header is not None]
+    if cut:
+        kept.append(("kasaga_dlq_cut", b"%d" % cut))
     topic = where.topics.orchestrator_dead_letters
-    return OutboxRow(
-        shard, seq, RowKind.RECORD, None, "", topic, 0, record.key, kept, record.value, 1, None, None
-    )
+    key = record.key if record.key is None or len(record.key) <= MAX_DEAD_KEY_BYTES else None
+    return OutboxRow(shard, seq, RowKind.RECORD, None, "", topic, 0, key, kept, value, 1, None, None)
+
+
+def _cut(record: Record) -> tuple[list[tuple[str, bytes | None]], bytes | None, int]:
+    """Return as many headers and as much of the value as fit, and the size of the whole if that is less."""
+    headers: list[tuple[str, bytes | None]] = []
+    size = sum(len(name) + len(value or b"") for name, value in record.headers) + len(record.value or b"")
+    left = MAX_DEAD_BYTES
+    for name, header in record.headers[:MAX_HEADERS]:
+        left -= len(name) + len(header or b"")
+        if left < 0:
+            return headers, None, size
+        headers.append((name, header))
+    value = record.value
+    if value is not None and len(value) > left:
+        return headers, value[:left], size
+    return headers, value, size if len(headers) < len(record.headers) else 0

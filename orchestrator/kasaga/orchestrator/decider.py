@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
+from kasaga_wire.errors import EnvelopeError
 from kasaga_wire.records import Answer
 
 from ..engine.codec import HistoryUnreadable, decode
@@ -78,7 +79,7 @@ class Decider:
             if isinstance(item.event, Started) or not item.run_id:
                 if self._runs.id_of(item.saga_id) is None:
                     ask.append((item.shard, item.saga_id))
-            elif self._runs.get(item.run_id) is None:
+            elif self._runs.get(item.shard, item.run_id) is None:
                 load.append((item.shard, item.run_id))
         rows = self._store.find(ask) if ask else {}
         load += [(row.shard, str(row.run_id)) for row in rows.values() if row.state not in FINAL]
@@ -108,7 +109,10 @@ class Decider:
             run, event = self._starting(work, shard, item, item.event, rows, now)
         else:
             run_id = item.run_id or self._runs.id_of(item.saga_id)
-            run, event = self._runs.get(run_id) if run_id else None, item.event
+            run, event = self._runs.get(item.shard, run_id) if run_id else None, item.event
+            if run_id and (item.shard, run_id) in work.faults:
+                self._park(work, shard, run_id, item.event, now)
+                return
         if run is None or event is None:
             if isinstance(item.event, Asked):
                 self._answer(
@@ -134,10 +138,9 @@ class Decider:
             out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)
         except Exception as error:
             log.exception("a bug in the engine: the saga is parked", extra={"run_id": run_id})
-            work.events.setdefault(run_id, []).append(event)
             fault = Faulted(EngineBug.code, f"{type(error).__name__}: {error}", EngineBug.default_remedy)
-            work.writes[run_id] = self.parked(shard, run_id, work.events[run_id], fault, now)
-            work.touch(shard)
+            work.faults[shard.number, run_id] = fault
+            self._park(work, shard, run_id, event, now)
             return
         if isinstance(out, Decided):
             if isinstance(event, Started):
@@ -157,8 +160,14 @@ class Decider:
     ) -> tuple[Run | None, Event | None]:
         """Begin a saga, unless its id is taken: then a duplicate is told so, or watches the one there is."""
         known = self._runs.id_of(item.saga_id)
-        run = self._runs.get(known) if known else None
+        run = self._runs.get(item.shard, known) if known else None
         if run is None and item.saga_id not in rows:
+            if (
+                self._runs.get(item.shard, item.run_id) is not None
+                or (item.shard, item.run_id) in work.writes
+            ):
+                self._clash(work, shard, item, now)
+                return None, None
             run = Run(item.run_id)
             self._runs.add(item.shard, run)
             version = event.version or self._app.latest(event.name)
@@ -172,6 +181,20 @@ class Decider:
         return (
             (run, ask) if run is not None and answer.what == "duplicate" and event.reply_to else (None, None)
         )
+
+    def _clash(self, work: Work, shard: Shard, item: Item, now: int) -> None:
+        """A start with the run id of another saga: whoever made it must not reach that one."""
+        if item.source is not None:
+            error = EnvelopeError("ce_id", f"{item.run_id} is another saga's run id, or this one is parked")
+            self._set_aside(work, Dead(item.order, item.source, error), now)
+
+    def _park(self, work: Work, shard: Shard, run_id: str, event: Event, now: int) -> None:
+        """Write down what came for a saga that can't be stepped in this batch, and why."""
+        key = (shard.number, run_id)
+        events = work.events.setdefault(key, [])
+        events.append(event)
+        work.writes[key] = self.parked(shard, run_id, events, work.faults[key], now)
+        work.touch(shard)
 
     def _answer(self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int) -> None:
         if ask.reply_to:
@@ -199,10 +222,14 @@ class Decider:
         self, shard: Shard, run_id: str, events: Sequence[Event], fault: Faulted, now: int
     ) -> SagaWrite:
         """Return the rows that park a saga as it was before `events`, with these undecided."""
-        self._runs.drop(run_id)
+        self._runs.drop(shard.number, run_id)
         rows = self._store.load([(shard.number, UUID(run_id))]).get(UUID(run_id), [])
         run = Run(run_id, [decode(row.seq, row.body) for row in rows])
         parked = SagaWrite(shard.number, UUID(run_id))
+        for event in events:
+            if isinstance(event, Started) and run.state.saga_id not in ("", event.saga_id):
+                log.error("a start has another saga's run id: it is left out", extra={"run_id": run_id})
+                return parked
         for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
             add_record(parked, run.state, record, self._where, self._defs.fingerprint)
             shard.next_row = run.state.row

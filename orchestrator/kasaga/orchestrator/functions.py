@@ -29,7 +29,7 @@ from ..engine.requests import LocalCall
 from ..errors import SagaCodeError, SagaOutcome
 from ..store.base import OutboxRow
 from .clock import to_micros
-from .intake import Item
+from .intake import REPLY, Item
 from .rows import split_step
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -99,7 +99,7 @@ class Functions:
 
         def work() -> None:
             event = self._call(function, codec, path, event_form, attempt)
-            self._done.put(Item(1, shard, run_id, saga_id, event, None))
+            self._done.put(Item(REPLY, shard, run_id, saga_id, event, None))
 
         self._pool.submit(work)
 

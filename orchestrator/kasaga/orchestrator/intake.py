@@ -6,22 +6,34 @@ understood is forwarded to the dead letters' topic through the outbox, like ever
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
 from kasaga_wire.codec import Schemas
-from kasaga_wire.envelope import ControlEnvelope, ReplyEnvelope, StartEnvelope, split_command_id
+from kasaga_wire.envelope import ControlEnvelope, ReplyEnvelope, ReplyTo, StartEnvelope, split_command_id
 from kasaga_wire.errors import DecodeError, EnvelopeError, KasagaError
 from kasaga_wire.kafka import Record, partition_for
+from kasaga_wire.nodes import clean_text
 from kasaga_wire.records import control_codec, errors_codec
 from kasaga_wire.topics import Topics
 
 from ..engine.model import Asked, Event, Replied, Started
 from .rows import split_step
 
+log = logging.getLogger("kasaga.orchestrator")
+
 FORWARDED = "kasagaforwarded"
 """Header of a record that has been forwarded to its right partition once."""
+
+CONTROL, REPLY, TIMER, START = range(4)
+
+MAX_FORWARDED_BYTES = 900_000
+"""What is larger might not fit into a record with a header more."""
+
+MAX_TEXT = 4_000
+"""Characters of what an operator says."""
 
 SUCCESSES = frozenset({"done", "undone", "nothing", "lost", "voided", "executed"})
 
@@ -30,6 +42,9 @@ class Item(NamedTuple):
     """Something that happens to one saga."""
 
     order: int
+    """CONTROL, REPLY, TIMER or START: the order within a batch. All records of a topic have the same, so
+    that none overtakes another of its partition.
+    """
     shard: int
     run_id: str
     """Empty where only the saga's id is known (control)."""
@@ -41,6 +56,7 @@ class Item(NamedTuple):
 class Misplaced(NamedTuple):
     """A record in another partition than its saga's: to be forwarded once."""
 
+    order: int
     record: Record
     partition: int
 
@@ -48,6 +64,7 @@ class Misplaced(NamedTuple):
 class Dead(NamedTuple):
     """A record that is of no use to any saga."""
 
+    order: int
     record: Record
     error: KasagaError
 
@@ -75,17 +92,27 @@ class Intake:
         """Turn records into items, in the order in which they are to be decided."""
         found: list[Input] = []
         for record in records:
+            order = self._order(record)
             try:
-                if record.topic == self._topics.replies:
+                if order == REPLY:
                     found.append(self._reply(record))
-                elif record.topic == self._topics.control:
+                elif order == CONTROL:
                     found.append(self._control(record))
                 else:
                     found.append(self._start(record, now_ms))
             except KasagaError as error:
-                found.append(Dead(record, error))
-        found.sort(key=_order)
+                found.append(Dead(order, record, error))
+            except Exception as error:
+                log.exception("a record can't be read: a bug", extra={"topic": record.topic})
+                said = DecodeError(f"a bug in Kasaga: {type(error).__name__}: {error}")
+                found.append(Dead(order, record, said))
+        found.sort(key=order_of)
         return found
+
+    def _order(self, record: Record) -> int:
+        if record.topic == self._topics.replies:
+            return REPLY
+        return CONTROL if record.topic == self._topics.control else START
 
     def _place(self, record: Record, saga_id: str) -> Misplaced | None:
         """Say where a record belongs that isn't in its saga's partition."""
@@ -96,7 +123,18 @@ class Intake:
             raise EnvelopeError(
                 "ce_subject", f"the saga belongs to partition {right}, and it was forwarded once"
             )
-        return Misplaced(record, right)
+        size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
+        if size > MAX_FORWARDED_BYTES:
+            raise EnvelopeError("ce_subject", f"the saga belongs to partition {right}; too large to forward")
+        return Misplaced(self._order(record), record, right)
+
+    def _answerable(self, to: ReplyTo | None) -> str:
+        """Nobody makes this process write anywhere but to where answers are read."""
+        if to is None:
+            return ""
+        if not self._topics.reply_allowed(to.topic):
+            raise EnvelopeError("ce_replyto", f"{to.topic} is no topic for answers of this namespace")
+        return str(to)
 
     def _start(self, record: Record, now_ms: int) -> Item | Misplaced:
         envelope = StartEnvelope.parse(record.headers)
@@ -118,13 +156,16 @@ class Intake:
             record.value,
             envelope.traceparent or "",
             envelope.tracestate or "",
-            str(envelope.reply_to) if envelope.reply_to else "",
+            self._answerable(envelope.reply_to),
             envelope.source,
         )
-        return Item(3, record.partition, run_id, envelope.saga_id, event, record)
+        return Item(START, record.partition, run_id, envelope.saga_id, event, record)
 
-    def _reply(self, record: Record) -> Item:
+    def _reply(self, record: Record) -> Item | Misplaced:
         envelope = ReplyEnvelope.parse(record.headers)
+        misplaced = self._place(record, envelope.saga_id)
+        if misplaced is not None:
+            return misplaced
         run, name = split_command_id(envelope.command_id)
         run_id = _uuid("ce_kasagacommand", run)
         step, form = split_step(name)
@@ -134,7 +175,7 @@ class Intake:
             event = Replied(step, form, attempt, outcome, payload if outcome == "done" else b"")
         else:
             event = self._error(step, form, attempt, outcome, payload)
-        return Item(1, record.partition, run_id, envelope.saga_id, event, record)
+        return Item(REPLY, record.partition, run_id, envelope.saga_id, event, record)
 
     def _error(self, step: str, form: str, attempt: int, outcome: str, payload: bytes) -> Replied:
         """The reply that says no: its body is read now, since the engine decides by the type."""
@@ -154,18 +195,19 @@ class Intake:
         event = Asked(
             envelope.id,
             envelope.action,
-            body.by,
-            body.reason,
-            body.step or "",
+            clean_text(body.by, MAX_TEXT),
+            clean_text(body.reason, MAX_TEXT),
+            clean_text(body.step or "", MAX_TEXT),
             body.value or "",
-            str(envelope.reply_to) if envelope.reply_to else "",
+            self._answerable(envelope.reply_to),
         )
         run_id = _uuid("run_id", body.run_id) if body.run_id else ""
-        return Item(0, record.partition, run_id, envelope.saga_id, event, record)
+        return Item(CONTROL, record.partition, run_id, envelope.saga_id, event, record)
 
 
-def _order(found: Input) -> int:
-    return found.order if isinstance(found, Item) else 2
+def order_of(found: Input) -> int:
+    """The order within a batch, see `Item.order`."""
+    return found.order
 
 
 def _uuid(where: str, text: str) -> str:

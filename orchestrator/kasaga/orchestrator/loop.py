@@ -24,6 +24,7 @@ from ..engine.model import (
     CodeArrived,
     Faulted,
     Fired,
+    Started,
     Undeliverable,
 )
 from ..errors import RefusedByStore, SagaCodeError
@@ -43,7 +44,8 @@ from . import answers
 from .clock import Clock
 from .decider import Decider, killed
 from .functions import Functions
-from .intake import Input, Intake, Item, shard_of
+from .holding import Holding
+from .intake import CONTROL, REPLY, TIMER, Input, Intake, Item, order_of, shard_of
 from .metrics import Metrics
 from .ownership import Ownership
 from .relay import Relay
@@ -103,6 +105,7 @@ class Loop:
         self._functions = Functions(settings.run_threads, defs.schemas, settings.max_payload_bytes)
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
         self._intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
+        self._holding = Holding(where.topics, defs.schemas)
         self._shards: dict[int, Shard] = {}
         self._decider = Decider(
             app,
@@ -147,15 +150,16 @@ class Loop:
                 self._functions.add(row)
         for run_id in parked:
             event = CodeArrived(self._defs.fingerprint)
-            self._carried.append(Item(2, shard.number, str(run_id), "", event, None))
+            self._carried.append(Item(TIMER, shard.number, str(run_id), "", event, None))
         if shard.convicted is not None:
-            self._carried.append(Item(0, shard.number, str(shard.convicted), "", killed(), None))
+            self._carried.append(Item(CONTROL, shard.number, str(shard.convicted), "", killed(), None))
 
     def gave_up(self, number: int) -> None:
         """Forget a shard, its sagas and its records."""
         self._shards.pop(number, None)
         self._runs.drop_shard(number)
         self._functions.drop_shard(number)
+        self._holding.drop_shard(number)
         self._carried = [item for item in self._carried if shard_of(item) != number]
 
     # --- the loop ---
@@ -274,18 +278,35 @@ class Loop:
 
     def _gather(self, records: list[Record], now: int) -> list[Input]:
         """Bring everything that has happened into the order in which it is decided."""
+        records = self._holding.sift(records, self._shards, now)
         found = [*self._carried, *self._intake.read(records, now // 1000), *self._functions.take()]
         while self._relay.refusals:
             refusal = self._relay.refusals.popleft()
             step, form = split_step(refusal.step)
             event = Undeliverable(step, form, refusal.attempt, refusal.error)
-            found.append(Item(1, refusal.shard, str(refusal.run_id), "", event, None))
+            found.append(Item(REPLY, refusal.shard, str(refusal.run_id), "", event, None))
         for shard in self._shards.values():
             self._source.note(shard)
             if shard.ready(now, self._source.watermark):
                 found += [_timer(shard, due) for due in shard.pop_due(now, self._settings.max_timers)]
-        found.sort(key=lambda item: item.order if isinstance(item, Item) else 2)
-        return found
+        found.sort(key=order_of)
+        return self._starts_first(found)
+
+    def _starts_first(self, found: list[Input]) -> list[Input]:
+        """What is asked of a saga that begins in this very batch comes after its start."""
+        if not found or found[0].order != CONTROL or len(found) > MAX_ITEMS:
+            return found
+        begun = {item.saga_id for item in found if isinstance(item, Item) and isinstance(item.event, Started)}
+        early = [
+            item
+            for item in found
+            if isinstance(item, Item)
+            and item.order == CONTROL
+            and item.saga_id in begun
+            and self._runs.id_of(item.saga_id) is None
+            and not self._suspects(item)
+        ]
+        return [*(item for item in found if item not in early), *early] if early else found
 
     def _suspects(self, item: Input) -> bool:
         shard = self._shards.get(shard_of(item))
@@ -318,8 +339,8 @@ class Loop:
         try:
             self._decider.decide(work, found, now)
         except StoreUnavailable:
-            for run, _ in work.records:
-                self._runs.drop(run.state.run_id)
+            for number, run, _ in work.records:
+                self._runs.drop(number, run.state.run_id)
             raise
         if not found:
             for shard in self._shards.values():
@@ -362,10 +383,11 @@ class Loop:
         for written in batch.shards:
             shard = self._shards[written.shard]
             shard.commit_seq = written.commit_seq
-            shard.offsets = written.offsets
-            self._source.committed(shard.number, shard.offsets)
+            shard.offsets = work.offsets[written.shard]
+            self._source.committed(shard.number, written.offsets)
             shard.acked_row, shard.sent_row = written.acked_seq, shard.next_row
-        for write in work.written(batch, committed.replaced):
+        work.keep_replacements(committed.replaced)
+        for write in work.written(batch):
             shard = self._shards[write.shard]
             for seq in write.closes:
                 shard.closed(seq)
@@ -379,33 +401,27 @@ class Loop:
         self._relay.send([row for row in batch.loose if (row.shard, row.seq) not in dropped], now)
         for row, why in committed.dropped:
             log.error("the store refused a record", extra={"topic": row.topic, "error": why})
-        for run_id, why in committed.replaced.items():
+        for key in work.replacements:
             log.error(
-                "the store refused a saga's rows: it is STUCK", extra={"run_id": str(run_id), "error": why}
+                "the store refused a saga's rows: it is STUCK",
+                extra={"run_id": key[1], "error": committed.replaced.get(UUID(key[1]))},
             )
-            self._runs.drop(str(run_id))
-        records = (
-            [
-                (run, record)
-                for run, record in work.records
-                if UUID(run.state.run_id) not in committed.replaced
-            ]
-            if committed.replaced
-            else work.records
-        )
-        self._metrics.committed(records, len(batch.sagas))
-        for run, _ in records:
+            self._runs.drop(*key)
+        records = [each for each in work.records if (each[0], each[1].state.run_id) not in work.replacements]
+        self._metrics.committed([(run, record) for _, run, record in records], len(batch.sagas))
+        for number, run, _ in records:
             if run.state.final:
-                self._runs.drop(run.state.run_id)
+                self._runs.drop(number, run.state.run_id)
 
     def _replace(self, work: Work, write: SagaWrite, why: str, tries: int) -> SagaWrite:
         """Park a saga whose rows the store refuses: its events undecided, on the third try not even those."""
         run_id = str(write.run_id)
         fault = Faulted(RefusedByStore.code, why, RefusedByStore.default_remedy)
-        events = work.events[run_id] if tries < 3 else []
+        key = (write.shard, run_id)
+        events = work.events[key] if tries < 3 else []
         shard = self._shards[write.shard]
         parked = self._decider.parked(shard, run_id, events, fault, self._clock.now())
-        work.replacements[run_id] = parked
+        work.replacements[key] = parked
         return parked
 
     def _keep_schemas(self) -> None:
@@ -425,18 +441,18 @@ class Loop:
             return
         self._decider.load([(row.shard, str(row.run_id)) for row in rows])
         for row in rows:
-            run = self._runs.get(str(row.run_id))
+            run = self._runs.get(row.shard, str(row.run_id))
             if run is None:
                 continue
             try:
                 self._functions.start(row, run, self._defs, self._watchdog.guard)
             except SagaCodeError as error:
                 fault = Faulted(error.code, error.message, error.remedy, self._defs.fingerprint)
-                self._carried.append(Item(1, row.shard, str(row.run_id), "", fault, None))
+                self._carried.append(Item(REPLY, row.shard, str(row.run_id), "", fault, None))
 
 
 def _timer(shard: Shard, due: Due) -> Item:
     step, form = split_step(due.step)
     if due.kind is RowKind.TIMER:
         form = SLEEP if step else DEADLINE
-    return Item(2, shard.number, str(due.run_id), "", Fired(step, form or COMMAND), None)
+    return Item(TIMER, shard.number, str(due.run_id), "", Fired(step, form or COMMAND), None)

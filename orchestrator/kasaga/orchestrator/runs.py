@@ -17,20 +17,20 @@ class Runs:
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
         self._limit = limit
-        self._runs: OrderedDict[str, tuple[int, Run]] = OrderedDict()
+        self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
+        """By shard and run id: whoever uses one run's id for another saga reaches that one alone."""
         self._by_saga: dict[str, str] = {}
         self.loaded = 0
 
     def __len__(self) -> int:
         return len(self._runs)
 
-    def get(self, run_id: str) -> Run | None:
+    def get(self, shard: int, run_id: str) -> Run | None:
         """Return a run that is in memory, and count that as a use."""
-        found = self._runs.get(run_id)
-        if found is None:
-            return None
-        self._runs.move_to_end(run_id)
-        return found[1]
+        found = self._runs.get((shard, run_id))
+        if found is not None:
+            self._runs.move_to_end((shard, run_id))
+        return found
 
     def id_of(self, saga_id: str) -> str | None:
         """Return the run id of a saga that is in memory."""
@@ -38,7 +38,7 @@ class Runs:
 
     def add(self, shard: int, run: Run) -> None:
         """Keep a run that was just begun."""
-        self._runs[run.state.run_id] = (shard, run)
+        self._runs[shard, run.state.run_id] = run
         if run.state.saga_id:
             self._by_saga[run.state.saga_id] = run.state.run_id
 
@@ -51,7 +51,13 @@ class Runs:
 
         Raises HistoryUnreadable for a history that this release can't read, StoreUnavailable.
         """
-        missing = {run_id: shard for shard, run_id in wanted if run_id not in self._runs}
+        missing: dict[str, int] = {}
+        again: list[tuple[int, str]] = []
+        for shard, run_id in wanted:
+            if (shard, run_id) in self._runs:
+                continue
+            if missing.setdefault(run_id, shard) != shard:
+                again.append((shard, run_id))
         if not missing:
             return
         histories = self._store.load([(shard, UUID(run_id)) for run_id, shard in missing.items()])
@@ -59,28 +65,28 @@ class Runs:
             run_id = str(found)
             self.add(missing[run_id], Run(run_id, [decode(row.seq, row.body) for row in rows]))
             self.loaded += 1
+        if again:
+            self.load(again)
 
-    def drop(self, run_id: str) -> None:
+    def drop(self, shard: int, run_id: str) -> None:
         """Evict one run: it ended, or its live state is not to be trusted."""
-        found = self._runs.pop(run_id, None)
-        if found is not None:
-            run = found[1]
+        run = self._runs.pop((shard, run_id), None)
+        if run is not None:
             if self._by_saga.get(run.state.saga_id) == run_id:
                 del self._by_saga[run.state.saga_id]
             run.evict()
 
     def drop_shard(self, shard: int) -> None:
         """Evict all runs of a shard that isn't ours any more."""
-        for run_id in [run_id for run_id, (of, _) in self._runs.items() if of == shard]:
-            self.drop(run_id)
+        for of, run_id in [key for key in self._runs if key[0] == shard]:
+            self.drop(of, run_id)
 
     def trim(self) -> None:
         """Evict what is over the limit. Call it between batches: a batch's runs must stay."""
         while len(self._runs) > self._limit:
-            run_id = next(iter(self._runs))
-            self.drop(run_id)
+            self.drop(*next(iter(self._runs)))
 
     def close(self) -> None:
         """Evict everything, in this thread."""
-        for run_id in list(self._runs):
-            self.drop(run_id)
+        for key in list(self._runs):
+            self.drop(*key)

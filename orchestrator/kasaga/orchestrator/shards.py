@@ -65,6 +65,8 @@ class Shard:
     """The next offset of the replies that hasn't been read, decided or not."""
     end: int = -1
     """The offset at which the end of the replies was last seen."""
+    held: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
+    """By topic, as `Offsets` names them: what was read and is kept back, see holding.py."""
 
     @classmethod
     def taken(cls, row: ShardRow) -> Shard:
@@ -94,6 +96,17 @@ class Shard:
         """The replies' log was truncated: what was read of it says nothing about its end."""
         self.position, self.end, self.goal, self.read_at = position, -1, -1, 0
 
+    def hold_back(self, offsets: Offsets) -> Offsets:
+        """Return how far a new owner needn't read again: nothing that is kept back is passed."""
+        if not any(self.held.values()):
+            return offsets
+        lowest = {topic: min(held) for topic, held in self.held.items() if held}
+        return Offsets(
+            min(offsets.sagas, lowest.get("sagas", offsets.sagas)),
+            min(offsets.replies, lowest.get("replies", offsets.replies)),
+            min(offsets.control, lowest.get("control", offsets.control)),
+        )
+
     def closed(self, seq: int) -> None:
         """Forget an open row."""
         self.open.pop(seq, None)
@@ -117,9 +130,14 @@ class Shard:
         if self.goal < 0 and self.read_at < due and now - self.asked_at >= ASK_INTERVAL:
             self.goal = watermark(self.number)
             self.asked_at = now
-        if self.goal >= 0 and max(self.position, self.end) >= self.goal:
+        if self.goal >= 0 and self._read_to() >= self.goal:
             self.read_at, self.goal = self.asked_at, -1
         return self.read_at >= due
+
+    def _read_to(self) -> int:
+        read = max(self.position, self.end)
+        held = self.held.get("replies")
+        return min(read, *held) if held else read
 
     def pop_due(self, now: int, limit: int) -> Iterator[Due]:
         """Hand out timers that may fire, at most `limit`."""

@@ -10,6 +10,7 @@ import logging
 from typing import NamedTuple
 
 from kasaga_wire.codec import Schemas
+from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, KasagaError
 from kasaga_wire.kafka import Consumer, EndOfPartition, PartitionError, Record
 from kasaga_wire.topics import Topics
@@ -229,7 +230,9 @@ class Source:
         if self._to_commit and now - self._committed > COMMIT_SECONDS:
             self._committed = now
             offsets, self._to_commit = self._to_commit, {}
+            crash_point("orchestrator.before_offsets")
             self._consumer.commit(offsets)
+            crash_point("orchestrator.after_offsets")
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -237,11 +240,11 @@ class Source:
 
 
 def move_past(topics: Topics, offsets: Offsets, record: Record) -> None:
-    """Move the offsets that a batch writes past one of its records."""
+    """Move the offsets that a batch writes past one of its records; one that was kept back moves nothing."""
     following = record.offset + 1
     if record.topic == topics.replies:
-        offsets.replies = following
+        offsets.replies = max(offsets.replies, following)
     elif record.topic == topics.sagas:
-        offsets.sagas = following
+        offsets.sagas = max(offsets.sagas, following)
     else:
-        offsets.control = following
+        offsets.control = max(offsets.control, following)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from ..engine.decide import Run
-from ..engine.model import Event, Record
+from ..engine.model import Event, Faulted, Record
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite
 from .clock import to_datetime
 from .relay import Relay
@@ -19,18 +19,25 @@ SPARE_ROWS = 100_000
 Only a new owner skips them, so that they may be many."""
 
 
+Key = tuple[int, str]
+"""What tells a saga from all others: its shard and its run's id."""
+
+
 class Work:
     """The rows, per saga, of one transaction. Made again from nothing for the next one."""
 
     def __init__(self, where: Addresses, fingerprint: str) -> None:
         self._where = where
         self._fingerprint = fingerprint
-        self.writes: dict[str, SagaWrite] = {}
-        self.events: dict[str, list[Event]] = {}
+        self.writes: dict[Key, SagaWrite] = {}
+        self.events: dict[Key, list[Event]] = {}
         """What was decided of each saga, should the store refuse its rows."""
-        self.replacements: dict[str, SagaWrite] = {}
-        """What the store was given instead, by run."""
-        self.records: list[tuple[Run, Record]] = []
+        self.faults: dict[Key, Faulted] = {}
+        """Why a saga is parked by this batch: whatever else comes for it is recorded undecided."""
+        self.replacements: dict[Key, SagaWrite] = {}
+        """What the store was given instead."""
+        self.records: list[tuple[int, Run, Record]] = []
+        """What was decided: shard, saga, record."""
         self.loose: list[OutboxRow] = []
         self.shards: dict[int, Shard] = {}
         self.offsets: dict[int, Offsets] = {}
@@ -47,12 +54,13 @@ class Work:
     def add(self, shard: Shard, run: Run, record: Record) -> None:
         """Take one saga's decision."""
         state = run.state
-        write = self.writes.get(state.run_id)
+        key = (shard.number, state.run_id)
+        write = self.writes.get(key)
         if write is None:
-            write = self.writes[state.run_id] = SagaWrite(shard.number, UUID(state.run_id))
+            write = self.writes[key] = SagaWrite(shard.number, UUID(state.run_id))
         add_record(write, state, record, self._where, self._fingerprint)
-        self.events.setdefault(state.run_id, []).append(record.event)
-        self.records.append((run, record))
+        self.events.setdefault(key, []).append(record.event)
+        self.records.append((shard.number, run, record))
         shard.next_row = state.row
         self.touch(shard)
 
@@ -64,18 +72,23 @@ class Work:
 
     def lose(self, lost: set[int]) -> None:
         """Leave out everything of shards that aren't ours any more."""
-        self.writes = {run_id: write for run_id, write in self.writes.items() if write.shard not in lost}
-        self.records = [(run, record) for run, record in self.records if run.state.run_id in self.writes]
+        self.writes = {key: write for key, write in self.writes.items() if write.shard not in lost}
+        self.records = [each for each in self.records if each[0] not in lost]
         self.loose = [row for row in self.loose if row.shard not in lost]
         for number in lost:
             self.shards.pop(number, None)
 
-    def written(self, batch: Batch, replaced: Container[UUID]) -> list[SagaWrite]:
+    def keep_replacements(self, replaced: Container[UUID]) -> None:
+        """Forget those that the store asked for and didn't write in the end."""
+        self.replacements = {
+            key: write for key, write in self.replacements.items() if write.run_id in replaced
+        }
+
+    def written(self, batch: Batch) -> list[SagaWrite]:
         """Return what the store has written of each saga, its own rows or those of its replacement."""
-        return [
-            self.replacements[str(write.run_id)] if write.run_id in replaced else write
-            for write in batch.sagas
-        ]
+        if not self.replacements:
+            return batch.sagas
+        return [self.replacements.get((write.shard, str(write.run_id)), write) for write in batch.sagas]
 
     def batch(self, relay: Relay, now: int, suspect: UUID | None = None) -> Batch:
         """Return the transaction's rows. Call it once; the same batch is submitted until it is known."""
@@ -88,7 +101,7 @@ class Work:
                     shard=shard.number,
                     token=shard.token,
                     commit_seq=shard.commit_seq + 1,
-                    offsets=self.offsets[shard.number],
+                    offsets=shard.hold_back(self.offsets[shard.number]),
                     acked_seq=relay.acknowledged(shard.number, shard.sent_row),
                     next_seq=shard.next_row + SPARE_ROWS,
                     now=to_datetime(shard.now),
