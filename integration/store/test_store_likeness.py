@@ -76,11 +76,11 @@ class World:
     def do_expire(self) -> object:
         return self.expire()
 
-    def do_release(self, shard: int, process: str) -> object:
-        return self.store.release([(shard, self._token(shard, process))], process)
+    def do_release(self, shard: int, process: str) -> None:
+        self.store.release([(shard, self._token(shard, process))], process)
 
-    def do_pardon(self, shard: int, process: str) -> object:
-        return self.store.pardon(shard, self._token(shard, process))
+    def do_pardon(self, shard: int, process: str) -> None:
+        self.store.pardon(shard, self._token(shard, process))
 
     def do_heartbeat(self, process: str) -> object:
         held = [(shard, token) for (shard, name), token in self.tokens.items() if name == process]
@@ -217,7 +217,11 @@ def bench(shared_database: str) -> Generator[PostgresBench]:
         yield bench
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(actions=st.lists(ACTIONS, min_size=3, max_size=14))
 def test_both_stores_do_the_same(bench: PostgresBench, actions: list[tuple[Any, ...]]) -> None:
     bench.wipe()

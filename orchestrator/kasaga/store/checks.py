@@ -90,7 +90,7 @@ def refusal_of_write(write: SagaWrite) -> str | None:
     saga = write.saga
     if saga is None:
         return None
-    texts = (saga.step, saga.code, saga.reason, saga.remedy, saga.parked_code)
+    texts = [saga.step, saga.code, saga.reason, saga.remedy, saga.parked_code]
     if write.new:  # a change leaves these as they are, and isn't asked for them
-        texts = (saga.saga_id, saga.name, *texts)
+        texts += [saga.saga_id, saga.name]
     return refusal_of_text(*texts) or refusal_of_number(_INT4, saga.version)
