@@ -444,15 +444,15 @@ class Admin:
             reports[resource.name] = TopicReport(resource.name, False, count, replicas, insync, config)
         return reports
 
-    def partitions(self, names: Iterable[str]) -> dict[str, int]:
+    def partitions(self, names: Iterable[str], *, timeout: float = METADATA_SECONDS) -> dict[str, int]:
         """How many partitions each of the topics has that exist. Takes no other right than to see them."""
-        found = self._partitions()
+        found = self._partitions(timeout)
         return {name: found[name][0] for name in names if name in found}
 
-    def _partitions(self) -> dict[str, tuple[int, int]]:
+    def _partitions(self, timeout: float = METADATA_SECONDS) -> dict[str, tuple[int, int]]:
         """Partitions and the fewest replicas, of each topic whose partitions all have a leader."""
         try:
-            topics: dict[str, Any] = self._client.list_topics(timeout=METADATA_SECONDS).topics
+            topics: dict[str, Any] = self._client.list_topics(timeout=timeout).topics
         except KafkaException as error:
             raise unavailable("listing topics", _error_of(error)) from None
         found: dict[str, tuple[int, int]] = {}

@@ -13,9 +13,9 @@ import importlib
 import inspect
 import logging
 import queue
+import threading
 import typing
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kasaga_wire.codec import Codec, Schemas, codec_for
@@ -35,11 +35,45 @@ from .rows import split_step
 log = logging.getLogger("kasaga.orchestrator")
 
 
+class Pool:
+    """Threads that end with the process: one that works for an hour must not keep it from ending."""
+
+    def __init__(self, threads: int) -> None:
+        """They are started when there is work for them."""
+        self._most = threads
+        self._threads: list[threading.Thread] = []
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._closed = False
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have something done as soon as a thread is free."""
+        self._work.put(work)
+        if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
+            thread = threading.Thread(target=self._serve, name="kasaga-run", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._closed = True
+        for _ in self._threads:
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            work = self._work.get()
+            if work is None or self._closed:
+                return
+            work()
+            self._idle.release()
+
+
 class Functions:
     """The threads of one process. `start_due` and `take` are called by the loop's thread."""
 
     def __init__(self, threads: int, schemas: Schemas, max_payload: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kasaga-run")
+        self._pool = Pool(threads)
         self._schemas = schemas
         self._max_payload = max_payload
         self._done: queue.SimpleQueue[Item] = queue.SimpleQueue()
@@ -129,7 +163,7 @@ class Functions:
 
     def close(self) -> None:
         """Let go of the threads; what runs is run again by the next owner."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
 
 async def _wait(value: Awaitable[Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kasaga_wire.codec import Schema
 from kasaga_wire.errors import DeliveryError, KafkaUnavailable
@@ -17,29 +17,45 @@ log = logging.getLogger("kasaga.orchestrator")
 
 RECOUNT_SECONDS = 30.0
 ABSENT_SECONDS = 1.0
+ASK_SECONDS = 1.0
+"""The loop stands still while it asks."""
+ASK_AGAIN_SECONDS = 5.0
+"""After a question that no broker answered."""
 
 
 class Counter:
-    """Partition counts of topics, asked of Kafka now and then: participants may add partitions."""
+    """Partition counts of topics, asked of Kafka now and then: participants may add partitions.
 
-    def __init__(self, admin: Admin) -> None:
+    One question for all topics, and none while no broker answers: the last known count serves.
+    """
+
+    def __init__(self, admin: Admin, seconds: Callable[[], float] = time.monotonic) -> None:
         self._admin = admin
-        self._known: dict[str, tuple[int, float]] = {}
+        self._seconds = seconds
+        self._counts: dict[str, int] = {}
+        self._until = self._silent = 0.0
 
     def count(self, topic: str) -> int:
-        """Return a topic's partitions; raises DeliveryError (permanent) where there is no such topic."""
-        count, until = self._known.get(topic, (0, 0.0))
-        now = time.monotonic()
-        if now >= until:
-            try:
-                count = self._admin.partitions([topic]).get(topic, 0)
-            except KafkaUnavailable:
-                if not count:
-                    raise DeliveryError("_TRANSPORT", "no broker answers", permanent=False) from None
-            self._known[topic] = (count, now + (RECOUNT_SECONDS if count else ABSENT_SECONDS))
+        """Return a topic's partitions; raises DeliveryError, permanent where there is no such topic."""
+        now = self._seconds()
+        if now >= self._silent and (now >= self._until or topic not in self._counts):
+            self._ask(topic)
+        count = self._counts.get(topic)
+        if count is None:
+            raise DeliveryError("_TRANSPORT", "no broker answers", permanent=False)
         if not count:
             raise DeliveryError("UNKNOWN_TOPIC_OR_PART", f"there is no topic {topic}", permanent=True)
         return count
+
+    def _ask(self, topic: str) -> None:
+        wanted = {*self._counts, topic}
+        try:
+            found = self._admin.partitions(wanted, timeout=ASK_SECONDS)
+        except KafkaUnavailable:
+            self._silent = self._seconds() + ASK_AGAIN_SECONDS
+            return
+        self._counts = {name: found.get(name, 0) for name in wanted}
+        self._until = self._seconds() + (RECOUNT_SECONDS if all(self._counts.values()) else ABSENT_SECONDS)
 
 
 def ensure(admin: Admin, app: App, topics: Topics, shards: int) -> None:
