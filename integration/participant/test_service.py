@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ import pytest
 
 from eventually import eventually
 from fix_proxy import TcpProxy
-from kasaga.dev.servers import KafkaServer, PostgresServer
+from kasaga.dev.servers import KafkaServer, PostgresServer, free_port
 from kasaga_wire.contracts import contract_of
 from kasaga_wire.envelope import ReplyTo
 from kasaga_wire.kafka import Consumer, Record
@@ -378,6 +379,53 @@ def test_a_shop_that_starts_before_its_servers_waits_for_them(
     kafka_proxy.start()
 
     assert asker.ask(Order(id="o")).outcome == "done"
+
+
+def page(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError as error:
+        return 0, str(error)
+    finally:
+        connection.close()
+
+
+def test_a_process_that_gets_no_partition_is_ready_all_the_same(
+    kafka: KafkaServer, namespace: str, start_shop: ShopStarter
+) -> None:
+    ports = [free_port(), free_port()]
+    with Asker(kafka.bootstrap, namespace, partitions=1) as asker:
+        for port in ports:
+            start_shop(KASAGA_HTTP_PORT=str(port))
+        for port in ports:
+            eventually(lambda port=port: page(port, "/ready") == (200, "ready\n"))  # type: ignore[misc]
+        asker.ask(Order(id="o-1"))
+        asker.ask(Order(id="o-2", wish="refuse"))
+
+    assert [page(port, "/live") for port in ports] == [(200, "live\n")] * 2
+    text = "".join(page(port, "/metrics")[1] for port in ports)
+    counted = 'kasaga_participant_commands_total{command="buy",outcome="%s",participant="shop"} 1.0'
+    assert all(counted % outcome in text for outcome in ("done", "refused"))
+
+
+def test_readiness_tells_of_the_database(
+    asker: Asker, start_shop: ShopStarter, postgres: PostgresServer, postgres_proxy: TcpProxy, namespace: str
+) -> None:
+    port = free_port()
+    url = postgres.url(namespace, port=postgres_proxy.port)
+    start_shop(KASAGA_DATABASE_URL=url, KASAGA_HTTP_PORT=str(port)).wait_until_serving()
+    postgres_proxy.stop()
+    asker.command(Order(id="o"), id_ := asker.new_id())
+    asker.flush()
+    eventually(lambda: page(port, "/ready") == (503, "the inbox's database is away\n"))
+    assert page(port, "/live")[0] == 200
+
+    postgres_proxy.start()
+    assert asker.wait(id_)[0].outcome == "done"
+    eventually(lambda: page(port, "/ready")[0] == 200)
 
 
 def test_offsets_are_committed_when_it_stops(

@@ -49,7 +49,8 @@ PATIENCE_SECONDS = 75.0
 IN_FLIGHT = 400
 """How many sagas run at once. All at once would do too, but whoever comes last would wait for all others."""
 
-VIOLATIONS_SHOWN = 20
+SENTENCES_SHOWN = 20
+"""How many violations, and how many stuck sagas, are told one by one."""
 
 COUNT_BY_STATE = "SELECT state, count(*) FROM kasaga.saga GROUP BY state"
 
@@ -248,10 +249,12 @@ class Demo:
 
     def conclude(self, sagas: Sequence[Saga], violations: Sequence[str]) -> int:
         """Says how it went, in the last line and in the exit status."""
-        for violation in violations[:VIOLATIONS_SHOWN]:
-            self._screen.say(violation)
-        if len(violations) > VIOLATIONS_SHOWN:
-            self._screen.say(f"and {len(violations) - VIOLATIONS_SHOWN} more")
+        stuck = [f"Saga {saga.saga_id} is stuck: {saga.reason}" for saga in sagas if saga.state == STUCK]
+        for sentences in (stuck, violations):
+            for sentence in sentences[:SENTENCES_SHOWN]:
+                self._screen.say(sentence)
+            if len(sentences) > SENTENCES_SHOWN:
+                self._screen.say(f"and {len(sentences) - SENTENCES_SHOWN} more")
         count = Counter(saga.state for saga in sagas)
         kills = self.saboteur.kills
         self._screen.say(

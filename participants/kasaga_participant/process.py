@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import psycopg
@@ -139,11 +140,13 @@ class Process:
             wanted += [spec for spec in own.orchestrator_specs() if spec.name == own.schemas]
         admin = Admin(self._settings.kafka, options=self._client())
         try:
+            there = admin.partitions(spec.name for spec in wanted)
             if self._settings.create_topics:
-                admin.ensure_topics(wanted)
-            elif missing := {spec.name for spec in wanted} - admin.partitions(s.name for s in wanted).keys():
+                # How many partitions a topic has is its owner's choice, once it is there.
+                admin.ensure_topics([replace(s, partitions=there.get(s.name, s.partitions)) for s in wanted])
+            elif missing := sorted({spec.name for spec in wanted} - there.keys()):
                 raise KafkaFailure(
-                    f"no topic {', '.join(sorted(missing))}", remedy="create them, or allow create_topics"
+                    f"no topic {', '.join(missing)}", remedy="create them, or allow create_topics"
                 )
         finally:
             admin.close()
@@ -249,8 +252,17 @@ class Process:
             await asyncio.sleep(TICK_SECONDS)
             self._calls.warn_of_slow()
             sender.poll()
-            if self._runtime is not None:
-                self._metrics.in_hand.set(self._runtime.in_hand)
+            if self._runtime is None:
+                continue
+            self._metrics.in_hand.set(self._runtime.in_hand)
+            if self._runtime.forsaken:
+                await self._probe(self._runtime)
+
+    async def _probe(self, runtime: Runtime) -> None:
+        """The database is away, and nothing is in hand that would find out when it is back."""
+        with contextlib.suppress(psycopg.Error):
+            await self._store.prepare()
+            runtime.go_on()
 
     async def _purge(self) -> None:
         """Forget what is older than the retention, slice by slice, with a breath between two of them."""
@@ -276,6 +288,4 @@ class Process:
             return self._starting
         if self._runtime is not None and self._runtime.outage.away:
             return "the inbox's database is away"
-        if lonely := [reader.topic for reader in self._readers if not reader.assigned]:
-            return f"not yet in the group of {', '.join(lonely)}"
-        return None
+        return None  # one that gets no partition is ready too: it takes over from others

@@ -22,7 +22,7 @@ from .outage import delay
 from .progress import Place, Progress, Room
 from .settings import COMMIT_SECONDS, REVOKE_SECONDS
 
-MOST_AT_ONCE = 500
+MOST_AT_ONCE = 256
 """Records handed over in one call: some milliseconds of the loop's time."""
 WAIT_SECONDS = 0.2
 """How long one wait for records lasts; only stopping and commits wait for its end."""
@@ -59,8 +59,6 @@ class Reader(threading.Thread):
         """`make_consumer` is called in the thread, and again when a consumer fails for good."""
         super().__init__(name=f"kasaga-reader-{topic}", daemon=True)
         self.topic = topic
-        self.assigned = False
-        """Whether it has partitions, or was told that there are none for it."""
         self._make = make_consumer
         self._room = room
         self._hub = hub
@@ -182,7 +180,6 @@ class Reader(threading.Thread):
         for place in places:
             self._progress[place] = Progress(place)
             self._committed.pop(place, None)
-        self.assigned = True
         if places:
             logger.info("%s: reads %s", self.topic, _numbers(places))
 

@@ -250,6 +250,16 @@ class Runtime:
         """Commands read and not yet answered."""
         return self._in_hand
 
+    @property
+    def forsaken(self) -> bool:
+        """Whether the database is away and no batch is left that tries to reach it."""
+        return self.outage.away and not self._running
+
+    def go_on(self) -> None:
+        """The database is back."""
+        self.outage.over()
+        self._pump()
+
     # --- the end
 
     @property

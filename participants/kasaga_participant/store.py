@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
 from .calls import Calls
 from .inbox.algorithm import Plan
@@ -83,6 +84,9 @@ class _Idle(Generic[S]):
         return session
 
     def put(self, session: S) -> None:
+        pgconn = session.connection.pgconn
+        if not is_lost(session.connection) and pgconn.transaction_status != TransactionStatus.IDLE:
+            pgconn.finish()  # whatever went wrong: nobody may go on in somebody else's transaction
         if is_lost(session.connection):
             self.all.discard(session)
         else:
