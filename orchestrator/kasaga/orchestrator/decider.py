@@ -29,7 +29,7 @@ from .runs import Runs
 from .shards import Shard
 from .source import move_past
 from .watchdog import Watchdog
-from .work import Work
+from .work import Happened, Parked, Work
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -193,8 +193,7 @@ class Decider:
         key = (shard.number, run_id)
         events = work.events.setdefault(key, [])
         events.append(event)
-        work.writes[key] = self.parked(shard, run_id, events, work.faults[key], now)
-        work.touch(shard)
+        work.park(shard, run_id, self.parked(shard, run_id, events, work.faults[key], now))
 
     def _answer(self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int) -> None:
         if ask.reply_to:
@@ -218,20 +217,19 @@ class Decider:
         else:
             work.add_loose(shard, lambda seq: answers.forward(item, seq, shard.number))
 
-    def parked(
-        self, shard: Shard, run_id: str, events: Sequence[Event], fault: Faulted, now: int
-    ) -> SagaWrite:
+    def parked(self, shard: Shard, run_id: str, events: Sequence[Event], fault: Faulted, now: int) -> Parked:
         """Return the rows that park a saga as it was before `events`, with these undecided."""
         self._runs.drop(shard.number, run_id)
         rows = self._store.load([(shard.number, UUID(run_id))]).get(UUID(run_id), [])
         run = Run(run_id, [decode(row.seq, row.body) for row in rows])
-        parked = SagaWrite(shard.number, UUID(run_id))
+        parked = Parked(SagaWrite(shard.number, UUID(run_id)), [])
         for event in events:
             if isinstance(event, Started) and run.state.saga_id not in ("", event.saga_id):
                 log.error("a start has another saga's run id: it is left out", extra={"run_id": run_id})
                 return parked
         for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
-            add_record(parked, run.state, record, self._where, self._defs.fingerprint)
+            add_record(parked.write, run.state, record, self._where, self._defs.fingerprint)
+            parked.records.append(Happened(shard.number, run, record, run.state.ended))
             shard.next_row = run.state.row
         return parked
 

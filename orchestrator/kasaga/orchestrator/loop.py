@@ -53,6 +53,7 @@ from .rows import Addresses, split_step
 from .runs import Runs
 from .shards import Due, Shard
 from .source import Source
+from .tracing import NoTracer, Tracing
 from .watchdog import Watchdog
 from .work import Work
 
@@ -92,6 +93,7 @@ class Loop:
         relay: Relay,
         clock: Clock,
         metrics: Metrics,
+        tracer: Tracing | None = None,
     ) -> None:
         self._app, self._settings, self._defs, self._where = app, settings, defs, where
         self._store, self._source, self._relay, self._clock, self._metrics = (
@@ -101,6 +103,7 @@ class Loop:
             clock,
             metrics,
         )
+        self._tracer = tracer or NoTracer()
         self._runs = Runs(store, settings.max_live_sagas)
         self._functions = Functions(settings.run_threads, defs.schemas, settings.max_payload_bytes)
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
@@ -339,8 +342,8 @@ class Loop:
         try:
             self._decider.decide(work, found, now)
         except StoreUnavailable:
-            for number, run, _ in work.records:
-                self._runs.drop(number, run.state.run_id)
+            for each in work.records:
+                self._runs.drop(*each.key)
             raise
         if not found:
             for shard in self._shards.values():
@@ -407,11 +410,12 @@ class Loop:
                 extra={"run_id": key[1], "error": committed.replaced.get(UUID(key[1]))},
             )
             self._runs.drop(*key)
-        records = [each for each in work.records if (each[0], each[1].state.run_id) not in work.replacements]
-        self._metrics.committed([(run, record) for _, run, record in records], len(batch.sagas))
-        for number, run, _ in records:
-            if run.state.final:
-                self._runs.drop(number, run.state.run_id)
+        happened = work.happened
+        self._metrics.committed(happened, len(batch.sagas))
+        self._tracer.committed(happened)
+        for each in happened:
+            if each.run.state.final:
+                self._runs.drop(*each.key)
 
     def _replace(self, work: Work, write: SagaWrite, why: str, tries: int) -> SagaWrite:
         """Park a saga whose rows the store refuses: its events undecided, on the third try not even those."""
@@ -422,7 +426,7 @@ class Loop:
         shard = self._shards[write.shard]
         parked = self._decider.parked(shard, run_id, events, fault, self._clock.now())
         work.replacements[key] = parked
-        return parked
+        return parked.write
 
     def _keep_schemas(self) -> None:
         """Keep every schema that a history may name, before the history does."""

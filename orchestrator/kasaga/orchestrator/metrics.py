@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from ..engine.decide import Run
-from ..engine.model import Clear, Move, Record, Send, Settle
+from ..engine.model import Clear, Move, Send, Settle
 from .relay import Relay
 from .shards import Shard
+from .work import Happened
 
 BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
@@ -76,7 +76,7 @@ class Metrics:
         self._live.set(live)
         self._running.set(running)
 
-    def committed(self, records: Sequence[tuple[Run, Record]], sagas: int) -> None:
+    def committed(self, records: Sequence[Happened], sagas: int) -> None:
         """Count what a batch has decided."""
         if not records:
             return
@@ -84,7 +84,7 @@ class Metrics:
         sent: Tally[tuple[str, str]] = Tally()
         settled: Tally[tuple[str, str]] = Tally()
         cleared: Tally[str] = Tally()
-        for run, record in records:
+        for _, run, record, _ in records:
             for decision in record.decisions:
                 if isinstance(decision, Send):
                     sent[decision.type, decision.form] += 1

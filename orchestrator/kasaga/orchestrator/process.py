@@ -31,6 +31,7 @@ from .relay import Relay
 from .retention import Retention
 from .rows import Addresses
 from .source import Source
+from .tracing import NoTracer, Tracing, sampling_from, tracer_from
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -47,6 +48,7 @@ class Orchestrator:
     def __init__(self, app: App, settings: Settings) -> None:
         self._app, self._settings = app, settings
         self.metrics = Metrics()
+        self._tracer: Tracing = NoTracer()
         self._loop: Loop | None = None
         self._stopping = threading.Event()
 
@@ -61,6 +63,11 @@ class Orchestrator:
         probes = self._probes()
         store = PostgresStore(self._settings.database_url.get_secret_value())
         try:
+            self._tracer = tracer_from(
+                namespace=self._app.namespace,
+                process=self._settings.process,
+                prefix=self._settings.topic_prefix,
+            )
             loop = self._patiently(lambda: self._assemble(store))
             if loop is None:
                 return
@@ -84,6 +91,7 @@ class Orchestrator:
                 raise self._error
         finally:
             store.close()
+            self._tracer.close()
             if probes is not None:
                 probes.close()
 
@@ -126,7 +134,7 @@ class Orchestrator:
             schemas,
             clock,
         )
-        where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards)
+        where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ))
         return Loop(
             app,
             settings,
@@ -137,6 +145,7 @@ class Orchestrator:
             relay=relay,
             clock=clock,
             metrics=self.metrics,
+            tracer=self._tracer,
         )
 
     def _patiently(self, make: Callable[[], Loop]) -> Loop | None:

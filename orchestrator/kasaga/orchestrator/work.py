@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import replace
+from typing import NamedTuple
 from uuid import UUID
 
 from ..engine.decide import Run
-from ..engine.model import Event, Faulted, Record
+from ..engine.model import Ended, Event, Faulted, Record
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite
 from .clock import to_datetime
 from .relay import Relay
@@ -23,6 +24,28 @@ Key = tuple[int, str]
 """What tells a saga from all others: its shard and its run's id."""
 
 
+class Happened(NamedTuple):
+    """One decision, for metrics and traces. The run may have gone on by the time that it is looked at."""
+
+    shard: int
+    run: Run
+    record: Record
+    ended: list[Ended]
+    """The attempts that it ended."""
+
+    @property
+    def key(self) -> Key:
+        """Whose decision it is."""
+        return self.shard, self.run.state.run_id
+
+
+class Parked(NamedTuple):
+    """What stands in the place of a saga's rows that can't be decided or stored."""
+
+    write: SagaWrite
+    records: list[Happened]
+
+
 class Work:
     """The rows, per saga, of one transaction. Made again from nothing for the next one."""
 
@@ -34,10 +57,10 @@ class Work:
         """What was decided of each saga, should the store refuse its rows."""
         self.faults: dict[Key, Faulted] = {}
         """Why a saga is parked by this batch: whatever else comes for it is recorded undecided."""
-        self.replacements: dict[Key, SagaWrite] = {}
+        self.replacements: dict[Key, Parked] = {}
         """What the store was given instead."""
-        self.records: list[tuple[int, Run, Record]] = []
-        """What was decided: shard, saga, record."""
+        self.records: list[Happened] = []
+        """What was decided, in order."""
         self.loose: list[OutboxRow] = []
         self.shards: dict[int, Shard] = {}
         self.offsets: dict[int, Offsets] = {}
@@ -60,8 +83,15 @@ class Work:
             write = self.writes[key] = SagaWrite(shard.number, UUID(state.run_id))
         add_record(write, state, record, self._where, self._fingerprint)
         self.events.setdefault(key, []).append(record.event)
-        self.records.append((shard.number, run, record))
+        self.records.append(Happened(shard.number, run, record, state.ended))
         shard.next_row = state.row
+        self.touch(shard)
+
+    def park(self, shard: Shard, run_id: str, parked: Parked) -> None:
+        """Take this instead of all that was decided of a saga."""
+        key = (shard.number, run_id)
+        self.writes[key] = parked.write
+        self.records = [each for each in self.records if each.key != key] + parked.records
         self.touch(shard)
 
     def add_loose(self, shard: Shard, make: Callable[[int], OutboxRow]) -> None:
@@ -73,7 +103,7 @@ class Work:
     def lose(self, lost: set[int]) -> None:
         """Leave out everything of shards that aren't ours any more."""
         self.writes = {key: write for key, write in self.writes.items() if write.shard not in lost}
-        self.records = [each for each in self.records if each[0] not in lost]
+        self.records = [each for each in self.records if each.shard not in lost]
         self.loose = [row for row in self.loose if row.shard not in lost]
         for number in lost:
             self.shards.pop(number, None)
@@ -81,14 +111,26 @@ class Work:
     def keep_replacements(self, replaced: Container[UUID]) -> None:
         """Forget those that the store asked for and didn't write in the end."""
         self.replacements = {
-            key: write for key, write in self.replacements.items() if write.run_id in replaced
+            key: parked for key, parked in self.replacements.items() if parked.write.run_id in replaced
         }
 
     def written(self, batch: Batch) -> list[SagaWrite]:
         """Return what the store has written of each saga, its own rows or those of its replacement."""
         if not self.replacements:
             return batch.sagas
-        return [self.replacements.get((write.shard, str(write.run_id)), write) for write in batch.sagas]
+        parked = [self.replacements.get((write.shard, str(write.run_id))) for write in batch.sagas]
+        return [
+            other.write if other is not None else write
+            for write, other in zip(batch.sagas, parked, strict=True)
+        ]
+
+    @property
+    def happened(self) -> list[Happened]:
+        """What the store has written down, of each saga in order."""
+        if not self.replacements:
+            return self.records
+        kept = [each for each in self.records if each.key not in self.replacements]
+        return kept + [each for parked in self.replacements.values() for each in parked.records]
 
     def batch(self, relay: Relay, now: int, suspect: UUID | None = None) -> Batch:
         """Return the transaction's rows. Call it once; the same batch is submitted until it is known."""
