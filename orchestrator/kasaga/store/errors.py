@@ -26,7 +26,7 @@ from kasaga_wire.errors import KasagaError
 class StoreError(KasagaError):
     """What the stores raise; never raised itself."""
 
-    code = "KSG-300"
+    code = "KSG-319"
 
 
 class StoreUnavailable(StoreError):

@@ -5,7 +5,8 @@
 SELECT set_config('statement_timeout', $1, $6), set_config('lock_timeout', $2, $6),
     set_config('idle_in_transaction_session_timeout', $3, $6), set_config('plan_cache_mode', $4, $6),
     set_config('enable_seqscan', $5, $6), set_config('enable_hashjoin', $5, $6),
-    set_config('enable_mergejoin', $5, $6)
+    set_config('enable_mergejoin', $5, $6),
+    set_config('jit', $5, $6) -- a scan that is off, but must be, looks dear enough to be compiled: 240 ms
 
 -- watch_client:
 -- Notices within a second that the client of a running statement is gone.
