@@ -254,6 +254,16 @@ def test_a_bug_is_one_line_unless_you_debug(shop: Shell, monkeypatch: pytest.Mon
     assert "Traceback" in shop("list").err
 
 
+def test_an_error_shows_no_password(shop: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise RuntimeError("can't connect to postgresql://anna:hunter2@db/orders")
+
+    monkeypatch.setattr(type(shop.store), "list_sagas", fail)
+    assert "hunter2" not in shop("list").err
+    monkeypatch.setenv("KASAGA_DEBUG", "1")
+    assert "hunter2" not in shop("list").err
+
+
 def test_ctrl_c(shop: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ import click
 
 from kasaga_wire import __version__
 from kasaga_wire.errors import KasagaError
+from kasaga_wire.redaction import PROCESS, redact
 
 from ..client import ResultTimeout, SagaCompensated, SagaStuck
 from .act import cancel, resolve, retry, skip
@@ -57,6 +58,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str] | None = None, session: Session | None = None) -> int:
     """Run one command and return the exit status; errors are one line, without a traceback."""
+    PROCESS.hide_environment(os.environ)
     try:
         returned = cli.main(
             args=arguments, prog_name="kasaga", standalone_mode=False, obj=session or Session()
@@ -76,7 +78,7 @@ def run(arguments: list[str] | None = None, session: Session | None = None) -> i
         return 0
     except Exception as error:  # noqa: BLE001 (whatever it is, people get one line)
         if os.environ.get("KASAGA_DEBUG"):
-            traceback.print_exc()
+            click.echo(redact(traceback.format_exc()), err=True)
         known = error if isinstance(error, KasagaError) else Unexpected(f"{type(error).__name__}: {error}")
-        click.echo(f"kasaga: {one_line(known)}", err=True)
+        click.echo(f"kasaga: {redact(one_line(known))}", err=True)
         return NOT_COMPLETED if isinstance(error, SagaCompensated | SagaStuck | ResultTimeout) else ERROR

@@ -124,12 +124,12 @@ class DevRun:
             "KASAGA_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "KASAGA_TOPIC_PREFIX": self._session.setting("topic_prefix"),
             "KASAGA_NAMESPACES": self._app.namespace,
+            "KASAGA_LOG_FORMAT": "text",
             "PYTHONUNBUFFERED": "1",
         }
         own = {
             "KASAGA_DATABASE_URL": database_url,
             "KASAGA_HTTP_PORT": str(port),
-            "KASAGA_LOG_FORMAT": "text",
             "PYTHONHASHSEED": "0",
         }
         self._add(ORCHESTRATOR, ["-m", "kasaga", "orchestrator", self._target], {**shared, **own})

@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
+from kasaga_wire.logs import LEVELS, LogFormat, configure_logs
 from kasaga_wire.topics import DEFAULT_SHARDS
 
 from .errors import NoDatabase, NoNamespace
 from .inputs import load_app
-from .logs import configure
 from .session import (
     Session,
     database_option,
@@ -22,7 +22,7 @@ from .session import (
     prefix_option,
 )
 
-LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+LEVELS_CHOICE = click.Choice(LEVELS, case_sensitive=False)
 
 
 @click.command()
@@ -34,7 +34,7 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=Fals
     help="/metrics, /live and /ready.",
 )
 @click.option("--http-host", metavar="HOST", envvar="KASAGA_HTTP_HOST", help="127.0.0.1 by default.")
-@click.option("--log-level", type=LEVELS, envvar="KASAGA_LOG_LEVEL", default="info", show_default=True)
+@click.option("--log-level", type=LEVELS_CHOICE, envvar="KASAGA_LOG_LEVEL", default="info", show_default=True)
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
@@ -53,13 +53,13 @@ def orchestrator(
     http_port: int | None,
     http_host: str | None,
     log_level: str,
-    log_format: str,
+    log_format: LogFormat,
 ) -> None:
     """Run an orchestrator of an App until SIGTERM; run as many as you like, they share the work."""
     from ..orchestrator.process import run
     from ..settings import Settings
 
-    configure(log_level, log_format)
+    configure_logs(log_format, log_level)
     app = load_app(target)
     url = session.setting("database_url")
     if not url:
