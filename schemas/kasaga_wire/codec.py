@@ -173,6 +173,8 @@ class Codec(Generic[T]):
             return cast(T, pydantic.TypeAdapter[Any](self.annotation).validate_json(text))
         except pydantic.ValidationError as error:
             raise DecodeError(_first_error(self.where, error)) from None
+        except Exception as error:  # a validator of the author's
+            raise DecodeError(f"{self.where}: {type(error).__name__} in a validator: {error}") from error
 
     def validate(self, datum: Any) -> Any:
         """A datum as a value that the model has accepted."""

@@ -1,10 +1,11 @@
 """Named places where a process can be told to die, so that each crash window has a test.
 
-Station: called between any two lines whose order matters, by the participants and by the orchestrator; reads one
-environment variable, calls nothing of ours.
+Station: called between any two lines whose order matters, by the participants and by the orchestrator;
+reads one environment variable, calls nothing of ours.
 
-`KASAGA_CRASH_AT=<name>` or `<name>:<n>` kills the process with SIGKILL at the first or the n-th passage of the
-point. SIGKILL, because nothing may run after it: no `finally`, no flush, no goodbye to the brokers.
+`KASAGA_CRASH_AT=<name>` or `<name>:<n>` kills the process with SIGKILL at the first or the n-th passage
+of the point. SIGKILL, because nothing may run after it: no `finally`, no flush, no goodbye to the
+brokers.
 """
 
 from __future__ import annotations

@@ -317,11 +317,6 @@ class Consumer(_Reader):
         except KafkaException as error:
             raise KafkaFailure(f"the assignment can't change: {_error_of(error).str()}") from None
 
-    def position(self) -> dict[Place, int]:
-        """The next offset of each assigned partition that has been read from."""
-        places: list[TopicPartition] = self._consumer.position(self._consumer.assignment())
-        return {(each.topic, each.partition): each.offset for each in places if each.offset >= 0}
-
     def watermarks(self, topic: str, partition: int, timeout: float = METADATA_SECONDS) -> tuple[int, int]:
         """The first offset there is and the one after the last, asked of the broker now."""
         try:

@@ -393,3 +393,13 @@ def test_models_that_keep_enum_values_work() -> None:
 def test_codecs_are_compiled_once() -> None:
     assert codec_for(Card, name="shop") is codec_for(Card, name="shop")
     assert codec_for(Card, name="shop") is not codec_for(Card, name="store")
+
+
+def test_a_value_is_read_from_json_as_people_type_it() -> None:
+    codec = codec_for(Card, name="shop", where="Shop.pay.card")
+    assert codec.from_json('{"number": "1"}') == Card(number="1")
+    with pytest.raises(DecodeError, match=r"Shop\.pay\.card\.number: Field required"):
+        codec.from_json("{}")
+    with pytest.raises(DecodeError, match="Invalid JSON"):
+        codec.from_json("nonsense")
+    assert codec_for(None, name="shop").from_json("null") is None
