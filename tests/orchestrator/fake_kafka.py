@@ -209,6 +209,11 @@ class FakeProducer:
             self._kafka.append(flying.topic, flying.partition, flying.key, flying.value, flying.headers)
             self._landed.append(flying.on_ack)
 
+    @property
+    def waiting(self) -> int:
+        """Records that aren't in their logs yet."""
+        return len(self._queue)
+
     def flush(self, timeout: float) -> int:
         if not (self.cut_off or self._kafka.down):
             self.land(len(self._queue))

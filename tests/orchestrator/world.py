@@ -7,6 +7,7 @@ a single test wants to go wrong, it does itself between two steps.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -24,14 +25,18 @@ from kasaga.orchestrator import ownership as ownership_module
 from kasaga.orchestrator import relay as relay_module
 from kasaga.orchestrator import source as source_module
 from kasaga.orchestrator.clock import Clock
+from kasaga.orchestrator.functions import Functions
 from kasaga.orchestrator.loop import Loop
 from kasaga.orchestrator.metrics import Metrics
+from kasaga.orchestrator.ownership import Ownership
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.rows import Addresses
+from kasaga.orchestrator.runs import Runs
 from kasaga.orchestrator.source import Source
+from kasaga.orchestrator.watchdog import Watchdog
 from kasaga.saga import App
 from kasaga.settings import Settings
-from kasaga.store.base import FINAL_STATES, SagaFilter, SagaRow, SagaState, StoreUnavailable
+from kasaga.store.base import FINAL_STATES, Offsets, SagaFilter, SagaRow, SagaState, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
@@ -104,6 +109,28 @@ class Node:
     def producer(self) -> FakeProducer:
         return self.producers[-1]
 
+    # What the loop keeps to itself, and a test must reach.
+
+    @property
+    def ownership(self) -> Ownership:
+        return self.loop._ownership  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def runs(self) -> Runs:
+        return self.loop._runs  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def functions(self) -> Functions:
+        return self.loop._functions  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def watchdog(self) -> Watchdog:
+        return self.loop._watchdog  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def relay(self) -> Relay:
+        return self.loop._relay  # pyright: ignore[reportPrivateUsage]
+
 
 class World:
     """Use it as a context: inside, crash points belong to it."""
@@ -124,7 +151,7 @@ class World:
         self.store = MemoryStore(
             namespace="trips", shards=shards, clock=self.now, tokens=self.uuid, fault=self._fault
         )
-        self.settings = {"lease_seconds": 3.0, "heartbeat_seconds": 0.5, **settings}
+        self.settings: dict[str, Any] = {"lease_seconds": 3.0, "heartbeat_seconds": 0.5, **settings}
         self.desk = Desk(self.app.contracts, now=self.now)
         self.nodes: list[Node] = []
         self.asked: dict[str, str] = {}
@@ -153,6 +180,11 @@ class World:
         self._patches.close()
 
     # --- time and chance
+
+    @property
+    def running(self) -> Node | None:
+        """Whose turn it is."""
+        return self._running[-1] if self._running else None
 
     def now(self) -> datetime:
         return BEGIN + timedelta(microseconds=self.nanos // 1000)
@@ -250,9 +282,9 @@ class World:
         self.nodes.remove(node)
         for producer in node.producers:
             if not self.kafka.down:
-                producer.land(self.dice.randint(0, len(producer._queue)))
-        node.loop._runs.close()
-        node.loop._functions.close()
+                producer.land(self.dice.randint(0, producer.waiting))
+        node.runs.close()
+        node.functions.close()
 
     def meanwhile(self, seconds: float) -> None:
         """A process waits: the others go on."""
@@ -416,7 +448,7 @@ class World:
         self.heal()
         for number in range(most):
             self.step()
-            if not self._mail and self._over(stuck):
+            if not self._mail and self.over(stuck):
                 return
             if number % 1000 == 999:
                 self._absolve(stuck)
@@ -429,7 +461,7 @@ class World:
             if row.state is SagaState.STUCK and row.code == KilledProcess.code and row.saga_id not in stuck:
                 self.control("retry", row.saga_id)
 
-    def _over(self, stuck: frozenset[str]) -> bool:
+    def over(self, stuck: frozenset[str] = frozenset()) -> bool:
         rows = {row.saga_id: row for row in self.sagas()}
         if not rows.keys() >= self.asked.keys():
             return False
@@ -447,6 +479,20 @@ class World:
         while page := self.store.list_sagas(SagaFilter(), after=after, limit=500):
             yield from page
             after = page[-1].run_id
+
+    def snapshot(self) -> object:
+        """What the database holds."""
+        return copy.deepcopy((self.store._tables, self.store._shards))  # pyright: ignore[reportPrivateUsage]
+
+    def restore(self, snapshot: Any) -> None:
+        """The database goes back in time."""
+        self.store._tables, self.store._shards = snapshot  # pyright: ignore[reportPrivateUsage]
+
+    def offsets(self, shard: int) -> Offsets:
+        """A shard's offsets as the store has them."""
+        found = self.store._shards[shard].offsets  # pyright: ignore[reportPrivateUsage]
+        assert found is not None
+        return found
 
     def saga(self, saga_id: str) -> SagaRow:
         row = self.store.saga(saga_id)
