@@ -15,13 +15,13 @@ from typing import Any, Generic, TypeVar, overload
 
 from kasaga_wire.contracts import command_of, contract_of
 from kasaga_wire.kafka import KafkaSettings
+from kasaga_wire.logs import configure_logs
 
 from . import settings as environment
 from .errors import RegistrationError
 from .handlers import Registry
 from .inbox.rows import Rules
 from .inbox.statements import Limits
-from .log import set_up
 from .process import Process
 from .settings import FROM_ENVIRONMENT, Settings, Unset
 from .store import PostgresStore
@@ -208,9 +208,10 @@ class Participant:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, which stop it gracefully; a second one at once.
 
-        Logs to standard error as JSON, unless logging is set up already. Raises StartError and the like.
+        Logs to standard error as KASAGA_LOG_FORMAT and KASAGA_LOG_LEVEL say, unless logging is set up
+        already. Raises StartError and the like.
         """
-        set_up()
+        configure_logs(yielding=True)
         sys.setswitchinterval(SWITCH_SECONDS)
         asyncio.run(self._run_with_signals())
 

@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 
 from kasaga_wire.contracts import CommandSpec, CompensationSpec
 from kasaga_wire.errors import CodecError, DecodeError, KasagaError
+from kasaga_wire.logs import bind, unbind
 from kasaga_wire.records import clean_error, errors_codec
 from kasaga_wire.schema import Schemas
 
@@ -25,7 +26,7 @@ from .handlers import Handler
 from .inbox.algorithm import Undecodable
 from .inbox.rows import Kind, Work
 from .jobs import Job
-from .log import about, logger
+from .log import about, fields, logger
 from .metrics import Metrics
 from .settings import MAX_REPLY_BYTES, SLOW_HANDLER_SECONDS
 from .tracing import Tracing
@@ -125,15 +126,17 @@ class Calls:
 
     @contextmanager
     def _run(self, job: Job, handler: Handler) -> Generator[None]:
-        """Measure a run, and put its span around it."""
+        """Measure a run, put its span around it, and let what it logs say what it is about."""
         started = time.monotonic()
         self._running[job] = (started, started + SLOW_HANDLER_SECONDS)
         failed = True
+        token = bind(lambda: fields(job))
         try:
             with self._tracing.span(job):
                 yield
             failed = False
         finally:
+            unbind(token)
             del self._running[job]
             seconds = time.monotonic() - started
             handler.behaviour.ran(seconds, failed=failed)

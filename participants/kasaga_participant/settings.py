@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final, Literal
 
 from kasaga_wire.kafka import KafkaSettings
+from kasaga_wire.redaction import hide, hide_in
 
 from .errors import StartError
 from .inbox.rows import Rules
@@ -84,6 +85,8 @@ class Settings:
                 f"retention ({self.retention}) must be at least twice max_age ({self.max_age})",
                 remedy="leave retention out, or raise it",
             )
+        hide_in(self.database_url)
+        hide(*self.kafka.secrets)
         if not self.namespaces:
             raise StartError("no namespace is named", remedy='namespaces=("shop",)')
 

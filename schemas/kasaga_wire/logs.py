@@ -4,8 +4,8 @@ Station: `configure_logs` is called once by whoever owns the process; everybody 
 what a line is about as `extra`. JSON lines for machines, one object each; text for people at a terminal.
 
 What is known of the saga at hand needn't be repeated in each call: `about` binds it for a block of code
-(`async` too), `here.subject` for a thread whose every microsecond counts. Nothing of it costs anything
-until a line is really written.
+(`async` too), `bind` does so without asking before a line is really written, and `here.subject` does for
+all that a thread runs, in whatever context.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
@@ -49,7 +49,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _OURS = frozenset({"time", "level", "logger", "message", "exception", "stack"})
 _SECRET_FIELDS = ("password", "secret")
 
-_bound: ContextVar[Mapping[str, object]] = ContextVar("kasaga_log_about")
+Describe = Callable[[], Mapping[str, object]]
+
+_bound: ContextVar[Describe] = ContextVar("kasaga_log_about", default=dict)
 
 
 class _Here(threading.local):
@@ -65,11 +67,22 @@ here = _Here()
 @contextmanager
 def about(**fields: object) -> Generator[None]:
     """Give these fields to every line that is logged inside, by whomever."""
-    token = _bound.set({**_bound.get({}), **fields})
+    outer = _bound.get()
+    token = _bound.set(lambda: {**outer(), **fields})
     try:
         yield
     finally:
         _bound.reset(token)
+
+
+def bind(describe: Describe) -> Token[Describe]:
+    """As `about`, for where a microsecond counts: the fields are asked for if a line is written."""
+    return _bound.set(describe)
+
+
+def unbind(token: Token[Describe]) -> None:
+    """Undo a `bind`, in the same task or thread."""
+    _bound.reset(token)
 
 
 def configure_logs(
@@ -158,18 +171,18 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     if isinstance(nested, Mapping):
         for key, inner in cast("Mapping[object, object]", nested).items():
             fields[str(key)] = inner
-    fields = {**_of_thread(), **_bound.get({}), **fields}
+    fields = {**_ambient(), **fields}
     span = trace.get_current_span().get_span_context()
     if span.is_valid and fields.setdefault("trace_id", f"{span.trace_id:032x}") == f"{span.trace_id:032x}":
         fields.setdefault("span_id", f"{span.span_id:016x}")
     return fields
 
 
-def _of_thread() -> Mapping[str, object]:
-    if here.subject is None or here.describe is None:
-        return {}
+def _ambient() -> Mapping[str, object]:
     try:
-        return here.describe(here.subject)
+        describe, subject = here.describe, here.subject
+        bound = _bound.get()()
+        return bound if describe is None or subject is None else {**describe(subject), **bound}
     except Exception as error:  # noqa: BLE001 - a log line must never be the reason for a failure
         return {"log_error": type(error).__name__}
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -27,7 +25,7 @@ from kasaga_participant import KafkaSettings, Participant, Refused, Tx, errors
 from kasaga_participant.calls import encode_error
 from kasaga_participant.errors import ParticipantError, RegistrationError, StartError
 from kasaga_participant.http import HttpServer
-from kasaga_participant.log import JsonFormatter, Throttle
+from kasaga_participant.log import Throttle
 from kasaga_participant.metrics import Metrics, metrics_of
 from kasaga_participant.testing import Harness
 from kasaga_wire import command, participant
@@ -236,23 +234,6 @@ def test_errors_travel_as_data() -> None:
 
 
 # --- around it
-
-
-def test_log_lines_are_json() -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
-    logger = logging.getLogger("kasaga.participant.test")
-    logger.addHandler(handler)
-    try:
-        raise ValueError("bad \ud800")
-    except ValueError:
-        logger.exception("it broke", extra={"kasaga": {"saga_id": "s-1", "command_id": "r.1"}})
-    finally:
-        logger.removeHandler(handler)
-    line = json.loads(stream.getvalue())
-    assert (line["message"], line["saga_id"], line["command_id"]) == ("it broke", "s-1", "r.1")
-    assert "ValueError" in line["exception"]
 
 
 def test_a_throttle_says_each_thing_now_and_then() -> None:

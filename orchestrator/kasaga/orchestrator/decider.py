@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from kasaga_wire.errors import EnvelopeError
+from kasaga_wire.logs import here
 from kasaga_wire.records import Answer
 
 from ..engine.codec import HistoryUnreadable, decode
@@ -21,7 +22,7 @@ from ..engine.model import Record as Decided
 from ..errors import EngineBug, KilledProcess
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
-from . import answers
+from . import about, answers
 from .intake import Dead, Input, Item, Misplaced
 from .metrics import Metrics
 from .rows import Addresses, add_record
@@ -55,11 +56,15 @@ class Decider:
     def decide(self, work: Work, found: Sequence[Input], now: int) -> None:
         """Decide everything, in order. StoreUnavailable leaves the work half done: drop it and its runs."""
         rows = self._prepare(found)
-        for item in found:
-            if isinstance(item, Item):
-                self._decide(work, item, rows, now)
-            else:
-                self._set_aside(work, item, now)
+        here.describe = about.saga
+        try:
+            for item in found:
+                if isinstance(item, Item):
+                    self._decide(work, item, rows, now)
+                else:
+                    self._set_aside(work, item, now)
+        finally:
+            here.subject = None
 
     def run_id_of(self, item: Input) -> str:
         """Say which run an item is for; it is loaded where only the saga's id is known. Empty: none."""
@@ -93,13 +98,16 @@ class Decider:
             self._runs.load(wanted)
         except HistoryUnreadable as error:
             if len(wanted) == 1:
-                log.error("a history can't be read", extra={"run_id": wanted[0][1], "error": str(error)})
+                shard, run_id = wanted[0]
+                extra = {"shard": shard, "run_id": run_id, "error": str(error)}
+                log.error("a history can't be read", extra=extra)
                 return
             for one in wanted:
                 self.load([one])
 
     def _decide(self, work: Work, item: Item, rows: dict[str, SagaRow], now: int) -> None:
         """Let one thing happen to one saga."""
+        here.subject = None
         shard = self._shards.get(item.shard)
         if shard is None:
             return
@@ -126,7 +134,7 @@ class Decider:
     def _step(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> None:
         shard.quiet += 1
         run_id = run.state.run_id
-        self._watchdog.stepping = run_id
+        self._watchdog.stepping = here.subject = run.state
         if shard.convicted is not None and str(shard.convicted) == run_id:
             shard.convicted = None
             fault = event if isinstance(event, Faulted) else killed()
@@ -137,7 +145,7 @@ class Decider:
         try:
             out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)
         except Exception as error:
-            log.exception("a bug in the engine: the saga is parked", extra={"run_id": run_id})
+            log.exception("a bug in the engine: the saga is parked")
             fault = Faulted(EngineBug.code, f"{type(error).__name__}: {error}", EngineBug.default_remedy)
             work.faults[shard.number, run_id] = fault
             self._park(work, shard, run_id, event, now)
@@ -203,6 +211,7 @@ class Decider:
 
     def _set_aside(self, work: Work, item: Misplaced | Dead, now: int) -> None:
         """Forward a record that is in the wrong partition; dead-letter one that nobody can read."""
+        here.subject = None
         shard = self._shards.get(item.record.partition)
         if shard is None:
             return
@@ -210,7 +219,12 @@ class Decider:
         if isinstance(item, Dead):
             log.warning(
                 "dead letter",
-                extra={"topic": item.record.topic, "offset": item.record.offset, "error": str(item.error)},
+                extra={
+                    **about.headers(item.record.headers),
+                    "topic": item.record.topic,
+                    "offset": item.record.offset,
+                    "error": str(item.error),
+                },
             )
             self._metrics.dead_letter()
             work.add_loose(shard, lambda seq: answers.dead_letter(item, seq, shard.number, now, self._where))

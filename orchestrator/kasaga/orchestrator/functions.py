@@ -15,9 +15,13 @@ import logging
 import queue
 import threading
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
+from opentelemetry import context, trace
+
+from kasaga_wire import logs
 from kasaga_wire.codec import Codec, Schemas, codec_for
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.records import clean_error
@@ -26,11 +30,14 @@ from ..engine.decide import Definitions, Run
 from ..engine.driver import Guard
 from ..engine.model import DONE, LOCAL, UNDO, Ran
 from ..engine.requests import LocalCall
+from ..engine.state import State
 from ..errors import SagaCodeError, SagaOutcome
 from ..store.base import OutboxRow
+from . import about, traceids
 from .clock import to_micros
 from .intake import REPLY, Item
 from .rows import split_step
+from .traceids import EVERY_SAGA, Sampling
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -72,10 +79,13 @@ class Pool:
 class Functions:
     """The threads of one process. `start_due` and `take` are called by the loop's thread."""
 
-    def __init__(self, threads: int, schemas: Schemas, max_payload: int) -> None:
+    def __init__(
+        self, threads: int, schemas: Schemas, max_payload: int, sampling: Sampling = EVERY_SAGA
+    ) -> None:
         self._pool = Pool(threads)
         self._schemas = schemas
         self._max_payload = max_payload
+        self._sampling = sampling
         self._done: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._rows: dict[tuple[int, int], OutboxRow] = {}
         """What isn't started yet, by shard and sequence number."""
@@ -131,11 +141,25 @@ class Functions:
         self.running += 1
         saga_id, run_id, shard, attempt = run.state.saga_id, run.state.run_id, row.shard, row.attempt
 
+        around = self._around(run.state, row)
+
         def work() -> None:
-            event = self._call(function, codec, path, event_form, attempt)
+            with around:
+                event = self._call(function, codec, path, event_form, attempt)
             self._done.put(Item(REPLY, shard, run_id, saga_id, event, None))
 
         self._pool.submit(work)
+
+    @contextmanager
+    def _around(self, state: State, row: OutboxRow) -> Generator[None]:
+        """Let what the function logs and sends belong to the saga, its step and its trace."""
+        parent = traceids.context(state, f"{state.run_id}.{row.step}.{row.attempt}", self._sampling)
+        token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(parent)))
+        try:
+            with logs.about(**about.saga(state), step=row.step, attempt=row.attempt):
+                yield
+        finally:
+            context.detach(token)
 
     def take(self) -> list[Item]:
         """Return what has ended since the last call."""

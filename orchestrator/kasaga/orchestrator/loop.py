@@ -17,6 +17,7 @@ from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.kafka import Record
 
 from ..engine.decide import Definitions
+from ..engine.lifecycle import STUCK
 from ..engine.model import (
     COMMAND,
     DEADLINE,
@@ -40,7 +41,7 @@ from ..store.base import (
     Store,
     StoreUnavailable,
 )
-from . import answers
+from . import about, answers
 from .clock import Clock
 from .decider import Decider, killed
 from .functions import Functions
@@ -105,7 +106,10 @@ class Loop:
         )
         self._tracer = tracer or NoTracer()
         self._runs = Runs(store, settings.max_live_sagas)
-        self._functions = Functions(settings.run_threads, defs.schemas, settings.max_payload_bytes)
+        self._functions = Functions(
+            settings.run_threads, defs.schemas, settings.max_payload_bytes, where.sampling
+        )
+        self._stuck_lines = about.StuckLines()
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
         self._intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
         self._holding = Holding(where.topics, defs.schemas)
@@ -404,11 +408,10 @@ class Loop:
         self._relay.send([row for row in batch.loose if (row.shard, row.seq) not in dropped], now)
         for row, why in committed.dropped:
             log.error("the store refused a record", extra={"topic": row.topic, "error": why})
-        for key in work.replacements:
-            log.error(
-                "the store refused a saga's rows: it is STUCK",
-                extra={"run_id": key[1], "error": committed.replaced.get(UUID(key[1]))},
-            )
+        for key, parked in work.replacements.items():
+            of = about.saga(parked.records[0].run.state) if parked.records else {"run_id": key[1]}
+            extra = {**of, "error": committed.replaced.get(UUID(key[1]))}
+            log.error("the store refused a saga's rows: it is STUCK", extra=extra)
             self._runs.drop(*key)
         happened = work.happened
         self._metrics.committed(happened, len(batch.sagas))
@@ -416,6 +419,8 @@ class Loop:
         for each in happened:
             if each.run.state.final:
                 self._runs.drop(*each.key)
+            elif each.run.state.state == STUCK:
+                self._stuck_lines.tell(each, self._clock.seconds())
 
     def _replace(self, work: Work, write: SagaWrite, why: str, tries: int) -> SagaWrite:
         """Park a saga whose rows the store refuses: its events undecided, on the third try not even those."""

@@ -16,6 +16,7 @@ from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import KafkaUnavailable
 from kasaga_wire.kafka import Admin, Consumer, Producer
 from kasaga_wire.records import own_schemas
+from kasaga_wire.redaction import hide, hide_in
 from kasaga_wire.topics import Topics
 
 from ..saga import App
@@ -47,6 +48,8 @@ class Orchestrator:
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app, self._settings = app, settings
+        hide_in(settings.database_url.get_secret_value())
+        hide(*settings.kafka.secrets)
         self.metrics = Metrics()
         self._tracer: Tracing = NoTracer()
         self._loop: Loop | None = None

@@ -21,6 +21,7 @@ from kasaga_wire.errors import DeliveryError, QueueFull
 from kasaga_wire.kafka import Producer, partition_for
 
 from ..store.base import OutboxRow, RowKind
+from . import about
 from .clock import to_micros
 
 log = logging.getLogger("kasaga.relay")
@@ -208,6 +209,7 @@ class Relay:
             log.warning(
                 "record not delivered, trying again",
                 extra={
+                    **about.headers(row.headers),
                     "topic": row.topic,
                     "run_id": str(row.run_id),
                     "step": row.step,

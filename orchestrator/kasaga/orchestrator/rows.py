@@ -20,7 +20,7 @@ from ..engine.model import COMMAND, DEADLINE, DONE, LOCAL, VOID, Deadline, Recor
 from ..engine.state import State
 from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from .clock import to_datetime
-from .traceids import Sampling, traceparent
+from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
 WRITES_SAGA = frozenset({"Move", "Return"})
 
@@ -31,7 +31,7 @@ class Addresses(NamedTuple):
     topics: Topics
     source: str
     shards: int
-    sampling: Sampling = Sampling()
+    sampling: Sampling = EVERY_SAGA
     """Which sagas are traced: the headers say so."""
 
 
@@ -151,7 +151,7 @@ def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Add
         saga=state.name,
         saga_version=state.version,
         traceparent=traceparent(state, f"{command_id}.{send.attempt}", where.sampling),
-        tracestate=state.tracestate or None,
+        tracestate=tracestate(state),
     )
     return OutboxRow(
         shard,
@@ -211,7 +211,7 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
         time=to_datetime(at),
         saga_id=state.saga_id,
         traceparent=traceparent(state, state.run_id, where.sampling),
-        tracestate=state.tracestate or None,
+        tracestate=tracestate(state),
     ).to_headers()
     return OutboxRow(
         shard,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
 from ..engine.state import State
 
 ALL = 1 << 64
@@ -31,6 +33,9 @@ class Sampling(NamedTuple):
         if self.parent_based and len(state.traceparent) == HEADER_CHARACTERS:
             return state.traceparent[-1] in "13579bdf"
         return self.below >= ALL or (self.below > 0 and int(trace_id(state)[16:], 16) < self.below)
+
+
+EVERY_SAGA = Sampling()
 
 
 def trace_id(state: State) -> str:
@@ -58,6 +63,13 @@ def span_id(name: str) -> str:
 def traceparent(state: State, name: str, sampling: Sampling) -> str:
     """The header that goes with whatever the span `name` sends."""
     return f"00-{trace_id(state)}-{span_id(name)}-{'01' if sampling.keeps(state) else '00'}"
+
+
+def context(state: State, name: str, sampling: Sampling) -> SpanContext:
+    """The same for code of this process, such as a function of ctx.run."""
+    flags = TraceFlags(TraceFlags.SAMPLED if sampling.keeps(state) else TraceFlags.DEFAULT)
+    starter = TraceState.from_header([state.tracestate]) if state.tracestate else None
+    return SpanContext(int(trace_id(state), 16), int(span_id(name), 16), True, flags, starter)
 
 
 def tracestate(state: State) -> str | None:

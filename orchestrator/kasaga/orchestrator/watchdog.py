@@ -20,6 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine.driver import HangInterrupt, place
+from ..engine.state import State
+from . import about
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -42,8 +44,8 @@ class Watchdog:
         self._reported = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.stepping = ""
-        """The run being stepped, for the log."""
+        self.stepping: State | None = None
+        """The saga being stepped, for the log."""
 
     def start(self) -> None:
         """Watch the calling thread."""
@@ -97,11 +99,14 @@ class Watchdog:
                 self._reported = True
                 log.error(
                     "a saga blocks the loop and can't be interrupted",
-                    extra={"run_id": self.stepping, "line": self._line(), "seconds": round(took, 1)},
+                    extra={**self._about(), "line": self._line(), "seconds": round(took, 1)},
                 )
             if took > self._kill_after:
-                log.critical("ending the process: a saga blocks it", extra={"run_id": self.stepping})
+                log.critical("ending the process: a saga blocks it", extra=self._about())
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def _about(self) -> dict[str, object]:
+        return about.saga(self.stepping) if self.stepping is not None else {}
 
     def _line(self) -> str:
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
