@@ -149,6 +149,17 @@ class PurgeContract:
         assert max(slices) == 2
         assert numbers(ended, SagaFilter()) == [9, 7, 5, 3, 1]
 
+    def test_very_long_histories_go_too(self, owner: Owner) -> None:
+        owner.claim(3)
+        began = datetime.now(UTC) - 9 * DAY
+        run = run_id(1, began)
+        row = saga_row(
+            3, 1, SagaState.COMPLETED, run_id=run, started_at=began, ended_at=began, updated_at=began
+        )
+        owner.commit(SagaWrite(3, run, [history_row(seq, b"") for seq in range(10_500)], row, new=True))
+        assert owner.store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
+        assert owner.store.load([(3, run)]) == {}
+
     def test_run_ids_of_another_version_are_purged_too(self, owner: Owner) -> None:
         owner.claim(3)
         began = datetime.now(UTC) - 9 * DAY

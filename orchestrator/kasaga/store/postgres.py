@@ -39,6 +39,8 @@ from kasaga.store.statements import Call, read_statements
 
 HISTORY_PAGE = 1000
 """Rows of one saga's history read at a time for people."""
+HISTORY_SLICE = 10_000
+"""Rows of histories deleted at most in one transaction: one saga can have very many."""
 FORGET_FACTOR = 10
 """Remembered ids deleted at most in one slice, as a multiple of its limit: they are small."""
 
@@ -218,12 +220,14 @@ class PostgresStore:
         now = session.query(_PURGE["clock"].bind())[0][0]
         seen = session.query(_PURGE["slice"].bind(after, now - older_than, limit))
         runs = [(shard, run_id) for run_id, shard, old in seen if old]
-        calls: list[Call] = []
         if runs:
             columns = tuple(zip(*runs, strict=True))
-            calls += [_PURGE["forget_history"].bind(*columns), _PURGE["forget_sagas"].bind(*columns)]
-        calls.append(_PURGE["forget_ended"].bind(now - forget_after, limit * FORGET_FACTOR))
-        forgotten = session.run(*calls)[-1].command_tuples or 0
+            forget = _PURGE["forget_history"].bind(*columns, HISTORY_SLICE)
+            while (session.run(forget)[0].command_tuples or 0) == HISTORY_SLICE:
+                pass
+            session.run(_PURGE["forget_sagas"].bind(*columns))
+        old = _PURGE["forget_ended"].bind(now - forget_after, limit * FORGET_FACTOR)
+        forgotten = session.run(old)[0].command_tuples or 0
         return Purged(len(runs), forgotten, seen[-1][0] if len(seen) == limit else None)
 
     def close(self) -> None:

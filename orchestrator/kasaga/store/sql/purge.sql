@@ -13,10 +13,14 @@ FROM kasaga.saga s, bounds b
 WHERE s.run_id > $1 AND (s.run_id <= b.young OR s.run_id > b.beyond)
 ORDER BY s.run_id LIMIT $3
 
--- forget_history: int4[] uuid[]
-DELETE FROM kasaga.history h
-USING unnest($1, $2) AS u (shard, run_id)
-WHERE h.shard = u.shard AND h.run_id = u.run_id
+-- forget_history: int4[] uuid[] int4
+-- At most $3 rows: one saga's history can be long.
+DELETE FROM kasaga.history
+WHERE ctid = ANY (ARRAY(
+    SELECT h.place FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+        SELECT ctid AS place FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id OFFSET 0
+    ) AS h
+    LIMIT $3))
 
 -- forget_sagas: int4[] uuid[]
 WITH gone AS (
