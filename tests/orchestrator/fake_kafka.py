@@ -75,6 +75,9 @@ class FakeConsumer:
         self._kafka = kafka
         self._next: dict[Place, int] = {}
         self._told: set[Place] = set()
+        """Whose end was told."""
+        self._broken: set[Place] = set()
+        """Whose offset is out of range, and that was told."""
         self._paused: set[Place] = set()
         self.cut_off = False
         self.fatal: str | None = None
@@ -95,6 +98,7 @@ class FakeConsumer:
         for place in places:
             del self._next[place]
             self._told.discard(place)
+            self._broken.discard(place)
             self._paused.discard(place)
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -102,6 +106,10 @@ class FakeConsumer:
 
     def resume(self, places: Iterable[Place]) -> None:
         self._paused -= set(places)
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """Where each partition of a topic goes on to be read."""
+        return {place[1]: at for place, at in self._next.items() if place[0] == topic}
 
     def assignment(self) -> set[Place]:
         return set(self._next)
@@ -118,9 +126,9 @@ class FakeConsumer:
     def _read(self, place: Place, most: int) -> list[Record | EndOfPartition | PartitionError]:
         log, at = self._kafka.logs[place], self._next[place]
         if not log.first <= at <= log.end:
-            if place in self._told:
+            if place in self._broken:
                 return []
-            self._told.add(place)
+            self._broken.add(place)
             name = "_AUTO_OFFSET_RESET"
             return [PartitionError(*place, at, name, "offset out of range", True, False)]
         if at == log.end:

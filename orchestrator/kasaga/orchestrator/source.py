@@ -201,22 +201,24 @@ class Source:
             self._gone[error.topic, error.partition] = error.offset
 
     def _go_on(self) -> None:
-        """Read on at the nearest end that exists of what can't be read where it should be."""
+        """Read on at the beginning of what can't be read where it should be.
+
+        Also where the log ends before the offset: a topic that was made anew has records that nobody has
+        read. What was read before is known again, and changes nothing.
+        """
         for (topic, partition), offset in list(self._gone.items()):
             ends = self._ask(topic, partition)
             if ends is None:
                 return
-            low, high = ends
-            schemas = topic == self._topics.schemas
-            at = low if schemas or offset < low else high
+            at = ends[0]
             self._consumer.incremental_unassign([(topic, partition)])
             self._consumer.incremental_assign({(topic, partition): at})
             del self._gone[topic, partition]
             log.error(
-                "records are lost: reading goes on at the nearest that is there",
+                "records are lost: reading goes on at the first that is there",
                 extra={"topic": topic, "partition": partition, "wanted": offset, "offset": at},
             )
-            if schemas:
+            if topic == self._topics.schemas:
                 continue
             if topic == self._topics.replies:
                 self._forget_ends(partition)

@@ -1,0 +1,243 @@
+"""Kafka or Postgres away for a while, and what waits meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from kasaga.store.base import SagaState, StoreUnavailable
+from kasaga_wire.envelope import CommandEnvelope
+from orchestrator.desk import SILENT
+from orchestrator.world import Node, World
+
+
+def states(world: World) -> set[str]:
+    return {str(row.state) for row in world.sagas()}
+
+
+def attempts(world: World) -> list[int]:
+    return [CommandEnvelope.parse(record.headers).attempt for record in world.commands()]
+
+
+def working(world: World, sagas: int = 4) -> Node:
+    """A process in the middle of some sagas."""
+    world.odds.slow = 0.0
+    node = world.join()
+    for number in range(sagas):
+        world.start("trip", f"s{number}")
+    world.turns(node, 3)
+    return node
+
+
+POINTS = ("heartbeat", "claim", "open_rows", "parked", "find", "load", "put_schemas", "commit", "commit.done")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_nothing_is_lost_when_postgres_goes_away_at_any_question(point: str) -> None:
+    """Each time it is asked for the n-th time; `find` and `load` come when records are read already."""
+    for number in range(1, 4):
+        with World(number) as world:
+            asked = 0
+
+            def fault(name: str, nth: int = number) -> None:
+                nonlocal asked
+                asked += name == point
+                if name == point and nth <= asked < nth + 2:
+                    raise StoreUnavailable("a test")
+
+            world.fault = fault
+            node = working(world)
+            world.serve()
+            node.runs.close()  # so that sagas have to be loaded
+            world.turns(node, 3)
+            node.ownership.lost({0})
+            assert asked, f"nothing asks {point}"
+            world.settle()
+            world.audit()
+            assert states(world) == {"COMPLETED"}
+            assert set(attempts(world)) == {1}
+
+
+def test_the_loop_reads_no_more_than_a_batch_while_postgres_is_away() -> None:
+    with World(max_batch=10) as world:
+        node = world.join()
+        world.turns(node, 3)
+        for number in range(100):
+            world.start("empty", f"s{number}")
+        node.consumer.take = lambda most: min(most, 10)
+        world.nodes.append(node)  # somebody else, so that waiting doesn't bring Postgres back
+        node.away_until = world.nanos + int(30e9)
+        for _ in range(30):
+            world.turn(node)
+        read = sum(at for at in node.consumer.positions(world.topics.sagas).values())
+        world.nodes.pop()
+
+        assert read <= 20
+        world.settle()
+        assert len(world.sagas()) == 100
+
+
+def test_after_an_hour_without_owner_no_answered_saga_is_tried_again() -> None:
+    with World() as world:
+        node = working(world, sagas=20)
+        world.kill(node)
+        for _ in range(20):
+            world.serve()
+        world.pass_time(3600)
+
+        world.join()
+        world.settle()
+
+        world.audit()
+        assert states(world) == {"COMPLETED"}
+        assert set(attempts(world)) == {1}
+
+
+def test_after_an_hour_without_kafka_no_answered_saga_is_tried_again() -> None:
+    """The owner lives and hears nothing: it gives its shards up, and knows no end of the replies."""
+    with World() as world:
+        node = working(world, sagas=20)
+        node.consumer.cut_off = node.producer.cut_off = True
+        for _ in range(20):
+            world.serve()
+            world.turn(node)
+        for _ in range(40):
+            world.pass_time(90)
+            world.turn(node)
+        assert not node.loop.shards
+
+        world.settle()
+
+        world.audit()
+        assert states(world) == {"COMPLETED"}
+        assert set(attempts(world)) == {1}
+
+
+def test_a_silent_kafka_is_asked_a_few_times_not_at_each_turn() -> None:
+    """Each question that isn't answered stops the loop for its time-out, and the leases run meanwhile."""
+    with World() as world:
+        node = working(world)
+        world.desk.mood = lambda envelope: SILENT
+        world.pass_time(2.5)
+        node.consumer.cut_off = True
+        before = node.consumer.questions
+        for _ in range(200):
+            world.turn(node)  # 2 ms each
+
+        assert node.consumer.questions - before <= 2
+
+
+def test_without_kafka_for_long_a_process_gives_its_shards_up_and_takes_them_back() -> None:
+    with World(kafka_lost_seconds=10) as world:
+        node = working(world)
+        node.consumer.cut_off = True
+        for _ in range(15):
+            world.pass_time(1)
+            world.turn(node)
+        assert not node.loop.shards
+        assert [lease.owner for lease in world.store.shards()] == [None, None]
+
+        other = world.join()
+        world.turns(other, 3)
+        assert other.loop.shards.keys() == {0, 1}
+        world.settle()
+        world.audit()
+
+
+def test_records_go_out_again_when_the_producer_has_died() -> None:
+    with World() as world:
+        world.odds.slow = 0.0
+        node = world.join()
+        world.turns(node, 2)
+        node.producer.deliver = lambda waiting: 0
+        for number in range(5):
+            world.start("trip", f"s{number}")
+        world.turns(node, 2)
+        assert node.producer.waiting == 5
+
+        node.producer.die("an idempotent producer's fatal error")
+        world.turns(node, 1)
+
+        assert len(node.producers) == 2
+        world.settle()
+        world.audit()
+        assert set(attempts(world)) == {1}
+
+
+def test_a_process_that_ends_hands_over_at_once_and_its_successor_sends_nothing_twice() -> None:
+    with World() as world:
+        node = working(world)
+        world.end(node)
+        assert [lease.owner for lease in world.store.shards()] == [None, None]
+
+        other = world.join()
+        world.turns(other, 1)
+
+        assert other.loop.shards.keys() == {0, 1}
+        assert not other.producer.produced
+        world.settle()
+        world.audit()
+
+
+def test_a_process_that_ends_without_postgres_ends_all_the_same() -> None:
+    with World() as world:
+        node = working(world)
+        node.away_until = world.nanos + int(1e12)
+        world.nodes.append(node)  # somebody else, so that waiting doesn't bring Postgres back
+        world.end(node)
+        world.nodes.clear()
+
+        world.join()
+        world.settle()
+        world.audit()
+
+
+@pytest.mark.parametrize("topic", ["sagas", "replies", "control"])
+def test_a_log_that_was_truncated_is_read_on_at_its_new_beginning(topic: str) -> None:
+    with World(shards=1) as world:
+        node = working(world)
+        world.serve()
+        world.kill(node)
+        name = getattr(world.topics, topic)
+        world.kafka.truncate(name, 0, world.kafka.logs[name, 0].end + 50)
+        world.pass_time(5)
+
+        world.join()
+        world.start("trip", "later")
+        world.settle()
+
+        world.audit()
+        assert states(world) == {"COMPLETED"}
+
+
+def test_replies_that_were_lost_are_asked_for_again_at_once() -> None:
+    """Every open command is sent once more: the inboxes have the answers."""
+    with World(shards=1) as world:
+        node = working(world, sagas=8)
+        world.kill(node)
+        for _ in range(20):
+            world.serve()
+        world.kafka.truncate(world.topics.replies, 0, 1000)
+
+        world.pass_time(5)
+        world.join()
+        world.settle()
+
+        world.audit()
+        ids = [CommandEnvelope.parse(record.headers).id for record in world.commands()]
+        assert len(ids) > len(set(ids))
+
+
+def test_topics_made_anew_under_a_running_owner() -> None:
+    with World(shards=1) as world:
+        node = working(world)
+        for _ in range(6):
+            world.serve()
+            world.turn(node)
+        for name in (world.topics.sagas, world.topics.replies, world.topics.control):
+            world.kafka.remake(name, 0)
+        world.start("trip", "later")
+
+        world.settle()
+
+        world.audit()
+        assert world.saga("later").state is SagaState.COMPLETED
