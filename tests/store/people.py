@@ -69,6 +69,16 @@ class PeopleContract:
             SagaState.COMPLETED: 1,
         }
 
+    def test_what_needs_attention_is_counted_by_name_and_state(self, filled: Store) -> None:
+        found = {(each.name, each.state): each for each in filled.attention(range(16))}
+        assert {key: each.sagas for key, each in found.items()} == {
+            ("payment", SagaState.STUCK): 1,
+            ("payment", SagaState.PAUSED): 1,
+            ("payment", SagaState.COMPENSATING): 1,
+        }
+        assert all(each.oldest > 0 for each in found.values())
+        assert filled.attention([]) == []
+
     def test_pages(self, filled: Store) -> None:
         after: UUID | None = None
         pages: list[list[str]] = []

@@ -19,6 +19,7 @@ from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
 __all__ = [
     "FINAL_STATES",
     "REPLACEMENT_TRIES",
+    "Attention",
     "Batch",
     "Committed",
     "HistoryRow",
@@ -262,6 +263,17 @@ class SagaFilter:
 
 
 @dataclass(slots=True)
+class Attention:
+    """Sagas of one name in one state that is neither RUNNING nor an end."""
+
+    name: str
+    state: SagaState
+    sagas: int
+    oldest: float
+    """Seconds for which the first of them has been in it."""
+
+
+@dataclass(slots=True)
 class Purged:
     """What one slice of retention did."""
 
@@ -363,6 +375,10 @@ class Store(Protocol):
 
     def count(self, where: SagaFilter) -> dict[SagaState, int]:
         """Count sagas by state."""
+        ...
+
+    def attention(self, shards: Sequence[int]) -> list[Attention]:
+        """Count these shards' sagas that are neither RUNNING nor ended, by name and state. Cheap."""
         ...
 
     def saga(self, saga_id: str) -> SagaRow | None:

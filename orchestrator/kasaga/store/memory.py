@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from kasaga.store.base import (
     FINAL_STATES,
     REPLACEMENT_TRIES,
+    Attention,
     Batch,
     Committed,
     HistoryRow,
@@ -392,6 +393,23 @@ class MemoryStore:
             for row in self._matching(where):
                 counts[row.state] = counts.get(row.state, 0) + 1
         return counts
+
+    def attention(self, shards: Sequence[int]) -> list[Attention]:
+        """See `base.Store.attention`."""
+        self._fault("attention")
+        found: dict[tuple[str, SagaState], Attention] = {}
+        now = self._clock()
+        with self._lock:
+            for row in self._tables.sagas.values():
+                if (
+                    row.shard in shards
+                    and row.state is not SagaState.RUNNING
+                    and row.state not in FINAL_STATES
+                ):
+                    age = (now - row.updated_at).total_seconds()
+                    known = found.setdefault((row.name, row.state), Attention(row.name, row.state, 0, age))
+                    known.sagas, known.oldest = known.sagas + 1, max(known.oldest, age)
+        return list(found.values())
 
     def _matching(self, where: SagaFilter) -> Iterator[SagaRow]:
         for row in self._tables.sagas.values():

@@ -15,6 +15,7 @@ from psycopg.errors import LockNotAvailable
 
 from kasaga.store import rows
 from kasaga.store.base import (
+    Attention,
     Batch,
     Committed,
     HistoryRow,
@@ -173,6 +174,11 @@ class PostgresStore:
             return {}
         found = self._ask(_READ["count"].bind(*_conditions(where)))
         return {SagaState(state): count for state, count in found}
+
+    def attention(self, shards: Sequence[int]) -> list[Attention]:
+        """See `base.Store.attention`; reads the partial index of these states."""
+        found = self._ask(_READ["attention"].bind(shards))
+        return [Attention(name, SagaState(state), count, oldest) for name, state, count, oldest in found]
 
     def saga(self, saga_id: str) -> SagaRow | None:
         """See `base.Store.saga`."""

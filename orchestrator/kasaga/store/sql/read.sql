@@ -66,6 +66,10 @@ WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
     AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
 GROUP BY state
 
+-- attention: int4[]
+SELECT name, state, count(*), extract(epoch FROM clock_timestamp() - min(updated_at))::float8
+FROM kasaga.saga WHERE attention AND shard = ANY ($1) GROUP BY name, state
+
 -- saga: text
 SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
     reason, remedy, with_exceptions, parked_code, result
