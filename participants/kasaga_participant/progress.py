@@ -50,6 +50,10 @@ class Progress:
             self.position = self._open[0] if self._open else last + 1
 
 
+REOPEN = 0.25
+"""Which part of the room must be free again before anything more is read."""
+
+
 class Room:
     """How many records and bytes are in hand, against how many may be. Safe to use from several threads."""
 
@@ -57,6 +61,8 @@ class Room:
         """`records` and `size` (bytes) are what there is room for."""
         self._records_left = records
         self._bytes_left = size
+        self._enough = (records * REOPEN, size * REOPEN)
+        self._was_full = False
         self._changed = threading.Condition()
         self._closed = False
 
@@ -83,7 +89,10 @@ class Room:
 
     @property
     def _full(self) -> bool:
-        return self._closed or self._records_left <= 0 or self._bytes_left <= 0
+        """Once full, it stays so until a good part is free: reading one by one would make batches of one."""
+        records, size = self._enough if self._was_full else (0, 0)
+        self._was_full = self._records_left <= records or self._bytes_left <= size
+        return self._closed or self._was_full
 
     def wait(self, timeout: float) -> int:
         """Wait for room, `timeout` seconds at most; gives how many records there is room for, 0 if none."""

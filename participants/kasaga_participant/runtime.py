@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from .answers import Answers
 from .calls import Calls
 from .dispatch import Batch, Dispatcher
-from .handlers import Registry
+from .handlers import WEIGHT, Registry
 from .inbox.rows import EXPIRED, FAILED, UNDECODABLE, Answer, Rules
 from .jobs import Intake, Job, Rejected
 from .metrics import Metrics
@@ -28,8 +28,9 @@ from .worker import Worker
 
 NOT_FINAL = frozenset({FAILED, EXPIRED, UNDECODABLE})
 """Answers that hold for one attempt: another one in hand runs for itself."""
-GATHER_SECONDS = 0.002
-"""While a batch runs, the next one gathers; it starts when it is full, or has waited this long."""
+GATHER_CAP_SECONDS = 0.02
+"""While a batch runs, the next one gathers, until it is full or its first command has waited for a batch's
+usual time divided by the concurrency; never longer than this."""
 POLL_SECONDS = 0.003
 """How often acknowledgements are collected while any are due."""
 POLL_CAP_SECONDS = 0.1
@@ -88,6 +89,7 @@ class Runtime:
         self._in_hand = 0
         self._quiescing: list[tuple[Sequence[Progress], threading.Event]] = []
         self._gathering = False
+        self._batch_seconds = 0.0
         self._polling = False
         self._poll_after = POLL_SECONDS
         self.error: asyncio.Future[BaseException] = self._loop.create_future()
@@ -168,7 +170,8 @@ class Runtime:
         """Whether to wait for a larger batch: something runs already, and it isn't full or old enough."""
         if not self._running or service.dispatcher.runnable() >= self._parts.batch:
             return False
-        left = since + GATHER_SECONDS - time.monotonic()
+        patience = min(self._batch_seconds / self._parts.concurrency, GATHER_CAP_SECONDS)
+        left = since + patience - time.monotonic()
         if left <= 0:
             return False
         if not self._gathering:
@@ -182,7 +185,9 @@ class Runtime:
 
     async def _run(self, service: _Service, batch: Batch) -> None:
         self._parts.metrics.batch.observe(len(batch.jobs))
+        started = time.monotonic()
         given_up = await service.worker.run(batch.jobs, sync=batch.lane.is_sync)
+        self._batch_seconds += (time.monotonic() - started - self._batch_seconds) * WEIGHT
         self._forget(service, given_up)
         service.dispatcher.give_back(batch)
 

@@ -21,7 +21,7 @@ from .inbox.statements import Limits
 
 MAX_REPLY_BYTES = 900_000
 """A reply's payload. Below `message.max.bytes` of librdkafka and of topics, with room for the headers."""
-IN_HAND_RECORDS = 1_000
+IN_HAND_RECORDS = 2_000
 """Records read and not yet answered, over all contracts of the process."""
 IN_HAND_BYTES = 64 * 1024 * 1024
 """The same in bytes of keys and values: few large commands must not fill the memory."""

@@ -258,21 +258,23 @@ def test_the_offset_never_passes_an_unfinished_record(order: list[int]) -> None:
 
 
 def test_room_is_counted_in_records_and_bytes() -> None:
-    room = Room(records=3, size=100)
+    room = Room(records=8, size=100)
 
-    room.take(2, 50)
+    room.take(7, 50)
     assert room.wait(0) == 1
     room.take(1, 10)
     assert room.wait(0) == 0
+    room.give(2, 10)
+    assert room.wait(0) == 0  # not yet worth it
     room.give(1, 10)
-    assert room.wait(0) == 1
-    room.take(0, 90)
+    assert room.wait(0) == 3
+    room.take(0, 70)
     assert room.wait(0) == 0
     room.give(0, 90)
     room.shut(True)
     assert room.wait(0) == 0
     room.shut(False)
-    assert room.wait(0) == 1
+    assert room.wait(0) == 3
 
 
 def test_who_waits_for_room_is_woken() -> None:
