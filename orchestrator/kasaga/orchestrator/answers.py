@@ -67,11 +67,26 @@ def to_absent(item: Item, ask: Asked, found: SagaRow | None) -> Answer:
     """The answer to an action on a saga that has ended, or that was never started here."""
     if found is None or found.state not in FINAL_STATES:
         return Answer(saga_id=item.saga_id, run_id=item.run_id, about=ask.action_id, what="unknown")
-    what = found.state.value if ask.action == "watch" else "not_applicable"
-    body = _ended(found, ask.action_id, what)
-    if what == "not_applicable":
-        body.reason = f"the saga is {found.state.value}"
+    if ask.action == "watch":
+        return _ended(found, ask.action_id, found.state.value)
+    body = _ended(found, ask.action_id, "not_applicable")
+    body.reason = f"the saga is {found.state.value}"
     return body
+
+
+def ended(state: State, about: str) -> Answer:
+    """The end of a saga that is still in memory."""
+    return Answer(
+        saga_id=state.saga_id,
+        run_id=state.run_id,
+        about=about,
+        what=state.state,
+        state=state.state,
+        result=state.returned if state.state == lifecycle.COMPLETED else None,
+        error=state.code or None,
+        reason=state.reason or None,
+        step=(state.stuck_step or state.undo_step) or None,
+    )
 
 
 def _ended(found: SagaRow, about: str, what: str) -> Answer:
@@ -99,6 +114,8 @@ def to_second_start(item: Item, event: Started, live: State | None, found: SagaR
     if run_id == item.run_id:
         return None
     same = name == event.name and taken_hash == hashlib.sha256(event.input).digest()
+    if same and live is not None and live.final:
+        return ended(live, item.run_id)
     if same and live is None and found is not None:
         return _ended(found, item.run_id, found.state.value)
     return Answer(

@@ -23,7 +23,7 @@ from ..errors import EngineBug, KilledProcess
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers
-from .intake import Dead, Input, Item, Misplaced
+from .intake import Dead, Input, Item, Misplaced, shard_of
 from .metrics import Metrics
 from .rows import Addresses, add_record
 from .runs import Runs
@@ -53,18 +53,29 @@ class Decider:
         self._app, self._defs, self._where, self._shards = app, defs, where, shards
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
 
-    def decide(self, work: Work, found: Sequence[Input], now: int) -> None:
-        """Decide everything, in order. StoreUnavailable leaves the work half done: drop it and its runs."""
+    def decide(self, work: Work, found: Sequence[Input], now: int) -> list[Input]:
+        """Decide everything, in order. StoreUnavailable leaves the work half done: drop it and its runs.
+
+        Returns what must wait for the next batch: a run id that somebody has used in two shards stands in
+        a batch once, and what comes after such an item in its shard waits with it.
+        """
         rows = self._prepare(found)
         here.describe = about.saga
+        later: list[Input] = []
+        waiting: set[int] = set()
         try:
             for item in found:
-                if isinstance(item, Item):
+                shard = shard_of(item)
+                if shard in waiting or (isinstance(item, Item) and work.elsewhere(item.run_id, shard)):
+                    waiting.add(shard)
+                    later.append(item)
+                elif isinstance(item, Item):
                     self._decide(work, item, rows, now)
                 else:
                     self._set_aside(work, item, now)
         finally:
             here.subject = None
+        return later
 
     def run_id_of(self, item: Input) -> str:
         """Say which run an item is for; it is loaded where only the saga's id is known. Empty: none."""
@@ -161,7 +172,13 @@ class Decider:
             if isinstance(event, Asked):
                 self._answer(work, shard, answers.running(run.state, event), event, now)
         elif isinstance(event, Asked):
-            self._answer(work, shard, answers.refused(run.state, event, out), event, now)
+            watched = event.action == "watch" and run.state.final
+            body = (
+                answers.ended(run.state, event.action_id)
+                if watched
+                else answers.refused(run.state, event, out)
+            )
+            self._answer(work, shard, body, event, now)
 
     def _starting(
         self, work: Work, shard: Shard, item: Item, event: Started, rows: dict[str, SagaRow], now: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from kasaga_wire.crashpoints import crash_point
@@ -213,7 +213,7 @@ class Loop:
         left = self._relay.close(FLUSH_SECONDS)
         try:
             if self._shards:
-                self._process([], self._clock.now())
+                self._process([], self._clock.now(), list(self._shards.values()))
             self._ownership.give_all()
         except StoreUnavailable as error:
             log.warning("shards not handed over: their leases run out", extra={"error": str(error)})
@@ -246,8 +246,9 @@ class Loop:
         now = self._clock.now()
         self._carried = self._gather(records, now)
         plain = [item for item in self._carried if not self._suspects(item)]
-        if plain or self._to_sweep(now):
-            self._process(plain[:MAX_ITEMS], now)
+        sweep = self._to_sweep(now)
+        if plain or sweep:
+            self._process(plain[:MAX_ITEMS], now, sweep)
         for item in [item for item in self._carried if self._suspects(item)]:
             self._process_alone(item, now)
         self._start_functions(self._clock.now())
@@ -329,33 +330,34 @@ class Loop:
             self._commit(mark, mark.batch(self._relay, now, UUID(run_id)))
         self._process([item], now)
 
-    def _to_sweep(self, now: int) -> bool:
+    def _to_sweep(self, now: int) -> list[Shard]:
+        """Return the shards of which Kafka has acknowledged more than is written down."""
         if now - self._swept < SWEEP_MICROS:
-            return False
+            return []
         self._swept = now
         self._metrics.observe(self._shards.values(), self._relay, len(self._runs), self._functions.running)
-        return any(
-            self._relay.has_acked(shard.number)
-            or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
+        return [
+            shard
             for shard in self._shards.values()
-        )
+            if self._relay.has_acked(shard.number)
+            or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
+        ]
 
-    def _process(self, found: Sequence[Input], now: int) -> None:
+    def _process(self, found: Sequence[Input], now: int, sweep: Iterable[Shard] = ()) -> None:
         """Decide a batch and commit it. Until then it stays carried: the next turn begins with it."""
         work = Work(self._where, self._defs.fingerprint)
         try:
-            self._decider.decide(work, found, now)
+            later = self._decider.decide(work, found, now)
         except StoreUnavailable:
             for each in work.records:
                 self._runs.drop(*each.key)
             raise
-        if not found:
-            for shard in self._shards.values():
-                work.touch(shard)
+        for shard in sweep:
+            work.touch(shard)
         if work.shards:
             crash_point("orchestrator.before_commit")
             self._commit(work, work.batch(self._relay, now))
-        handled = {id(item) for item in found}
+        handled = {id(item) for item in found} - {id(item) for item in later}
         self._carried = [item for item in self._carried if id(item) not in handled]
 
     # --- committing ---

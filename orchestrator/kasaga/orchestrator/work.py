@@ -61,6 +61,8 @@ class Work:
         """What the store was given instead."""
         self.records: list[Happened] = []
         """What was decided, in order."""
+        self._homes: dict[str, int] = {}
+        """In which shard each run of the batch is."""
         self.loose: list[OutboxRow] = []
         self.shards: dict[int, Shard] = {}
         self.offsets: dict[int, Offsets] = {}
@@ -81,16 +83,22 @@ class Work:
         write = self.writes.get(key)
         if write is None:
             write = self.writes[key] = SagaWrite(shard.number, UUID(state.run_id))
+            self._homes[state.run_id] = shard.number
         add_record(write, state, record, self._where, self._fingerprint)
         self.events.setdefault(key, []).append(record.event)
         self.records.append(Happened(shard.number, run, record, state.ended))
         shard.next_row = state.row
         self.touch(shard)
 
+    def elsewhere(self, run_id: str, shard: int) -> bool:
+        """Say whether the batch holds a saga of another shard with this run id."""
+        return bool(run_id) and self._homes.get(run_id, shard) != shard
+
     def park(self, shard: Shard, run_id: str, parked: Parked) -> None:
         """Take this instead of all that was decided of a saga."""
         key = (shard.number, run_id)
         self.writes[key] = parked.write
+        self._homes[run_id] = shard.number
         self.records = [each for each in self.records if each.key != key] + parked.records
         self.touch(shard)
 
