@@ -54,6 +54,7 @@ def test_what_a_zombie_still_produces_changes_nothing() -> None:
                 for _ in range(200):
                     world.turn(other)
                     world.serve()
+                    world.pass_time(0.01)
                 assert world.over()
             return False
 
