@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -351,3 +352,11 @@ def test_a_crash_point_that_cannot_be_read_is_an_error() -> None:
     )
     assert ran.returncode == 1
     assert "passages are counted from 1" in ran.stderr
+
+
+def test_every_error_has_its_section() -> None:
+    page = (ROOT / "orchestrator" / "errors.md").read_text()
+    sections = dict(re.findall(r"^## (KSG-4\d\d) (\w+)$", page, re.MULTILINE))
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    ours = {each.code: each.__name__ for each in kinds if issubclass(each, ParticipantError)}
+    assert ours == sections
