@@ -152,7 +152,7 @@ def test_a_run_id_used_in_two_shards_keeps_the_sagas_apart() -> None:
         here = next(f"s{n}" for n in range(99) if world.shard_of(f"s{n}") == 0)
         there = next(f"s{n}" for n in range(99) if world.shard_of(f"s{n}") == 1)
         run_id = world.start("empty", here)
-        world.start("empty", there, run_id=run_id)
+        world.start("empty", there, run_id=run_id, ask=False)
 
         world.settle()
 
@@ -474,6 +474,7 @@ def test_nonsense_becomes_dead_letters_that_fit_into_a_record(topic: str) -> Non
         world.settle()
         world.pass_time(11)  # what might be a schema on its way
         go_on(world, node)
+        world.settle()
 
         world.audit()
         letters = dead(world)
