@@ -63,6 +63,8 @@ class Settings(BaseModel):
     """A saga's code may run this long between two awaits."""
     saga_kill_seconds: float = Field(default=30.0, gt=0)
     """A saga that blocks the process in a C call for this long costs the process its life."""
+    hang_seconds: float = Field(default=45.0, gt=0)
+    """A turn of the loop that takes longer is a reason to restart the process: /live says no."""
     retention_days: float = Field(default=30.0, gt=0)
     """Finished sagas and their histories are deleted after this many days."""
     remember_days: float = Field(default=30.0, ge=7)

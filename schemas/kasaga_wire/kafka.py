@@ -327,6 +327,13 @@ class Consumer(_Reader):
         except KafkaException as error:
             raise unavailable(f"watermarks of {topic}/{partition}", _error_of(error)) from None
 
+    def known_end(self, topic: str, partition: int) -> int:
+        """The offset after the last record as last heard, or -1; asks no broker, in any thread."""
+        if self._closed:
+            return -1
+        high: int = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)[1]
+        return max(high, -1)
+
 
 class GroupConsumer(_Reader):
     """A member of a consumer group: classic protocol, cooperative-sticky, offsets committed by hand.

@@ -335,9 +335,23 @@ class Loop:
         if now - self._swept < SWEEP_MICROS:
             return []
         self._swept = now
+<<<<<<< Updated upstream
         self._metrics.observe(self._shards.values(), self._relay, len(self._runs), self._functions.running)
         return [
             shard
+=======
+        self._metrics.observe(
+            self._shards.values(),
+            self._relay,
+            len(self._runs),
+            self._functions.running,
+            self._clock.seconds(),
+            self._tracer,
+        )
+        return any(
+            self._relay.has_acked(shard.number)
+            or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
+>>>>>>> Stashed changes
             for shard in self._shards.values()
             if self._relay.has_acked(shard.number)
             or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
@@ -367,11 +381,14 @@ class Loop:
         while True:
             try:
                 self._keep_schemas()
+                began = self._clock.seconds()
                 committed = self._store.commit(
                     batch, lambda write, why, tries: self._replace(work, write, why, tries)
                 )
+                self._metrics.commit_took(self._clock.seconds() - began)
                 break
             except LostShards as lost:
+                self._metrics.fenced()
                 self._ownership.lost(lost.shards)
                 work.lose(set(lost.shards))
                 if not work.shards:

@@ -1,56 +1,142 @@
-"""Every metric of the orchestrator, in one place. Counted once a batch, not once a record."""
+"""Every metric of the orchestrator, in one place. Counted once a batch or sampled, never once a record.
+
+`orchestrator/metrics.md` has the table of them. A process counts what it does and the shards that it owns, so
+that the sum over all processes is the whole.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from kasaga_wire import __version__
 
 from ..engine.model import Clear, Move, Send, Settle
+from ..store.base import Attention, SagaState
 from .relay import Relay
 from .shards import Shard
+from .tracing import NoTracer, Tracing
 from .work import Happened
 
-BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+OTHER = "other"
+"""Stands for names of sagas that the App doesn't have: whoever starts sagas could make up any number."""
 
 
 class Metrics:
     """The metrics of one process; `registry` is what /metrics shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, sagas: Iterable[str] = ()) -> None:
+        """`sagas`: the App's; those of other names share one label."""
         self.registry = CollectorRegistry()
-        reg = self.registry
+        self._sagas = frozenset(sagas)
+        self._drained: dict[str, float] = {}
+        self._heads: dict[int, tuple[int, float]] = {}
+        self._shown: set[tuple[str, str]] = set()
+        ProcessCollector(registry=self.registry)
+        self._count_sagas(self.registry)
+        self._count_work(self.registry)
+        self._measure_process(self.registry)
+
+    def _count_sagas(self, reg: CollectorRegistry) -> None:
+        self._started = Counter("kasaga_sagas_started_total", "Sagas begun", ["saga"], registry=reg)
         self._moves = Counter(
             "kasaga_saga_moves_total", "Sagas by the state they came to", ["saga", "state"], registry=reg
         )
+        self._attention = Gauge(
+            "kasaga_sagas",
+            "Sagas that neither just run nor have ended, by state; every 10 s",
+            ["saga", "state"],
+            registry=reg,
+        )
+        self._stuck_age = Gauge(
+            "kasaga_stuck_oldest_seconds", "Age of the oldest STUCK saga; 0 where none is", registry=reg
+        )
+        self._waiting = Gauge(
+            "kasaga_sagas_waiting", "Sagas that wait for an answer or a time; every 10 s", registry=reg
+        )
+        self._live = Gauge("kasaga_live_sagas", "Sagas in memory", registry=reg)
         self._sent = Counter(
-            "kasaga_commands_sent_total", "Attempts by what they were", ["type", "form"], registry=reg
+            "kasaga_commands_sent_total", "Attempts by command and form", ["type", "form"], registry=reg
         )
         self._settled = Counter(
             "kasaga_steps_settled_total", "Steps by what is known of them", ["type", "outcome"], registry=reg
         )
-        self._cleared = Counter("kasaga_undos_total", "Undone steps by how", ["how"], registry=reg)
         self._seconds = Histogram(
-            "kasaga_step_seconds", "From scheduled to settled", ["type"], buckets=STEP_SECONDS, registry=reg
+            "kasaga_step_seconds",
+            "From a step's scheduling to its outcome, all attempts together",
+            ["type"],
+            buckets=STEP_SECONDS,
+            registry=reg,
         )
+        self._cleared = Counter(
+            "kasaga_undos_total", "Steps that need no undo any more, by how that came", ["how"], registry=reg
+        )
+        self._running = Gauge("kasaga_functions_running", "Functions of ctx.run at work", registry=reg)
+
+    def _count_work(self, reg: CollectorRegistry) -> None:
         self._ignored = Counter(
-            "kasaga_inputs_ignored_total", "Inputs that changed nothing", ["why"], registry=reg
+            "kasaga_inputs_ignored_total",
+            "Inputs that changed nothing: duplicates and what came late",
+            ["why"],
+            registry=reg,
         )
         self._dead = Counter("kasaga_dead_letters_total", "Inputs that nobody could read", registry=reg)
-        self._lost = Counter("kasaga_store_unavailable_total", "Times that Postgres was away", registry=reg)
+        self._lag = Gauge(
+            "kasaga_input_lag_records",
+            "Records of an input topic that wait to be decided; every 10 s",
+            ["topic"],
+            registry=reg,
+        )
         self._batch = Histogram("kasaga_batch_sagas", "Sagas in one commit", buckets=BATCHES, registry=reg)
+        self._commit = Histogram(
+            "kasaga_commit_seconds",
+            "One commit, tries that failed left out",
+            buckets=COMMIT_SECONDS,
+            registry=reg,
+        )
+        self._fenced = Counter(
+            "kasaga_fence_refusals_total", "Commits refused since a shard had another owner", registry=reg
+        )
+        self._lost = Counter(
+            "kasaga_store_unavailable_total", "Times that Postgres did not answer", registry=reg
+        )
+        self._open = Gauge(
+            "kasaga_outbox_open_rows",
+            "Commands and timers that wait for an answer or their time",
+            registry=reg,
+        )
+        self._unacked = Gauge(
+            "kasaga_outbox_unacknowledged", "Records handed to Kafka and not acknowledged", registry=reg
+        )
+        self._unacked_age = Gauge(
+            "kasaga_outbox_oldest_seconds",
+            "For how long the oldest unacknowledged record has been so",
+            registry=reg,
+        )
+        self._produced = Counter("kasaga_relay_produced_total", "Records produced", registry=reg)
+        self._failed = Counter("kasaga_relay_failed_total", "Deliveries that failed", registry=reg)
+
+    def _measure_process(self, reg: CollectorRegistry) -> None:
         self._shards = Gauge("kasaga_shards_owned", "Shards that this process owns", registry=reg)
         self._suspects = Gauge("kasaga_shards_suspect", "Owned shards in suspect mode", registry=reg)
-        self._open = Gauge("kasaga_open_rows", "Open commands and timers", registry=reg)
-        self._unacked = Gauge(
-            "kasaga_relay_unacknowledged", "Records handed to Kafka, not acknowledged", registry=reg
+        self._cpu = Counter(
+            "kasaga_loop_cpu_seconds_total",
+            "CPU time of the loop's thread; at 1 a second the process is full",
+            registry=reg,
         )
-        self._produced = Gauge("kasaga_relay_produced", "Records produced since the start", registry=reg)
-        self._failed = Gauge("kasaga_relay_failed", "Deliveries that failed since the start", registry=reg)
-        self._live = Gauge("kasaga_live_sagas", "Sagas in memory", registry=reg)
-        self._running = Gauge("kasaga_functions_running", "Functions of ctx.run at work", registry=reg)
+        self._spans = Counter(
+            "kasaga_spans_total", "Spans exported, failed and dropped", ["result"], registry=reg
+        )
+        Gauge("kasaga_build_info", "The release; always 1", ["version"], registry=reg).labels(
+            __version__
+        ).set(1)
 
     def ignored(self, why: str) -> None:
         """An input changed nothing."""
@@ -64,27 +150,88 @@ class Metrics:
         """Postgres did not answer."""
         self._lost.inc()
 
-    def observe(self, shards: Iterable[Shard], relay: Relay, live: int, running: int) -> None:
-        """Set the gauges."""
+    def fenced(self) -> None:
+        """A commit was refused: somebody else has a shard of it."""
+        self._fenced.inc()
+
+    def commit_took(self, seconds: float) -> None:
+        """A commit was answered."""
+        self._commit.observe(seconds)
+
+    def observe(
+        self,
+        shards: Iterable[Shard],
+        relay: Relay,
+        live: int,
+        running: int,
+        now: float,
+        tracer: Tracing | None,
+    ) -> None:
+        """Sample what is cheap; called by the loop's thread. `now`: monotonic seconds."""
         owned = list(shards)
         self._shards.set(len(owned))
         self._suspects.set(sum(shard.suspects for shard in owned))
         self._open.set(sum(len(shard.open) for shard in owned))
         self._unacked.set(relay.unacknowledged)
-        self._produced.set(relay.produced)
-        self._failed.set(relay.failed)
+        self._unacked_age.set(self._oldest(owned, relay, now))
         self._live.set(live)
         self._running.set(running)
+        self._drain("produced", self._produced, relay.produced)
+        self._drain("failed", self._failed, relay.failed)
+        self._drain("cpu", self._cpu, time.thread_time())
+        traces = tracer or NoTracer()
+        for result in ("exported", "failed", "dropped"):
+            self._drain(f"spans {result}", self._spans.labels(result), getattr(traces, result))
+
+    def _drain(self, name: str, counter: Counter, total: float) -> None:
+        """Bring a counter up to a total that somebody else counts."""
+        counter.inc(max(0.0, total - self._drained.get(name, 0.0)))
+        self._drained[name] = total
+
+    def _oldest(self, shards: Sequence[Shard], relay: Relay, now: float) -> float:
+        """To the second: the same record is still the first one, one sweep after the other."""
+        heads: dict[int, tuple[int, float]] = {}
+        for shard in shards:
+            first = relay.acknowledged(shard.number, shard.sent_row) + 1
+            if first < shard.sent_row:
+                known, since = self._heads.get(shard.number, (-1, now))
+                heads[shard.number] = (first, since if known == first else now)
+        self._heads = heads
+        return max((now - since for _, since in heads.values()), default=0.0)
+
+    def sampled(self, attention: Iterable[Attention], waiting: int, lag: Mapping[str, int]) -> None:
+        """Show what the census has found."""
+        oldest = 0.0
+        sagas: Tally[tuple[str, str]] = Tally()
+        for each in attention:
+            sagas[self._label(each.name), each.state.value] += each.sagas
+            if each.state is SagaState.STUCK:
+                oldest = max(oldest, each.oldest)
+        for gone in self._shown - sagas.keys():
+            self._attention.remove(*gone)
+        self._shown = set(sagas)
+        for labels, number in sagas.items():
+            self._attention.labels(*labels).set(number)
+        self._stuck_age.set(oldest)
+        self._waiting.set(waiting)
+        for topic, records in lag.items():
+            self._lag.labels(topic).set(records)
+
+    def _label(self, saga: str) -> str:
+        return saga if saga in self._sagas or not self._sagas else OTHER
 
     def committed(self, records: Sequence[Happened], sagas: int) -> None:
         """Count what a batch has decided."""
         if not records:
             return
-        moves: Tally[tuple[str, str]] = Tally()
-        sent: Tally[tuple[str, str]] = Tally()
-        settled: Tally[tuple[str, str]] = Tally()
-        cleared: Tally[str] = Tally()
+        started: Tally[tuple[str, ...]] = Tally()
+        moves: Tally[tuple[str, ...]] = Tally()
+        sent: Tally[tuple[str, ...]] = Tally()
+        settled: Tally[tuple[str, ...]] = Tally()
+        cleared: Tally[tuple[str, ...]] = Tally()
         for _, run, record, _ in records:
+            if record.seq == 1:
+                started[self._label(run.state.name),] += 1
             for decision in record.decisions:
                 if isinstance(decision, Send):
                     sent[decision.type, decision.form] += 1
@@ -93,15 +240,17 @@ class Metrics:
                     settled[step.type or step.kind, decision.outcome] += 1
                     self._seconds.labels(step.type or step.kind).observe((record.at - step.first_at) / 1e6)
                 elif isinstance(decision, Move):
-                    moves[run.state.name, decision.state] += 1
+                    moves[self._label(run.state.name), decision.state] += 1
                 elif isinstance(decision, Clear):
-                    cleared[decision.how] += 1
-        for labels, number in moves.items():
-            self._moves.labels(*labels).inc(number)
-        for labels, number in sent.items():
-            self._sent.labels(*labels).inc(number)
-        for labels, number in settled.items():
-            self._settled.labels(*labels).inc(number)
-        for how, number in cleared.items():
-            self._cleared.labels(how).inc(number)
+                    cleared[decision.how,] += 1
+        _add(self._started, started)
+        _add(self._moves, moves)
+        _add(self._sent, sent)
+        _add(self._settled, settled)
+        _add(self._cleared, cleared)
         self._batch.observe(sagas)
+
+
+def _add(counter: Counter, tally: Tally[tuple[str, ...]]) -> None:
+    for labels, number in tally.items():
+        counter.labels(*labels).inc(number)

@@ -21,9 +21,10 @@ from kasaga_wire.topics import Topics
 
 from ..saga import App
 from ..settings import Settings, SettingsInvalid
-from ..store.base import StoreUnavailable
+from ..store.base import Offsets, StoreUnavailable
 from ..store.postgres import PostgresStore
 from . import topics as setup
+from .census import Census
 from .clock import Clock
 from .loop import Loop
 from .metrics import Metrics
@@ -50,7 +51,7 @@ class Orchestrator:
         self._app, self._settings = app, settings
         hide_in(settings.database_url.get_secret_value())
         hide(*settings.kafka.secrets)
-        self.metrics = Metrics()
+        self.metrics = Metrics({name for name, _ in app.sagas})
         self._tracer: Tracing = NoTracer()
         self._loop: Loop | None = None
         self._stopping = threading.Event()
@@ -88,7 +89,9 @@ class Orchestrator:
             )
             if self._stopping.is_set():
                 loop.stop()
+            census = Census(store, self.metrics, lambda: list(loop.shards.values()), self._lag)
             thread.join()
+            census.close()
             retention.close()
             if self._error is not None:
                 raise self._error
@@ -99,6 +102,10 @@ class Orchestrator:
                 probes.close()
 
     _error: BaseException | None = None
+    _source: Source | None = None
+
+    def _lag(self, shard: int, offsets: Offsets) -> dict[str, int]:
+        return self._source.lag(shard, offsets) if self._source is not None else {}
 
     def _turn(self, loop: Loop) -> None:
         try:
@@ -137,6 +144,7 @@ class Orchestrator:
             schemas,
             clock,
         )
+        self._source = source
         where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ))
         return Loop(
             app,
@@ -177,7 +185,7 @@ class Orchestrator:
 
     def _live(self) -> tuple[bool, dict[str, object]]:
         quiet = self._loop.quiet_seconds() if self._loop is not None else 0.0
-        return quiet < self._settings.saga_kill_seconds + 10, {"quiet_seconds": round(quiet, 3)}
+        return quiet < self._settings.hang_seconds, {"quiet_seconds": round(quiet, 3)}
 
     def _ready(self) -> tuple[bool, dict[str, object]]:
         loop = self._loop

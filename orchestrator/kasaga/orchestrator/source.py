@@ -164,6 +164,12 @@ class Source:
         found = self._ask(self._topics.replies, shard)
         return -1 if found is None else found[1]
 
+    def lag(self, shard: int, offsets: Offsets) -> dict[str, int]:
+        """Return how many records wait behind a shard's offsets, as last heard; any thread may ask."""
+        at = {"sagas": offsets.sagas, "replies": offsets.replies, "control": offsets.control}
+        ends = [self._consumer.known_end(topic, shard) for topic in self._inputs]
+        return {name: max(0, end - at[name]) for name, end in zip(at, ends, strict=True)}
+
     def silent_for(self) -> float:
         """Return for how many seconds no broker has been heard; any thread may ask."""
         return self._clock.seconds() - self._heard
