@@ -152,6 +152,7 @@ class Decider:
             events = [] if isinstance(event, Faulted) else [event]
             for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
                 work.add(shard, run, record)
+            self._runs.started(run)
             return
         try:
             out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)

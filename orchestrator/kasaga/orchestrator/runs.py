@@ -44,7 +44,8 @@ class Runs:
 
     def started(self, run: Run) -> None:
         """Note the saga's id of a run that has just learned it."""
-        self._by_saga[run.state.saga_id] = run.state.run_id
+        if run.state.saga_id:
+            self._by_saga[run.state.saga_id] = run.state.run_id
 
     def load(self, wanted: Iterable[tuple[int, str]]) -> None:
         """Bring runs into memory from history, in one query; those that don't exist are left out.
