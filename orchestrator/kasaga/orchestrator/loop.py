@@ -335,11 +335,6 @@ class Loop:
         if now - self._swept < SWEEP_MICROS:
             return []
         self._swept = now
-<<<<<<< Updated upstream
-        self._metrics.observe(self._shards.values(), self._relay, len(self._runs), self._functions.running)
-        return [
-            shard
-=======
         self._metrics.observe(
             self._shards.values(),
             self._relay,
@@ -348,10 +343,8 @@ class Loop:
             self._clock.seconds(),
             self._tracer,
         )
-        return any(
-            self._relay.has_acked(shard.number)
-            or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
->>>>>>> Stashed changes
+        return [
+            shard
             for shard in self._shards.values()
             if self._relay.has_acked(shard.number)
             or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
