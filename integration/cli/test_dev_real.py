@@ -1,0 +1,130 @@
+"""`kasaga dev`: from nothing to a saga's result, after a change of code, and again in the same folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator
+from itertools import count
+from pathlib import Path
+from signal import SIGINT
+
+import pytest
+
+from eventually import eventually
+
+SHOP = Path(__file__).with_name("real_shop.py")
+PATIENCE = 120.0
+
+
+class Laptop:
+    """A folder with an App and its service in one module, and a terminal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.module = folder / "laptop_shop.py"
+        self.module.write_text(SHOP.read_text())
+        # As on a laptop where nothing is set; coverage and the like may stay.
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KASAGA_D")},
+            "BROKEN": str(folder / "broken"),
+        }
+        self.environment.pop("KASAGA_KAFKA_BOOTSTRAP_SERVERS", None)
+        self.running: subprocess.Popen[bytes] | None = None
+        self.said = folder / "said.log"
+
+    def dev(self, *options: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "kasaga",
+            "dev",
+            "laptop_shop:app",
+            "--with",
+            "laptop_shop",
+            *options,
+        ]
+        with self.said.open("wb") as said:
+            self.running = subprocess.Popen(
+                command,
+                stdout=said,
+                stderr=said,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                env=self.environment,
+            )
+        eventually(self._announced, timeout=PATIENCE)
+
+    def _announced(self) -> bool:
+        assert self.running is not None
+        if self.running.poll() is not None:
+            raise RuntimeError(self.said.read_text())
+        return "Metrics " in self.said.read_text()
+
+    def ctrl_c(self) -> int:
+        assert self.running is not None
+        running, self.running = self.running, None
+        running.send_signal(SIGINT)
+        return running.wait(PATIENCE)
+
+    def kasaga(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kasaga", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+            timeout=PATIENCE,
+        )
+
+    def buys(self, order: str) -> dict[str, str]:
+        said = self.kasaga(
+            *("start", "laptop_shop:app", "purchase", "--wait", "--timeout", "60"),
+            *("--id", order, "--input", json.dumps({"id": order})),
+        )
+        assert said.returncode == 0, f"{said.stderr}\n{self.said.read_text()}"
+        receipt: dict[str, str] = json.loads(said.stdout)
+        return receipt
+
+
+@pytest.fixture
+def laptop() -> Generator[Laptop]:
+    # Postgres may run as another user, who can't enter pytest's own directories.
+    folder = Path(tempfile.mkdtemp(prefix="kasaga-dev-"))
+    folder.chmod(0o711)
+    made = Laptop(folder)
+    try:
+        yield made
+    finally:
+        if made.running is not None:
+            made.running.kill()
+            made.running.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_from_nothing_to_a_result_and_there_again_next_time(laptop: Laptop) -> None:
+    laptop.dev()
+    assert laptop.buys("d-1") == {"order": "d-1", "shelf": "shelf of d-1"}
+
+    # Code changes: the processes begin anew, and what comes then meets the new code.
+    code = laptop.module.read_text()
+    laptop.module.write_text(code.replace('f"shelf of {order.id}"', '"new shelf"'))
+    eventually(lambda: "code has changed" in laptop.said.read_text(), timeout=PATIENCE)
+    ids = (f"d-{number}" for number in count(2))
+    eventually(lambda: laptop.buys(next(ids))["shelf"] == "new shelf", timeout=PATIENCE, interval=0.5)
+
+    assert laptop.ctrl_c() == 0
+    assert laptop.kasaga("list").stderr.startswith("kasaga: KSG-522")
+
+    laptop.dev("--no-reload")
+    listed = [json.loads(line) for line in laptop.kasaga("list", "-o", "json").stdout.splitlines()]
+    assert {row["state"] for row in listed} == {"COMPLETED"}
+    assert listed[-1]["saga_id"] == "d-1"
+    assert laptop.kasaga("history", "d-1").returncode == 0
+    assert laptop.buys("e-1") == {"order": "e-1", "shelf": "new shelf"}
+    assert laptop.ctrl_c() == 0
