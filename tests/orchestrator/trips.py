@@ -124,12 +124,16 @@ async def local(ctx: SagaContext, trip: Trip) -> int:
     return number
 
 
+DIVISOR = [0]
+"""What a bug divides by; new code has another."""
+
+
 @saga("bad")
 async def bad(ctx: SagaContext, trip: Trip) -> str:
     """A bug of the kind that its note says, behind one step."""
     await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
     if trip.note == "bug":
-        return str(1 // 0)
+        return str(1 // DIVISOR[0])
     if trip.note == "loop":
         while True:
             pass

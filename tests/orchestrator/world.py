@@ -243,7 +243,9 @@ class World:
         return node
 
     def turn(self, node: Node) -> None:
-        """Let a process turn once; it may die of it."""
+        """Let a process turn once; it may die of it. A dead one does nothing."""
+        if not node.alive:
+            return
         self._running.append(node)
         try:
             node.loop.once()
@@ -256,8 +258,7 @@ class World:
 
     def turns(self, node: Node, times: int) -> None:
         for _ in range(times):
-            if node.alive:
-                self.turn(node)
+            self.turn(node)
 
     def kill(self, node: Node) -> None:
         """End a process without a word; some of what it has produced may be in Kafka."""

@@ -1,0 +1,275 @@
+"""One bad saga in a batch of good ones: it is stuck and says why, the others end as if it weren't there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from unittest.mock import patch
+from uuid import UUID
+
+import pytest
+
+from kasaga import App
+from kasaga.engine.decide import Run, decide
+from kasaga.errors import (
+    BugInSaga,
+    EngineBug,
+    KilledProcess,
+    PayloadTooLarge,
+    RefusedByStore,
+    SagaFailed,
+)
+from kasaga.orchestrator import decider
+from kasaga.store import memory
+from kasaga.store.base import SagaState, SagaWrite
+from kasaga.store.checks import refusal_of_write
+from kasaga_wire.codec import Schemas
+from kasaga_wire.envelope import CommandEnvelope
+from kasaga_wire.records import answer_codec, event_codec
+from orchestrator.trips import CONTRACTS, DIVISOR, SAGAS
+from orchestrator.world import Died, Node, World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World(shards=1, lease_seconds=1.0, heartbeat_seconds=0.2) as world:
+        world.odds.slow = 0.0
+        yield world
+
+
+def begin(world: World, note: str, others: int = 5) -> Node:
+    """A bad saga among good ones."""
+    node = world.join()
+    for number in range(others):
+        world.start("trip", f"s{number}")
+    world.start("bad", "bad", note)
+    return node
+
+
+def go_on(world: World, node: Node, times: int = 25) -> None:
+    for _ in range(times):
+        world.turn(node)
+        world.serve()
+
+
+def good(world: World) -> set[SagaState]:
+    return {row.state for row in world.sagas() if row.saga_id != "bad"}
+
+
+def events(world: World) -> list[str]:
+    found = [event_codec.decode(r.value or b"", Schemas()) for r in world.kafka.all(world.topics.events)]
+    return [event.state for event in found if event.saga_id == "bad"]
+
+
+def suspects(node: Node) -> bool:
+    return node.loop.shards[0].suspects
+
+
+class NewCode(App):
+    def fingerprint(self) -> str:
+        return "new code"
+
+
+def test_a_bug_makes_a_saga_stuck_with_its_line_until_new_code_comes(world: World) -> None:
+    node = begin(world, "bug")
+    go_on(world, node)
+    row = world.saga("bad")
+    assert (row.state, row.code) == (SagaState.STUCK, BugInSaga.code)
+    assert "ZeroDivisionError" in row.reason
+    assert "trips.py:" in row.reason
+    assert events(world) == ["STUCK"]
+    assert good(world) == {SagaState.COMPLETED}
+
+    world.end(node)
+    same = world.join()
+    go_on(world, same, 5)
+    assert world.saga("bad").state is SagaState.STUCK
+    world.end(same)
+
+    with patch.object(world, "app", NewCode("trips", sagas=SAGAS, participants=CONTRACTS)):
+        DIVISOR[0] = 1
+        try:
+            world.join()
+            world.settle()
+        finally:
+            DIVISOR[0] = 0
+    world.audit()
+    assert world.saga("bad").state is SagaState.COMPLETED
+
+
+def test_a_payload_over_the_limit_is_the_sagas_own_trouble(world: World) -> None:
+    go_on(world, begin(world, "large"))
+
+    row = world.saga("bad")
+    assert (row.state, row.code) == (SagaState.STUCK, PayloadTooLarge.code)
+    assert good(world) == {SagaState.COMPLETED}
+    world.settle(stuck=frozenset({"bad"}))
+    world.audit(stuck=frozenset({"bad"}))
+
+
+def test_a_reason_that_no_database_takes_is_cleaned(world: World) -> None:
+    begin(world, "text")
+    world.settle()
+
+    world.audit()
+    row = world.saga("bad")
+    assert (row.state, row.code) == (SagaState.COMPENSATED, SagaFailed.code)
+    assert "\x00" not in row.reason
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_what_the_store_refuses_is_never_sent_and_what_stands_instead_is(world: World, tries: int) -> None:
+    """The second try records the saga's events too; the third only says what is the matter."""
+
+    def refusal(write: SagaWrite) -> str | None:
+        saga_commands = [row for row in write.opens if row.step == "1" and row.run_id == bad]
+        replies = [row for row in write.history if row.kind == "Started" and write.run_id == bad]
+        if saga_commands or (tries > 1 and replies and len(refused) < 3):
+            refused.append(write)
+            return "22021 a test"
+        return refusal_of_write(write)
+
+    node = begin(world, "ok")
+    bad = UUID(world.asked["bad"])
+    refused: list[SagaWrite] = []
+    with patch.object(memory, "refusal_of_write", refusal):
+        go_on(world, node)
+
+    assert refused
+    assert good(world) == {SagaState.COMPLETED}
+    assert not [r for r in world.commands() if CommandEnvelope.parse(r.headers).saga_id == "bad"]
+    if tries == 1:
+        row = world.saga("bad")
+        assert (row.state, row.code) == (SagaState.STUCK, RefusedByStore.code)
+        assert "22021" in row.reason
+        assert events(world) == ["STUCK"]
+        answers = [
+            answer_codec.decode(r.value or b"", Schemas()) for r in world.kafka.all(world.topics.answers)
+        ]
+        assert [each.what for each in answers if each.about == world.asked["bad"]] == ["STUCK"]
+        world.control("retry", "bad")
+        world.settle()
+        world.audit()
+        assert world.saga("bad").state is SagaState.COMPLETED
+
+
+def test_a_bug_of_the_engine_parks_the_saga_with_all_that_came_for_it(world: World) -> None:
+    """Also what comes for it later in the same batch is recorded: nothing reads it again."""
+    node = begin(world, "ok")
+    go_on(world, node, 1)
+    broken = world.asked["bad"]
+
+    def fail(defs: object, run: Run, event: object, **about: object) -> object:
+        if run.state.run_id == broken:
+            raise RuntimeError("a bug of ours")
+        return decide(defs, run, event, **about)  # type: ignore[arg-type]
+
+    world.desk.mood = lambda envelope: "twice"
+    with patch.object(decider, "decide", fail):
+        world.control("watch", "bad")
+        go_on(world, node, 3)
+    assert node.alive
+    row = world.saga("bad")
+    assert (row.state, row.code) == (SagaState.STUCK, EngineBug.code)
+    assert "a bug of ours" in row.reason
+    kinds = [each.kind for each in world.store.history(row)]
+    assert "Replied" in kinds
+
+    world.control("retry", "bad")
+    world.settle()
+    world.audit()
+    assert good(world) == {SagaState.COMPLETED}
+    assert world.saga("bad").state is SagaState.COMPLETED
+
+
+def killing(run_id: str) -> Callable[..., object]:
+    """The engine's decide, for a saga whose code ends the process."""
+
+    def die(defs: object, run: Run, event: object, **about: object) -> object:
+        if run.state.run_id == run_id and not run.state.parked:
+            raise Died("os._exit")
+        return decide(defs, run, event, **about)  # type: ignore[arg-type]
+
+    return die
+
+
+@pytest.mark.parametrize("when", ["start", "reply"])
+def test_a_saga_that_kills_its_process_is_stuck_after_two_deaths(world: World, when: str) -> None:
+    node = world.join()
+    if when == "reply":
+        world.start("bad", "bad", "ok")
+        world.turns(node, 2)
+        world.serve()
+    else:
+        world.start("bad", "bad", "ok")
+    for number in range(5):
+        world.start("trip", f"s{number}")
+    deaths = 0
+    with patch.object(decider, "decide", killing(world.asked["bad"])):
+        for _ in range(6):
+            go_on(world, node, 30)
+            if node.alive:
+                break
+            deaths += 1
+            world.pass_time(1.5)
+            node = world.join()
+
+    assert deaths == 3, "two at first, and one in suspect mode that tells which saga it is"
+    row = world.saga("bad")
+    assert (row.state, row.code) == (SagaState.STUCK, KilledProcess.code)
+    go_on(world, node, 60)
+    assert good(world) == {SagaState.COMPLETED}
+    world.control("retry", "bad")
+    world.settle()
+    world.audit()
+
+
+def test_suspects_are_stepped_one_by_one_and_nothing_overtakes_them(world: World) -> None:
+    """Two deaths for other reasons: dead letters among the starts must not move the offset past them."""
+    node = world.join()
+    world.turns(node, 2)
+    for _ in range(2):
+        world.kill(node)
+        world.pass_time(1.5)
+        node = world.join()
+        world.turns(node, 2)
+    assert suspects(node)
+    for number in range(4):
+        world.start("trip", f"s{number}")
+        world.kafka.append(world.topics.sagas, 0, b"?", b"nonsense", [])
+    commits = 0
+
+    def die(point: str) -> bool:
+        nonlocal commits
+        commits += point == "orchestrator.after_commit"
+        return commits == 4
+
+    world.crash = die
+    go_on(world, node, 3)
+    assert not node.alive
+    world.crash = lambda point: False
+    world.pass_time(1.5)
+    world.join()
+    world.settle()
+
+    world.audit()
+    assert len(world.sagas()) == 4
+
+
+def test_a_shard_that_stays_quiet_is_pardoned(world: World) -> None:
+    node = world.join()
+    world.turns(node, 2)
+    for _ in range(2):
+        world.kill(node)
+        world.pass_time(1.5)
+        node = world.join()
+        world.turns(node, 2)
+    assert suspects(node)
+    with patch("kasaga.orchestrator.ownership.PARDON_AFTER", 5):
+        for number in range(6):
+            world.start("empty", f"s{number}")
+        go_on(world, node, 3)
+        world.pass_time(0.3)
+        go_on(world, node, 3)
+
+    assert not suspects(node)
+    world.settle()
