@@ -22,8 +22,8 @@ from .errors import NoTopics
 
 log = logging.getLogger("kasaga.client")
 
-IDLE_SECONDS = 0.5
-"""How long a thread without work waits before it looks whether it should end."""
+HEAR_SECONDS = 0.1
+"""How long the hearing thread waits for answers before it looks whether it should end."""
 
 BUSY_SECONDS = 0.002
 """How long acknowledgements are waited for before the next record is looked for."""
@@ -221,8 +221,8 @@ class KafkaLink:
 
     def _read(self, consumer: Consumer) -> list[Record | EndOfPartition | PartitionError]:
         try:
-            return consumer.consume(ANSWERS_AT_ONCE, IDLE_SECONDS)
+            return consumer.consume(ANSWERS_AT_ONCE, HEAR_SECONDS)
         except KafkaFailure as error:
             log.warning("answers can't be read at the moment: %s", error)
-            self._closing.wait(IDLE_SECONDS)
+            self._closing.wait(HEAR_SECONDS)
             return []
