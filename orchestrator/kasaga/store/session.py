@@ -24,6 +24,7 @@ from kasaga.store.encode import from_microseconds
 from kasaga.store.errors import NotMigrated, ServerUnfit, StoreDenied, StoreUnavailable
 from kasaga.store.settings import StoreSettings
 from kasaga.store.statements import Call, read_statements
+from kasaga_wire.crashpoints import crash_point
 
 OLDEST_SERVER = 140000
 """client_connection_check_interval and pipelines that we rely on came with 14."""
@@ -178,7 +179,7 @@ class Session:
         pgconn = connection.pgconn
         preparing: list[bytes | None] = []
         for call in calls:
-            statement, formats = call.statement, (1,) * len(call.params)
+            statement, formats = call.statement, call.statement.formats
             if not self._prepare:
                 pgconn.send_query_params(statement.sql, call.params, statement.oids, formats, 1)
             else:
@@ -190,7 +191,7 @@ class Session:
         pgconn.pipeline_sync()
         self.counters.flushes += 1
         self.counters.statements += len(calls)
-        answers = self._collect(pgconn)
+        answers = self._collect(pgconn, calls[0].statement.sent)
         failure: psycopg.Error | None = None
         results: list[pq.abc.PGresult] = []
         for index, answer in enumerate(answers):
@@ -205,12 +206,13 @@ class Session:
             raise failure
         return results
 
-    def _collect(self, pgconn: pq.abc.PGconn) -> list[pq.abc.PGresult]:
+    def _collect(self, pgconn: pq.abc.PGconn, sent: str) -> list[pq.abc.PGresult]:
         deadline = monotonic() + self._settings.answer_timeout
         if self._people:
             deadline += self._settings.people_timeout
         poll = select.poll()
         unsent = pgconn.flush()
+        crash_point(sent)
         answers: list[pq.abc.PGresult] = []
         poll.register(pgconn.socket, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
         while True:

@@ -22,9 +22,16 @@ class Statement:
 
     name: bytes
     """Its name in the file, also of the prepared statement."""
+    sent: str
+    """The crash point when it is sent and not answered: `store.sent.<name>`."""
     sql: bytes
-    oids: tuple[int, ...]
+    oids: list[int]
     encoders: tuple[Encoder, ...]
+
+    @property
+    def formats(self) -> list[int]:
+        """Of its parameters: all binary. (A list, like the oids: psycopg before 3.3 takes nothing else.)"""
+        return [1] * len(self.oids)
 
     def bind(self, *values: object) -> Call:
         """Encode parameters; raises one of `encode.UNENCODABLE` for those that can't be."""
@@ -59,8 +66,9 @@ def read_statements(name: str) -> Mapping[str, Statement]:
         types = [type_of(word) for word in head["types"].split()]
         statements[head["name"]] = Statement(
             name=f"kasaga_{head['name']}".encode(),
+            sent=f"store.sent.{head['name']}",
             sql=text[head.end() : end].strip().encode(),
-            oids=tuple(oid for oid, _ in types),
+            oids=[oid for oid, _ in types],
             encoders=tuple(encoder for _, encoder in types),
         )
     return statements
