@@ -93,8 +93,8 @@ def test_statements_are_named_typed_and_whole() -> None:
     fence = commit["fence"]
     assert fence.name == b"kasaga_fence"
     assert fence.sql.startswith(b"SELECT kasaga.fence(")
-    assert fence.oids[:2] == (1007, 2951)
-    assert commit["undo"].oids == ()
+    assert fence.oids[:2] == [1007, 2951]
+    assert commit["undo"].oids == []
     assert commit["delete_outbox"].sql.endswith(b")")
     for file in ("commit", "lease", "read", "purge", "session", "migrate"):
         for statement in read_statements(file).values():

@@ -36,7 +36,8 @@ _NAMESPACE = read_statements("read")["namespace"].sql
 
 def known_migrations() -> list[str]:
     """Return the names of the migrations that came with this code, in order."""
-    return sorted(entry.name for entry in files("kasaga.store").joinpath("migrations").iterdir())
+    names = (entry.name for entry in files("kasaga.store").joinpath("migrations").iterdir())
+    return sorted(name for name in names if name.endswith(".sql"))
 
 
 def migrate(
