@@ -21,6 +21,7 @@ from .timeline import Decode
 from .wording import (
     PLAIN,
     Paint,
+    counted,
     length,
     listed,
     moment,
@@ -31,6 +32,11 @@ from .wording import (
     stamp,
     table,
 )
+
+STEPS_SHOWN, STEPS_AT_END = 50, 10
+"""Of a saga with more steps, those are shown that aren't plainly done, and the last ones."""
+
+AT_WORK = frozenset({"undoing", "retrying", "stuck"})
 
 ERROR_SHOWN = 100
 """Characters of a step's error in the table of steps; the whole of it is in the history."""
@@ -417,8 +423,17 @@ def _compact(value: object) -> str:
 
 
 def _steps_table(told: Explanation, paint: Paint) -> list[str]:
-    rows = [_step_cells(step, told.now) for step in told.steps]
-    return table(("STEP", "NAME", "STATE", "ATTEMPTS", "UNDO"), rows, paint=paint)
+    steps = told.steps
+    if len(steps) > STEPS_SHOWN:
+        telling = [step for step in steps[:-STEPS_AT_END] if step.state != DONE or step.undo_state in AT_WORK]
+        steps = telling[: STEPS_SHOWN - STEPS_AT_END] + steps[-STEPS_AT_END:]
+    rows = [_step_cells(step, told.now) for step in steps]
+    lines = table(("STEP", "NAME", "STATE", "ATTEMPTS", "UNDO"), rows, paint=paint)
+    if len(steps) < len(told.steps):
+        lines.append(
+            f"({counted(len(told.steps) - len(steps), 'step')} not shown; `kasaga history` has them)"
+        )
+    return lines
 
 
 def _step_cells(step: StepView, now: datetime) -> tuple[str, str, str, str, str]:

@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+LEAST_ROOM = 20
+"""Characters that the last column of a table has, however narrow the terminal is."""
+
 GAP = "  "
 """Between two columns."""
 
@@ -133,9 +136,19 @@ PLAIN = Paint(colours=False)
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, paint: Paint = PLAIN, state: int = -1
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    paint: Paint = PLAIN,
+    state: int = -1,
+    width: int = 0,
 ) -> list[str]:
-    """Aligned columns, the last as long as it is. `state` names the column that holds a saga's state."""
+    """Aligned columns; the last is cut to fit lines into `width`. `state` is the column of sagas' states."""
+    if width:
+        room = width - sum(
+            max(len(line[each]) for line in (head, *rows)) + len(GAP) for each in range(len(head) - 1)
+        )
+        rows = [(*row[:-1], shortened(row[-1], max(room, LEAST_ROOM))) for row in rows]
     widths = [max(len(line[column]) for line in (head, *rows)) for column in range(len(head))]
     widths[-1] = 0
     lines = [

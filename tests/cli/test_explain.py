@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from cli.tales import POLICY, SCHEMAS, Tale
@@ -155,6 +156,17 @@ def test_a_saga_that_ended() -> None:
     assert '  result    {"shelf": "A7"}\n' in text
     assert "It waits" not in text
     assert "All 2 steps are done" in text
+
+
+def test_of_very_many_steps_the_telling_ones_are_shown() -> None:
+    told_about = about(Tale().reserved())
+    done, waiting = told_about.steps
+    told_about.steps = [replace(done, path=str(number)) for number in range(1, 1000)]
+    told_about.steps[499] = replace(waiting, path="500")
+    lines = as_text(told_about, decoder(SCHEMAS))
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("STEP")) + 1 :]
+    assert [line.split()[0] for line in table[:-1]] == ["500", *map(str, range(990, 1000))]
+    assert table[-1] == "(988 steps not shown; `kasaga history` has them)"
 
 
 def test_json_is_stable() -> None:

@@ -18,13 +18,13 @@ import click
 
 from ..client import Client, NoAnswer, UnknownSaga
 from ..errors import NotApplicable
-from ..explain import list_rows, row_json
+from ..explain import row_json
 from ..store.base import SagaFilter, SagaRow, SagaState
-from ..wording import counted, table
+from ..wording import counted
 from .errors import BadInput, NotConfirmed
 from .inputs import read_text
 from .output import Output
-from .read import LIST_HEAD, chosen, filters, make_filter
+from .read import chosen, filters, make_filter, saga_table
 from .session import Session, pass_session, sends
 
 AT_ONCE = 64
@@ -221,7 +221,7 @@ def _dry_run(out: Output, action: Action, rows: Sequence[SagaRow], session: Sess
         for row in rows:
             out.line({**row_json(row), "action": action.name, "outcome": "dry_run"})
         return
-    out.lines(table(LIST_HEAD, list_rows(rows, session.now()), paint=out.paint, state=2))
+    out.lines(saga_table(out, rows, session))
     out.note(f"This would {action.name} {counted(len(rows), 'saga')}.")
 
 

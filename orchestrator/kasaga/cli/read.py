@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ from ..timeline import as_json as timeline_json
 from ..timeline import as_text as timeline_text
 from ..wording import moment, rfc3339, stamp, table
 from .inputs import when
+from .output import Output
 from .session import Session, pass_session, reads
 
 PAGE = 500
@@ -118,7 +119,7 @@ def list_sagas(session: Session, /, limit: int, everything: bool, count: bool, *
     if not shown:
         out.note("No saga fits.")
         return
-    out.lines(table(LIST_HEAD, list_rows(shown, session.now()), paint=out.paint, state=2))
+    out.lines(saga_table(out, shown, session))
     if more:
         out.note(f"These are the newest {limit}; there are more (--limit, --all).")
 
@@ -181,6 +182,12 @@ def history(session: Session, saga_id: str, full: bool, no_payloads: bool, raw: 
     )
     if not records:
         out.note("Its history has been purged.")
+
+
+def saga_table(out: Output, rows: Sequence[SagaRow], session: Session) -> list[str]:
+    """Sagas as a table that fits the terminal, if there is one."""
+    width = out.width if out.tty else 0
+    return table(LIST_HEAD, list_rows(rows, session.now()), paint=out.paint, state=2, width=width)
 
 
 # --- reading one saga
