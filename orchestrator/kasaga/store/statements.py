@@ -30,7 +30,7 @@ class Statement:
 
     @property
     def formats(self) -> list[int]:
-        """Of its parameters: all binary. (A list, like the oids: psycopg before 3.3 takes nothing else.)"""
+        """Of its parameters: all binary. A list, like the oids: psycopg before 3.3 takes nothing else."""
         return [1] * len(self.oids)
 
     def bind(self, *values: object) -> Call:
