@@ -10,7 +10,7 @@ import inspect
 import random
 import typing
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from .policy import (
     RetryPolicy,
     Seconds,
     micros,
+    policies,
     policy,
     undo_policy,
 )
@@ -119,17 +120,19 @@ class SagaContext:
         if not 0 < len(sent_as) <= MAX_KEY:
             size = f"the key for {described.name} has {len(sent_as)} bytes"
             raise SagaCodeError(size, remedy=f"Use 1 to {MAX_KEY} bytes.")
-        forward, back = policy(retry, timeout, schedule_to_close), undo_policy(undo_retry, timeout)
-        options = Options(sent_as, forward, back)
+        options = Options(sent_as, *policies(retry, undo_retry, timeout, schedule_to_close))
         return typing.cast("C", _Commands(host, described, options))
 
-    def sleep(self, seconds: Seconds) -> Awaitable[None]:
-        """Wait durably: the time passes also while no orchestrator runs. Costs no thread."""
+    def sleep(self, seconds: Seconds) -> Coroutine[Any, Any, None]:
+        """Wait durably: the time passes also while no orchestrator runs. Costs no thread.
+
+        It is typed as a coroutine, as commands and `run` are, so that checkers report a forgotten await.
+        """
         host = self._live()
         length = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         if not 0 <= length <= MAX_SECONDS:
             raise SagaCodeError(f"ctx.sleep({seconds!r})", remedy="Sleep from 0 seconds to ten years.")
-        return Pause(host, host.now + micros(length))
+        return typing.cast("Coroutine[Any, Any, None]", Pause(host, host.now + micros(length)))
 
     @typing.overload
     def run(
@@ -139,7 +142,7 @@ class SagaContext:
         undo: Callable[[R | None], object] | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Awaitable[R]: ...
+    ) -> Coroutine[Any, Any, R]: ...
     @typing.overload
     def run(
         self,
@@ -148,7 +151,7 @@ class SagaContext:
         undo: Callable[[R | None], object] | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Awaitable[R]: ...
+    ) -> Coroutine[Any, Any, R]: ...
     def run(
         self,
         function: Callable[..., Any],
@@ -156,7 +159,7 @@ class SagaContext:
         undo: Callable[[Any], object] | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Awaitable[Any]:
+    ) -> Coroutine[Any, Any, Any]:
         """Run a function of your own, off the shard's loop, and keep its result.
 
         It runs at least once: after a crash in the middle it runs again. Use it for reads and for
@@ -167,7 +170,7 @@ class SagaContext:
         what its caller doesn't need (None).
         """
         host = self._live()
-        return LocalCall(
+        made = LocalCall(
             host,
             name=getattr(function, "__qualname__", repr(function)),
             function=lambda: function(*arguments),
@@ -176,6 +179,7 @@ class SagaContext:
             policy=policy(retry, STEP_TIMEOUT, None),
             undo_policy=undo_policy(undo_retry, STEP_TIMEOUT),
         )
+        return typing.cast("Coroutine[Any, Any, Any]", made)
 
 
 class _Commands:

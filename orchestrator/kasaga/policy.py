@@ -97,3 +97,23 @@ def undo_policy(retry: RetryPolicy, timeout: Seconds) -> Policy:
             "after which the saga says STUCK, so that it never fails in silence; give it 1 or more"
         )
     return policy(retry, timeout, None)
+
+
+_DEFAULTS = (
+    policy(DEFAULT_RETRY, STEP_TIMEOUT, SCHEDULE_TO_CLOSE),
+    undo_policy(DEFAULT_UNDO_RETRY, STEP_TIMEOUT),
+)
+
+
+def policies(
+    retry: RetryPolicy, undo_retry: RetryPolicy, timeout: Seconds, schedule_to_close: Seconds | None
+) -> tuple[Policy, Policy]:
+    """Return both policies of a step. Most sagas leave all at its default, which then costs nothing."""
+    if (
+        retry is DEFAULT_RETRY
+        and undo_retry is DEFAULT_UNDO_RETRY
+        and timeout is STEP_TIMEOUT
+        and schedule_to_close is SCHEDULE_TO_CLOSE
+    ):
+        return _DEFAULTS
+    return policy(retry, timeout, schedule_to_close), undo_policy(undo_retry, timeout)

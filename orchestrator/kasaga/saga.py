@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 import sys
 import typing
@@ -135,6 +136,7 @@ class App:
             ContractError: a contract, a saga or the namespace isn't declared right, or named twice.
         """
         self.namespace = namespace
+        self._fingerprint = ""
         Topics(namespace)
         self.sagas: dict[tuple[str, int], Saga[Any, Any]] = {}
         for declared in sagas:
@@ -188,19 +190,25 @@ class App:
         It covers every loaded source file beside, or below the folder of, a file that declares a
         saga or a contract: a helper's or a model's change must wake a parked saga as well.
         """
-        declared = [inspect.unwrap(each.function) for each in self.sagas.values()]
-        contracts = [contract.cls for contract in self.contracts.values()]
-        folders = {
-            Path(path).parent
-            for each in (*declared, *contracts)
-            if (path := getattr(sys.modules.get(each.__module__), "__file__", None))
-        }
-        files = {
-            Path(path)
-            for module in list(sys.modules.values())
-            if (path := getattr(module, "__file__", None)) and path.endswith(".py")
-        }
-        digest = hashlib.sha256()
-        for file in sorted(file for file in files if folders.intersection(file.parents)):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-        return digest.hexdigest()[:16]
+        if not self._fingerprint:
+            declared = [inspect.unwrap(each.function) for each in self.sagas.values()]
+            contracts = [contract.cls for contract in self.contracts.values()]
+            self._fingerprint = _hash_of_sources({each.__module__ for each in (*declared, *contracts)})
+        return self._fingerprint
+
+
+def _hash_of_sources(modules: set[str]) -> str:
+    """Hash what is loaded from the folders of these modules, and from below them."""
+    files = [path for path in map(_source, list(sys.modules.values())) if path]
+    own = {os.path.dirname(path) + os.sep for name in modules if (path := _source(sys.modules.get(name)))}
+    folders = tuple(sorted(own))
+    digest = hashlib.sha256()
+    for path in sorted({path for path in files if path.startswith(folders)} if folders else ()):
+        folder = next(folder for folder in folders if path.startswith(folder))
+        digest.update(path.removeprefix(folder).encode() + b"\0" + Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _source(module: object) -> str:
+    path = getattr(module, "__file__", None)
+    return path if isinstance(path, str) and path.endswith(".py") else ""

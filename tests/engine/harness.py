@@ -156,9 +156,8 @@ class Play:
             assert record.row == self.next_row
             state = fold(self.state.run_id, self.records)
             self._keep_rows(state, record)
-        state = fold(self.state.run_id, self.records)
-        check(self.state, state)
-        self._check_rows(state)
+            self._check_rows(state)
+        check(self.state, fold(self.state.run_id, self.records))
 
     def _keep_rows(self, state: State, record: Record) -> None:
         for row, decision in state.opens:

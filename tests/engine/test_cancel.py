@@ -192,6 +192,15 @@ def test_what_code_returns_after_a_cancel_is_ignored() -> None:
     assert play.state.state == "COMPENSATED"
 
 
+def test_a_failure_that_came_while_it_was_parked_is_not_retried_by_a_cancel() -> None:
+    play = started(payment)
+    play.fault()
+    play.failed(1)
+    play.ask("cancel")
+    assert [(each.step, each.form) for each in play.decided(Send)] == [("1", "undo")]
+    assert play.step(1).error == "down"
+
+
 # --- the deadline ---
 
 

@@ -241,8 +241,7 @@ def test_actions_on_a_saga_that_has_ended() -> None:
 
 def test_watchers_are_bounded() -> None:
     play = started(payment)
-    for number in range(MAX_WATCHERS):
-        play.state.watchers.append(("shop.answers/1", f"w{number}"))
+    play.state.watchers = (("shop.answers/1", "w"),) * MAX_WATCHERS
     assert refusal(play.ask("watch", reply_to="shop.answers/1")) == f"{MAX_WATCHERS} watch this saga already"
 
 

@@ -37,7 +37,7 @@ def test_input_is_recorded_undecided() -> None:
     assert len(play.rows) == 1
     play.ask("retry")
     assert play.kinds == [Move, Tell, Settle, Resume, Send]
-    assert play.state.pending == []
+    assert not play.state.pending
     assert play.step(1).result
     play.done(2)
     play.done(3)
@@ -118,7 +118,7 @@ def test_the_code_can_break_again_halfway() -> None:
     assert (play.state.state, play.state.code) == ("STUCK", "KSG-207")
     assert play.step(2).outcome == "refused"
     assert [step.path for step in play.state.unfed] == ["2"]
-    assert play.state.pending == []
+    assert not play.state.pending
     play.new_code(app_of(mended))
     assert play.decided(Resume) == [Resume("2")]
     play.done(3)
@@ -213,7 +213,7 @@ def test_what_came_in_the_same_batch_as_a_start_is_pending() -> None:
     play = play_of(payment)
     made = park(play, a_start(), Asked("w", "watch", "anna", "", "", "", "shop.answers/1"))
     assert len(made) == 2
-    assert play.state.watchers == [("shop.answers/1", "w")]
+    assert play.state.watchers == (("shop.answers/1", "w"),)
 
 
 def test_events_of_a_running_saga_are_recorded_after_the_fault() -> None:
@@ -223,7 +223,7 @@ def test_events_of_a_running_saga_are_recorded_after_the_fault() -> None:
     done = Replied("2", COMMAND, 1, "done", data)
     made = park(play, done, done, Fired("2", COMMAND))
     assert [type(record.event) for record in made] == [Faulted, Replied]
-    assert play.state.pending == [done]
+    assert play.state.pending == (done,)
     play.ask("retry")
     assert play.step(2).outcome == "done"
     play.done(3)

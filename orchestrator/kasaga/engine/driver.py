@@ -154,6 +154,7 @@ class Driver:
         if step.outcome == DONE:
             return self._step(self._feed, step)
         assert self._coroutine is not None
+        self.waiting = None
         return self._step(self._coroutine.throw, failure(step))
 
     def _feed(self, step: Step) -> Any:
@@ -165,6 +166,7 @@ class Driver:
         except KasagaError as error:
             what = f"the result of step {step.path} ({request.describe()})"
             raise Unreadable(f"{what}: {error.message}") from error
+        self.waiting = None
         return coroutine.send(value)
 
     def cancel(self) -> None:
@@ -193,7 +195,7 @@ class Driver:
         try:
             wanted = self.guard(partial(self._run, run), argument)
         except StopIteration as stop:
-            self._coroutine = self.waiting = None
+            self._coroutine = None
             return self._ended(stop.value)
         except BaseException as error:  # noqa: BLE001 - a saga's bug must not end the loop
             return self._threw(error)

@@ -13,23 +13,18 @@ from ..errors import HistoryUnreadable
 from . import lifecycle
 from .model import (
     COMMAND,
-    DONE,
     LOCAL,
     SLEEP,
     TAKES_ROW,
     UNDO,
-    UNKNOWN,
-    VOID,
     Asked,
     Clear,
     Deadline,
     Decision,
     Ended,
     Event,
-    Fired,
     Mark,
     Move,
-    Policy,
     Ran,
     Record,
     Replied,
@@ -44,88 +39,12 @@ from .model import (
     Unblock,
     Undeliverable,
 )
+from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 
-StepEvent = Replied | Fired | Ran | Undeliverable
-
-SKIPPED, RESOLVED = "skipped", "resolved"
-"""What an operator can make of a step that can't be undone; the end is then `with exceptions`."""
+__all__ = ["RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "fold"]
 
 MAX_MARKS = 100
 """Marks kept of one saga; a saga that is stuck again and again has its first ones."""
-
-
-class Step:
-    """One step of a saga: a command, a sleep or a local function, and its undo."""
-
-    __slots__ = (
-        "attempt",
-        "blocked",
-        "compensation",
-        "details",
-        "due_at",
-        "error",
-        "error_type",
-        "fed_at",
-        "first_at",
-        "key",
-        "kind",
-        "last_at",
-        "outcome",
-        "participant",
-        "path",
-        "payload",
-        "policy",
-        "result",
-        "row",
-        "type",
-        "undo_at",
-        "undo_attempt",
-        "undo_due",
-        "undo_error",
-        "undo_form",
-        "undo_how",
-        "undo_payload",
-        "undo_policy",
-        "undo_row",
-    )
-
-    def __init__(self, path: str, kind: str, at: int) -> None:
-        self.path = path
-        self.kind = kind
-        self.first_at = self.last_at = at
-        self.type = self.participant = self.compensation = ""
-        self.key = self.payload = self.result = b""
-        self.policy: Policy | None = None
-        self.undo_policy: Policy | None = None
-        self.attempt = 1
-        self.due_at = self.row = 0
-        self.outcome = self.error_type = self.error = self.details = ""
-        self.fed_at = 0
-        """When the saga's code was given the outcome."""
-        self.undo_form = self.undo_error = self.undo_how = ""
-        self.undo_attempt = self.undo_at = self.undo_due = self.undo_row = 0
-        self.undo_payload = b""
-        self.blocked: Move | None = None
-        """The STUCK that this step is the cause of, until it is cleared, settled or unblocked."""
-
-    @property
-    def undo_open(self) -> bool:
-        """An undo or void is out and not answered."""
-        return bool(self.undo_form) and not self.undo_how
-
-    @property
-    def skipping(self) -> bool:
-        """An operator has given its undo up, and the void in its place isn't answered yet."""
-        return self.undo_form == VOID and bool(self.compensation)
-
-    @property
-    def to_undo(self) -> bool:
-        """The saga may not end undone before this step is cleared, and nothing is out for it yet."""
-        if self.undo_form or self.undo_how or self.kind == SLEEP:
-            return False
-        if self.outcome == DONE or self.kind == LOCAL:
-            return bool(self.compensation) and self.outcome in (DONE, UNKNOWN)
-        return self.outcome == UNKNOWN
 
 
 class State:
@@ -210,10 +129,11 @@ class State:
         self.order: list[Step] = []
         self.blocked: dict[str, Step] = {}
         """Steps that make the saga STUCK, oldest first."""
-        self.pending: list[StepEvent] = []
+        self.pending: tuple[StepEvent, ...] = ()
         """What came while the saga was parked."""
-        self.actions: set[str] = set()
-        self.watchers: list[tuple[str, str]] = []
+        self.actions: frozenset[str] = frozenset()
+        self.watchers: tuple[tuple[str, str], ...] = ()
+        """`topic/partition` and what to answer about; a tuple like the two above: most sagas have none."""
         self.marks: list[Mark] = []
         self.deadline_row = self.deadline_due = 0
         # Of the record at hand:
@@ -238,15 +158,15 @@ class State:
             self.input, self.started_at = event.input, at
             self.traceparent, self.tracestate = event.traceparent, event.tracestate
             if event.reply_to:
-                self.watchers.append((event.reply_to, self.run_id))
+                self.watchers = ((event.reply_to, self.run_id),)
         elif isinstance(event, Asked):
-            self.actions.add(event.action_id)
+            self.actions |= {event.action_id}
             if event.action != "watch":
                 self.mark(event.action, event.by, event.reason, event.step)
             elif event.reply_to:
-                self.watchers.append((event.reply_to, event.action_id))
-        elif self.parked and isinstance(event, StepEvent):
-            self.pending.append(event)
+                self.watchers += ((event.reply_to, event.action_id),)
+        elif self.parked and isinstance(event, STEP_EVENTS):
+            self.pending += (event,)
 
     def apply(self, decision: Decision) -> None:
         """Take one decision into the state."""
@@ -364,7 +284,7 @@ def _add_step(state: State, step: Step) -> None:
 def _open_undo(state: State, decision: Send | RunLocal, row: int) -> Step:
     step = state.steps[decision.step]
     state.end_undo(step)
-    if decision.attempt > 1 and isinstance(state.event, Replied | Ran | Undeliverable):
+    if decision.attempt > 1 and isinstance(state.event, (Replied, Ran, Undeliverable)):
         step.undo_error = state.event.error
     if not step.undo_form:
         state.undos_open += 1
@@ -404,7 +324,7 @@ def _settle(state: State, decision: Settle, row: int) -> None:
     step.outcome = decision.outcome
     step.result, step.error_type = decision.payload, decision.error_type
     step.error, step.details = decision.error, decision.details
-    if isinstance(event, Replied | Ran) and event.step == decision.step and not decision.error_type:
+    if isinstance(event, (Replied, Ran)) and event.step == decision.step and not decision.error_type:
         step.result = step.result or event.payload
         step.error_type, step.error = event.error_type, event.error
         step.details = event.details if isinstance(event, Replied) else ""
@@ -440,7 +360,7 @@ def _move(state: State, decision: Move, row: int) -> None:
     state.stuck_step = decision.step
     state.fingerprint = decision.fingerprint
     if state.parked and not decision.parked:
-        state.pending = []
+        state.pending = ()
     state.parked = decision.parked
     if target == lifecycle.STUCK:
         if decision.step and not decision.parked:

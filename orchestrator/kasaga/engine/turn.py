@@ -49,7 +49,7 @@ from .model import (
 from .relevance import CONFLICT, stale
 from .requests import Call, LocalCall, Pause, Request
 from .run import Definitions, Run
-from .state import Step, StepEvent
+from .state import STEP_EVENTS, Step, StepEvent
 
 CANCELLED = "kasaga.Cancelled"
 UNDELIVERABLE = "kasaga.Undeliverable"
@@ -86,7 +86,7 @@ class Turn:
 
     def note(self, event: Event) -> None:
         """Take the event into account, without running any of the saga's code."""
-        if isinstance(event, StepEvent):
+        if isinstance(event, STEP_EVENTS):
             if not self.state.parked:
                 self.note_step(event)
         elif isinstance(event, Started):
@@ -152,7 +152,7 @@ class Turn:
 
     def settle(self, step: Step, outcome: str, event: Event) -> None:
         """Write down what an event tells of a step; of one noted later its content goes along."""
-        if event is self.state.event or isinstance(event, Fired | Undeliverable):
+        if event is self.state.event or isinstance(event, (Fired, Undeliverable)):
             self.add(Settle(step.path, outcome))
         elif isinstance(event, Replied):
             self.add(Settle(step.path, outcome, event.payload, event.error_type, event.error, event.details))

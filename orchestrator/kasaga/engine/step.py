@@ -1,0 +1,86 @@
+"""One step of a saga as its history tells it, and what can happen to it."""
+
+from __future__ import annotations
+
+from .model import DONE, LOCAL, SLEEP, UNKNOWN, VOID, Fired, Move, Policy, Ran, Replied, Undeliverable
+
+StepEvent = Replied | Fired | Ran | Undeliverable
+STEP_EVENTS = (Replied, Fired, Ran, Undeliverable)
+"""The same for isinstance, which takes a tuple five times as fast."""
+
+SKIPPED, RESOLVED = "skipped", "resolved"
+"""What an operator can make of a step that can't be undone; the end is then `with exceptions`."""
+
+
+class Step:
+    """One step of a saga: a command, a sleep or a local function, and its undo."""
+
+    __slots__ = (
+        "attempt",
+        "blocked",
+        "compensation",
+        "details",
+        "due_at",
+        "error",
+        "error_type",
+        "fed_at",
+        "first_at",
+        "key",
+        "kind",
+        "last_at",
+        "outcome",
+        "participant",
+        "path",
+        "payload",
+        "policy",
+        "result",
+        "row",
+        "type",
+        "undo_at",
+        "undo_attempt",
+        "undo_due",
+        "undo_error",
+        "undo_form",
+        "undo_how",
+        "undo_payload",
+        "undo_policy",
+        "undo_row",
+    )
+
+    def __init__(self, path: str, kind: str, at: int) -> None:
+        self.path = path
+        self.kind = kind
+        self.first_at = self.last_at = at
+        self.type = self.participant = self.compensation = ""
+        self.key = self.payload = self.result = b""
+        self.policy: Policy | None = None
+        self.undo_policy: Policy | None = None
+        self.attempt = 1
+        self.due_at = self.row = 0
+        self.outcome = self.error_type = self.error = self.details = ""
+        self.fed_at = 0
+        """When the saga's code was given the outcome."""
+        self.undo_form = self.undo_error = self.undo_how = ""
+        self.undo_attempt = self.undo_at = self.undo_due = self.undo_row = 0
+        self.undo_payload = b""
+        self.blocked: Move | None = None
+        """The STUCK that this step is the cause of, until it is cleared, settled or unblocked."""
+
+    @property
+    def undo_open(self) -> bool:
+        """An undo or void is out and not answered."""
+        return bool(self.undo_form) and not self.undo_how
+
+    @property
+    def skipping(self) -> bool:
+        """An operator has given its undo up, and the void in its place isn't answered yet."""
+        return self.undo_form == VOID and bool(self.compensation)
+
+    @property
+    def to_undo(self) -> bool:
+        """The saga may not end undone before this step is cleared, and nothing is out for it yet."""
+        if self.undo_form or self.undo_how or self.kind == SLEEP:
+            return False
+        if self.outcome == DONE or self.kind == LOCAL:
+            return bool(self.compensation) and self.outcome in (DONE, UNKNOWN)
+        return self.outcome == UNKNOWN
