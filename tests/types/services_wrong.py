@@ -59,26 +59,26 @@ app.serve(Inventory, WantsSync)  # type: ignore[arg-type]  # pyright: ignore[rep
 app.serve(Inventory, Order)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-@app.handle(Inventory.reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+@app.handle(Inventory.reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def another_input(order: int, tx: Tx) -> Reservation:
     return Reservation(number=order)
 
 
-@app.handle(Inventory.reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+@app.handle(Inventory.reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def another_result(order: Order, tx: Tx) -> int:
     return 1
 
 
-@app.handle(Inventory.reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+@app.handle(Inventory.reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 def a_plain_function_with_an_async_tx(order: Order, tx: Tx) -> Reservation:
     return Reservation(number=1)
 
 
-@app.handle(Inventory.release)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+@app.handle(Inventory.release)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def never_none(order: Order, reserved: Reservation, tx: Tx) -> None: ...
 
 
-@app.handle(Inventory.release)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+@app.handle(Inventory.release)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def without_the_result(order: Order, tx: Tx) -> None: ...
 
 
