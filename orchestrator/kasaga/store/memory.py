@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -22,7 +22,6 @@ from kasaga.store.base import (
     HistoryRow,
     Membership,
     Namespace,
-    Offsets,
     OutboxRow,
     Purged,
     Replace,
@@ -34,8 +33,9 @@ from kasaga.store.base import (
     ShardRow,
     ShardWrite,
 )
-from kasaga.store.checks import check_batch, refusal_of_row, refusal_of_write
+from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
+from kasaga.store.memory_tables import MemoryShard, Staged, Tables, summary
 
 
 def _utc_now() -> datetime:
@@ -44,91 +44,6 @@ def _utc_now() -> datetime:
 
 def _no_fault(_point: str) -> None:
     """Let everything pass."""
-
-
-@dataclass(slots=True)
-class _Shard:
-    """A shard's rows in the tables shard and position, and its last commit's answer."""
-
-    number: int
-    token: UUID | None = None
-    epoch: int = 0
-    owner: str | None = None
-    until: datetime | None = None
-    seconds: float = 0.0
-    deaths: int = 0
-    offsets: Offsets | None = None
-    commit_seq: int = 0
-    acked_seq: int = 0
-    next_seq: int = 1
-    now: datetime | None = None
-    suspect: UUID | None = None
-    replaced: dict[UUID, str] = field(default_factory=dict[UUID, str])
-    dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
-
-
-@dataclass(slots=True)
-class _Tables:
-    """What grows with the sagas, by primary key."""
-
-    sagas: dict[UUID, SagaRow] = field(default_factory=dict[UUID, SagaRow])
-    runs: dict[tuple[int, str], UUID] = field(default_factory=dict[tuple[int, str], UUID])
-    history: dict[UUID, dict[int, HistoryRow]] = field(default_factory=dict[UUID, dict[int, HistoryRow]])
-    outbox: dict[int, dict[int, OutboxRow]] = field(default_factory=dict[int, dict[int, OutboxRow]])
-    ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
-    schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
-
-
-class _Staged:
-    """What a batch adds, checked against what is there and against itself; nothing is applied yet."""
-
-    def __init__(self, tables: _Tables) -> None:
-        self._tables = tables
-        self._history: set[tuple[UUID, int]] = set()
-        self._runs: set[UUID] = set()
-        self._ids: set[tuple[int, str]] = set()
-        self._rows: set[tuple[int, int]] = set()
-        self.writes: list[SagaWrite] = []
-        self.loose: list[OutboxRow] = []
-
-    def add_loose(self, row: OutboxRow) -> str | None:
-        """Take a loose row, or return why not."""
-        refusal = refusal_of_row(row) or self._clash([row])
-        if refusal is None:
-            self._rows.add((row.shard, row.seq))
-            self.loose.append(row)
-        return refusal
-
-    def add(self, write: SagaWrite) -> str | None:
-        """Take a saga's rows, or return why not."""
-        refusal = refusal_of_write(write) or self._clash(write.opens) or self._clash_of_saga(write)
-        if refusal is not None:
-            return refusal
-        self.writes.append(write)
-        self._rows.update((row.shard, row.seq) for row in write.opens)
-        self._history.update((write.run_id, row.seq) for row in write.history)
-        if write.new and write.saga is not None:
-            self._runs.add(write.run_id)
-            self._ids.add((write.shard, write.saga.saga_id))
-        return None
-
-    def _clash(self, rows: Sequence[OutboxRow]) -> str | None:
-        keys = {(row.shard, row.seq) for row in rows}
-        there = any(seq in self._tables.outbox.get(shard, {}) for shard, seq in keys)
-        return "23505 outbox" if there or keys & self._rows or len(keys) < len(rows) else None
-
-    def _clash_of_saga(self, write: SagaWrite) -> str | None:
-        keys = {(write.run_id, row.seq) for row in write.history}
-        known = self._tables.history.get(write.run_id, {})
-        if keys & self._history or len(keys) < len(write.history) or any(seq in known for _, seq in keys):
-            return "23505 history"
-        if write.new and write.saga is not None:
-            name = (write.shard, write.saga.saga_id)
-            if write.run_id in self._tables.sagas or write.run_id in self._runs:
-                return "23505 saga"
-            if name in self._tables.runs or name in self._ids:
-                return "23505 saga"
-        return None
 
 
 class MemoryStore:
@@ -153,9 +68,9 @@ class MemoryStore:
         self._make_token = tokens
         self._fault = fault
         self._lock = threading.RLock()
-        self._shards = {number: _Shard(number) for number in range(shards)}
+        self._shards = {number: MemoryShard(number) for number in range(shards)}
         self._processes: dict[str, datetime] = {}
-        self._tables = _Tables()
+        self._tables = Tables()
 
     def namespace(self) -> Namespace:
         """Return the namespace given at the start."""
@@ -273,7 +188,7 @@ class MemoryStore:
                 shards = [self._shards[write.shard] for write in batch.shards]
                 before = {run: text for shard in shards for run, text in shard.replaced.items()}
                 return Committed(now, before, [entry for shard in shards for entry in shard.dropped])
-            staged = _Staged(self._tables)
+            staged = Staged(self._tables)
             refusals = ((row, staged.add_loose(row)) for row in batch.loose)
             dropped = [(row, refusal) for row, refusal in refusals if refusal is not None]
             replaced: dict[UUID, str] = {}
@@ -321,7 +236,7 @@ class MemoryStore:
                 shard.until = now + timedelta(seconds=shard.seconds)
 
     @staticmethod
-    def _add_replacement(staged: _Staged, make: Replace, write: SagaWrite, cause: str) -> None:
+    def _add_replacement(staged: Staged, make: Replace, write: SagaWrite, cause: str) -> None:
         refusal: str | None = cause
         for number in range(1, REPLACEMENT_TRIES + 1):
             refusal = staged.add(make(write, refusal or cause, number))
@@ -329,7 +244,7 @@ class MemoryStore:
                 return
         raise ContentRefused(f"run {write.run_id}: {cause}; its replacement: {refusal}")
 
-    def _apply(self, batch: Batch, staged: _Staged) -> None:
+    def _apply(self, batch: Batch, staged: Staged) -> None:
         tables = self._tables
         for entry in batch.shards:
             shard = self._shards[entry.shard]
@@ -476,7 +391,7 @@ class MemoryStore:
                     del tables.sagas[run_id]
                     del tables.runs[row.shard, row.saga_id]
                     tables.history.pop(run_id, None)
-                    tables.ended[row.shard, row.saga_id] = _summary(row, row.ended_at)
+                    tables.ended[row.shard, row.saga_id] = summary(row, row.ended_at)
             old = [
                 name
                 for name, row in tables.ended.items()
@@ -488,10 +403,3 @@ class MemoryStore:
 
     def close(self) -> None:
         """Do nothing: the rows stay, as a database's do."""
-
-
-def _summary(row: SagaRow, ended_at: datetime) -> SagaRow:
-    """Return what is remembered of a purged saga."""
-    return replace(
-        row, updated_at=ended_at, step="", code="", reason="", remedy="", parked_code="", result=None
-    )

@@ -191,7 +191,7 @@ class Session:
         pgconn.pipeline_sync()
         self.counters.flushes += 1
         self.counters.statements += len(calls)
-        answers = self._collect(pgconn, calls[0].statement.sent)
+        answers = self._collect(pgconn, calls[min(len(self._prefix), len(calls) - 1)].statement.sent)
         failure: psycopg.Error | None = None
         results: list[pq.abc.PGresult] = []
         for index, answer in enumerate(answers):

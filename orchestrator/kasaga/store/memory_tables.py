@@ -1,0 +1,103 @@
+"""What `memory.MemoryStore` keeps, and the checks of a batch against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from kasaga.store.base import HistoryRow, Offsets, OutboxRow, SagaRow, SagaWrite
+from kasaga.store.checks import refusal_of_row, refusal_of_write
+
+
+@dataclass(slots=True)
+class MemoryShard:
+    """A shard's rows in the tables shard and position, and its last commit's answer."""
+
+    number: int
+    token: UUID | None = None
+    epoch: int = 0
+    owner: str | None = None
+    until: datetime | None = None
+    seconds: float = 0.0
+    deaths: int = 0
+    offsets: Offsets | None = None
+    commit_seq: int = 0
+    acked_seq: int = 0
+    next_seq: int = 1
+    now: datetime | None = None
+    suspect: UUID | None = None
+    replaced: dict[UUID, str] = field(default_factory=dict[UUID, str])
+    dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
+
+
+@dataclass(slots=True)
+class Tables:
+    """What grows with the sagas, by primary key."""
+
+    sagas: dict[UUID, SagaRow] = field(default_factory=dict[UUID, SagaRow])
+    runs: dict[tuple[int, str], UUID] = field(default_factory=dict[tuple[int, str], UUID])
+    history: dict[UUID, dict[int, HistoryRow]] = field(default_factory=dict[UUID, dict[int, HistoryRow]])
+    outbox: dict[int, dict[int, OutboxRow]] = field(default_factory=dict[int, dict[int, OutboxRow]])
+    ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
+    schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
+
+
+class Staged:
+    """What a batch adds, checked against what is there and against itself; nothing is applied yet."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._history: set[tuple[UUID, int]] = set()
+        self._runs: set[UUID] = set()
+        self._ids: set[tuple[int, str]] = set()
+        self._rows: set[tuple[int, int]] = set()
+        self.writes: list[SagaWrite] = []
+        self.loose: list[OutboxRow] = []
+
+    def add_loose(self, row: OutboxRow) -> str | None:
+        """Take a loose row, or return why not."""
+        refusal = refusal_of_row(row) or self._clash([row])
+        if refusal is None:
+            self._rows.add((row.shard, row.seq))
+            self.loose.append(row)
+        return refusal
+
+    def add(self, write: SagaWrite) -> str | None:
+        """Take a saga's rows, or return why not."""
+        refusal = refusal_of_write(write) or self._clash(write.opens) or self._clash_of_saga(write)
+        if refusal is not None:
+            return refusal
+        self.writes.append(write)
+        self._rows.update((row.shard, row.seq) for row in write.opens)
+        self._history.update((write.run_id, row.seq) for row in write.history)
+        if write.new and write.saga is not None:
+            self._runs.add(write.run_id)
+            self._ids.add((write.shard, write.saga.saga_id))
+        return None
+
+    def _clash(self, rows: Sequence[OutboxRow]) -> str | None:
+        keys = {(row.shard, row.seq) for row in rows}
+        there = any(seq in self._tables.outbox.get(shard, {}) for shard, seq in keys)
+        return "23505 outbox" if there or keys & self._rows or len(keys) < len(rows) else None
+
+    def _clash_of_saga(self, write: SagaWrite) -> str | None:
+        keys = {(write.run_id, row.seq) for row in write.history}
+        known = self._tables.history.get(write.run_id, {})
+        if keys & self._history or len(keys) < len(write.history) or any(seq in known for _, seq in keys):
+            return "23505 history"
+        if write.new and write.saga is not None:
+            name = (write.shard, write.saga.saga_id)
+            if write.run_id in self._tables.sagas or write.run_id in self._runs:
+                return "23505 saga"
+            if name in self._tables.runs or name in self._ids:
+                return "23505 saga"
+        return None
+
+
+def summary(row: SagaRow, ended_at: datetime) -> SagaRow:
+    """Return what is remembered of a purged saga."""
+    return replace(
+        row, updated_at=ended_at, step="", code="", reason="", remedy="", parked_code="", result=None
+    )
