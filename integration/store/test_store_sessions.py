@@ -34,7 +34,9 @@ PEOPLE = ("30s", "2s", "5s", "auto", "on", "on", "UTF8", "kasaga")
 def shown(session: Session) -> tuple[str, ...]:
     columns = ", ".join(f"current_setting('{name}')" for name in NAMES)
     try:
-        found = session.query(Statement(b"shown", "", f"SELECT {columns}".encode(), [], ()).bind())
+        found = session.query(
+            Statement(b"shown", "store.sent.shown", f"SELECT {columns}".encode(), [], ()).bind()
+        )
         return tuple(found[0])
     finally:
         session.close()
