@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +41,8 @@ def tree(pid: int) -> list[int]:
             except OSError:
                 continue
             parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, queue = [], [pid]
+    found: list[int] = []
+    queue = [pid]
     while queue:
         at = queue.pop()
         found.append(at)
@@ -81,7 +82,7 @@ class Bench:
         migrate(self._store, namespace="bench", shards=16)
 
     @contextmanager
-    def processes(self) -> Iterator[dict[str, int]]:
+    def processes(self) -> Generator[dict[str, int]]:
         """Run an orchestrator and a participants' process; gives their pids."""
         environment = {
             **os.environ,
