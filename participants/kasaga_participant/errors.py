@@ -138,7 +138,7 @@ class IdClash(ParticipantError):
     """One command id was used for two different commands."""
 
     code = "KSG-422"
-    default_remedy = "the saga was decided differently a second time: see `kasaga explain`"
+    default_remedy = "the saga was decided differently a second time: see `kasaga history`"
 
 
 class UnknownCommand(ParticipantError):
