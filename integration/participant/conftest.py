@@ -112,6 +112,14 @@ class Effects:
             found = connection.execute("SELECT command_id, what FROM effect ORDER BY command_id, what")
             return [(row[0], row[1]) for row in found.fetchall()]
 
+    def waiting(self) -> int:
+        """How many wait for another's claim."""
+        with psycopg.connect(self._database, autocommit=True) as connection:
+            sql = (
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return connection.execute(sql).rowcount
+
     def by_pid(self) -> dict[int, int]:
         with psycopg.connect(self._database, autocommit=True) as connection:
             found = connection.execute("SELECT pid, count(*) FROM effect GROUP BY pid")

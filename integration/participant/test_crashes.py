@@ -5,8 +5,12 @@ The books are right in the end: each effect is there exactly once, and every com
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
+from eventually import eventually
 from participant.asker import Asker
 from participant.conftest import Effects, ShopStarter
 from participant.shop import Order
@@ -120,3 +124,26 @@ def test_crashing_again_and_again_gets_there_in_the_end(
     start_shop(**SAME_MEMBER)
 
     books.check(effects)
+
+
+@pytest.mark.parametrize("point", ["after_claim", "before_commit", "after_commit", "fence.before_commit"])
+def test_a_zombie_that_wakes_in_the_middle_repeats_nothing(
+    asker: Asker, start_shop: ShopStarter, effects: Effects, point: str
+) -> None:
+    books = Books(asker)
+    books.send()
+    zombie = start_shop(KASAGA_FREEZE_AT=f"participant.{point}")
+    eventually(lambda: state_of(zombie.pid) == "T")
+
+    other = start_shop()
+    other.wait_until_serving()
+    # What the zombie has claimed is waited for; after its commit nothing needs to be.
+    eventually(lambda: effects.waiting() or asker.collect() or asker.count)
+    zombie.send(signal.SIGCONT)
+
+    books.check(effects)
+    zombie.stop()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]

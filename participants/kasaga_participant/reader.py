@@ -22,6 +22,8 @@ from .outage import delay
 from .progress import Place, Progress, Room
 from .settings import COMMIT_SECONDS, REVOKE_SECONDS
 
+REPLACE_SECONDS = 1.0
+"""The pause before a failed consumer is replaced; two processes of one static name take turns."""
 MOST_AT_ONCE = 256
 """Records handed over in one call: some milliseconds of the loop's time."""
 WAIT_SECONDS = 0.2
@@ -109,6 +111,7 @@ class Reader(threading.Thread):
                     "the consumer of %s failed, a new one takes over: %s", self.topic, consumer.fatal
                 )
                 self._on_lost(list(self._progress))
+                self._ending.wait(REPLACE_SECONDS)
             self._commit(consumer, wait=True)
         except KafkaFailure as error:
             self._trouble(error)

@@ -125,6 +125,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.01)
     monkeypatch.setattr(module, "PAUSE_AFTER_SECONDS", 0.03)
     monkeypatch.setattr(module, "COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "REPLACE_SECONDS", 0.01)
     monkeypatch.setattr(module, "REVOKE_SECONDS", 0.05)
     monkeypatch.setattr(outage_module, "BACKOFF_FIRST_SECONDS", 0.001)
     return Bench(Room(4, 1_000))

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from kasaga_participant import Tx
+from kasaga_participant import calls as calls_module
 from kasaga_participant import outage as outage_module
 from kasaga_participant.calls import Calls
 from kasaga_participant.inbox.drive import InboxAway, InboxError
@@ -24,7 +26,7 @@ from kasaga_participant.tracing import NoTracing
 from kasaga_participant.worker import Worker
 from kasaga_wire.contracts import contract_of
 from kasaga_wire.schema import Schemas
-from participant.services import Inventory, Order
+from participant.services import Inventory, Order, Reservation
 from participant.test_dispatch import NOW, Bench
 
 LOST = psycopg.OperationalError("the connection is lost")
@@ -149,3 +151,26 @@ def test_who_has_lost_the_partitions_does_not_wait_either() -> None:
         return await worker.run(desk.jobs, sync=False)
 
     assert asyncio.run(main()) == desk.jobs
+
+
+def test_a_handler_that_runs_for_long_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(calls_module, "SLOW_HANDLER_SECONDS", 0.0)
+    bench = Bench()
+    job = bench.job("r.1", value=ORDER)
+    calls = Calls(Schemas(), Metrics(CollectorRegistry()), NoTracing())
+
+    async def look(order: Order, tx: Tx) -> Reservation:
+        calls.warn_of_slow()
+        return Reservation(number=1)
+
+    handler = bench.registry.handlers["inventory.reserve"]
+    handler.call = look
+    calls.prepare(job)
+    asyncio.run(calls.call(job.work, None, None))
+    calls.warn_of_slow()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "inventory.reserve has been running for 0 s"
+    ]
