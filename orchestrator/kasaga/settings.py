@@ -87,7 +87,12 @@ class Settings(BaseModel):
                 values[name] = env[variable]
         values |= {name: value for name, value in given.items() if value is not None}
         if "kafka" not in values:
-            values["kafka"] = KafkaSettings.from_env(environment=env)
+            ours = {PREFIX + name.upper() for name in cls.model_fields}
+            values["kafka"] = KafkaSettings.from_env(
+                environment={
+                    name: value for name, value in env.items() if name.removesuffix("_FILE") not in ours
+                }
+            )
         try:
             return cls.model_validate(values)
         except ValidationError as error:
