@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from kasaga_wire import __version__
 from kasaga_wire.codec import Codec, Schemas, codec_for
 from kasaga_wire.contracts import Contract, contract_of
 from kasaga_wire.errors import ContractError
@@ -188,7 +189,8 @@ class App:
         """Return a hash that changes when the sagas' code does.
 
         It covers every loaded source file beside, or below the folder of, a file that declares a
-        saga or a contract: a helper's or a model's change must wake a parked saga as well.
+        saga or a contract: a helper's or a model's change must wake a parked saga as well; and the
+        release of Kasaga.
         """
         if not self._fingerprint:
             declared = [inspect.unwrap(each.function) for each in self.sagas.values()]
@@ -202,7 +204,7 @@ def _hash_of_sources(modules: set[str]) -> str:
     files = [path for path in map(_source, list(sys.modules.values())) if path]
     own = {os.path.dirname(path) + os.sep for name in modules if (path := _source(sys.modules.get(name)))}
     folders = tuple(sorted(own))
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(__version__.encode())
     for path in sorted({path for path in files if path.startswith(folders)} if folders else ()):
         folder = next(folder for folder in folders if path.startswith(folder))
         digest.update(path.removeprefix(folder).encode() + b"\0" + Path(path).read_bytes())

@@ -33,7 +33,7 @@ def test_input_is_recorded_undecided() -> None:
     assert play.state.fingerprint == play.defs.fingerprint
     play.done(1)
     assert play.decisions == ()
-    assert len(play.state.pending) == 1
+    assert [type(event) for event in play.state.pending] == [Replied]
     assert len(play.rows) == 1
     play.ask("retry")
     assert play.kinds == [Move, Tell, Settle, Resume, Send]
@@ -42,6 +42,14 @@ def test_input_is_recorded_undecided() -> None:
     play.done(2)
     play.done(3)
     assert play.state.state == "COMPLETED"
+
+
+def test_the_same_fault_is_recorded_once() -> None:
+    play = started(payment)
+    play.fault("KSG-210", "invalid byte sequence")
+    assert play.fault("KSG-210", "invalid byte sequence") == Ignored("the same fault")
+    play.fault("KSG-210", "another")
+    assert play.state.reason == "another"
 
 
 def test_the_same_news_are_recorded_once() -> None:

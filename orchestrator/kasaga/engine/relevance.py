@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kasaga_wire.nodes import clean_text
+
 from .model import (
     COMMAND,
     DEADLINE,
@@ -25,7 +27,7 @@ from .model import (
     Replied,
     Started,
 )
-from .state import State, StepEvent
+from .state import MAX_REASON, State, StepEvent
 
 CLEARED: Mapping[str, frozenset[str]] = {
     UNDO: frozenset({"undone", "nothing", "lost", "voided", DONE}),
@@ -58,7 +60,11 @@ def irrelevant(state: State, event: Event, at: int) -> str:
     if state.final:
         return "saga has ended"
     if isinstance(event, Faulted):
-        return ""
+        same = state.parked and (state.code, state.reason) == (
+            event.code,
+            clean_text(event.reason, MAX_REASON),
+        )
+        return "the same fault" if same else ""
     if isinstance(event, CodeArrived):
         stuck = state.parked or state.fingerprint
         return "" if stuck and state.fingerprint != event.fingerprint else "not for new code"

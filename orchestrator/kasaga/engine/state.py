@@ -41,7 +41,10 @@ from .model import (
 )
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 
-__all__ = ["RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "fold"]
+__all__ = ["MAX_REASON", "RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "fold"]
+
+MAX_REASON = 4_000
+"""Characters of a reason."""
 
 MAX_MARKS = 100
 """Marks kept of one saga; a saga that is stuck again and again has its first ones."""

@@ -49,15 +49,12 @@ from .model import (
 from .relevance import CONFLICT, stale
 from .requests import Call, LocalCall, Pause, Request
 from .run import Definitions, Run
-from .state import STEP_EVENTS, Step, StepEvent
+from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 
 CANCELLED = "kasaga.Cancelled"
 UNDELIVERABLE = "kasaga.Undeliverable"
 UNKNOWN_SCHEMA = "kasaga.UnknownSchema"
 """Error types that the engine itself gives to steps; `driver.TIMED_OUT` is another."""
-
-MAX_REASON = 4_000
-"""Characters of a reason."""
 
 
 class Turn:
