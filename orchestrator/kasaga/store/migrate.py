@@ -137,7 +137,7 @@ def _check_namespace(connection: psycopg.Connection[Any], namespace: str, shards
         if count != shards:
             raise ShardCountMismatch(
                 f"the database was made for {count} shards, not for {shards}",
-                remedy=f"Set shards to {count}, or stop the namespace and run `kasaga reshard`",
+                remedy=f"Set shards to {count}: the number is chosen once, when the namespace is made",
             )
 
 
