@@ -46,8 +46,11 @@ class Settings(BaseModel):
     """Metrics and probes; none by default, 0 for any free port."""
     lease_seconds: float = Field(default=3.0, gt=0)
     heartbeat_seconds: float = Field(default=0.5, gt=0)
-    kafka_lost_seconds: float = Field(default=10.0, gt=0)
-    """Without a broker for this long, the process gives its shards up."""
+    brokers_lost_seconds: float = Field(default=10.0, gt=0)
+    """Without a broker for this long, the process gives its shards up.
+
+    Not `kafka_…`: variables that begin so are librdkafka's.
+    """
     max_batch: int = Field(default=500, ge=1)
     """Records in one transaction."""
     max_timers: int = Field(default=200, ge=1)

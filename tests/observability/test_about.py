@@ -12,6 +12,7 @@ from kasaga.engine.model import COMMAND
 from kasaga.engine.state import State
 from kasaga.orchestrator import about
 from kasaga.orchestrator.traceids import hashed_trace_id
+from kasaga.settings import Settings
 from kasaga_wire.logs import JsonLines, bind, unbind
 from observability.traced import TRACE, TRACEPARENT, Traced
 
@@ -92,3 +93,8 @@ def test_what_a_bound_description_fails_with_is_named_and_the_line_written() -> 
         assert '"log_error": "LookupError"' in JsonLines().format(made)
     finally:
         unbind(token)
+
+
+def test_no_setting_of_ours_is_taken_for_one_of_librdkafkas() -> None:
+    ours = set(Settings.model_fields) - {"kafka"}
+    assert not [name for name in ours if name.startswith("kafka_")]

@@ -127,7 +127,7 @@ def test_a_silent_kafka_is_asked_a_few_times_not_at_each_turn() -> None:
 
 
 def test_without_kafka_for_long_a_process_gives_its_shards_up_and_takes_them_back() -> None:
-    with World(kafka_lost_seconds=10) as world:
+    with World(brokers_lost_seconds=10) as world:
         node = working(world)
         node.consumer.cut_off = True
         for _ in range(15):

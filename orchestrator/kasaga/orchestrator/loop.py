@@ -183,7 +183,7 @@ class Loop:
             "store": self._store_answers,
             "kafka_silent_seconds": round(silent, 1),
         }
-        return self._store_answers and silent < self._settings.kafka_lost_seconds, about
+        return self._store_answers and silent < self._settings.brokers_lost_seconds, about
 
     def stop(self) -> None:
         """Ask the loop to end after the turn at hand; any thread may."""

@@ -84,7 +84,7 @@ class Ownership:
     def _without_kafka(self) -> bool:
         """Say whether Kafka is out of reach; such a process must not keep others from its shards."""
         away = self._source.silent_seconds()
-        if away > self._settings.kafka_lost_seconds:
+        if away > self._settings.brokers_lost_seconds:
             if not self._kafka_lost:
                 log.error("no broker answers: giving the shards up", extra={"seconds": round(away, 1)})
                 self._kafka_lost = True

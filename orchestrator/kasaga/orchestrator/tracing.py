@@ -367,7 +367,8 @@ def tracer_from(
             remedy="pip install kasaga[orchestrator]",
         ) from None
     exporters = [_exporter(name) for name in names]
-    log.info("traces are exported", extra={"exporters": names, "sampling": sampling._asdict()})
+    ratio = {"parent_based": sampling.parent_based, "ratio": round(sampling.below / ALL, 6)}
+    log.info("traces are exported", extra={"exporters": names, **ratio})
     return Tracer(
         exporters,
         Builder(namespace, process, prefix, env),
