@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
+
 from engine.harness import SECOND, Play
-from engine.shop import ANSWERS, ORDER, PARTICIPANTS, Inventory, Mail, Order, Payments, payment
+from engine.shop import ANSWERS, ORDER, PARTICIPANTS, Inventory, Mail, Order, Payments, Receipt, payment
 from kasaga import App, SagaContext, StepFailed, saga
-from kasaga.engine.model import Undeliverable
+from kasaga.engine.codec import decode, encode
+from kasaga.engine.model import Move, Record, Undeliverable
 
 
 def look() -> int:
@@ -148,3 +151,63 @@ GOOD: dict[str, Callable[[], Play]] = {
     made.__name__: made
     for made in (completed, refused, caught, waiting, undone, expired, conflict, skipped, parked, mended)
 }
+
+
+def drifted() -> Play:
+    """A payment by code that asked the second participant first."""
+
+    @saga("payment")
+    async def other(ctx: SagaContext, order: Order) -> Receipt:
+        charge = await ctx.use(Payments).charge(order)
+        await ctx.use(Inventory).reserve(order)
+        return Receipt(order_id=order.id, charge_id=charge.id)
+
+    play = Play(App("shop", sagas=[other], participants=PARTICIPANTS), "payment", ANSWERS)
+    play.start(ORDER)
+    play.done(1)
+    return play
+
+
+def spoiled(rows: list[bytes], name: str) -> list[bytes]:
+    """A completed payment's rows, as they must never be."""
+    first, second, *rest = rows
+    record = decode(2, second)
+    match name:
+        case "newer format":
+            return [b"\x95\x02" + first[2:], second, *rest]
+        case "newer event":
+            return [first, b"\x95\x01" + msgpack_body(record, event=[99, "?"]), *rest]
+        case "newer decision":
+            return [first, b"\x95\x01" + msgpack_body(record, decisions=[[99, "?"]]), *rest]
+        case "cut off":
+            return [first, second[:-3], *rest]
+        case "hole":
+            return [first, *rest]
+        case "scheduled twice":
+            twice = record._replace(decisions=(*record.decisions, *record.decisions[-1:]))
+            return [first, encode(twice), *rest]
+        case "illegal move":
+            moved = record._replace(decisions=(Move("COMPENSATED"), *record.decisions))
+            return [first, encode(moved), *rest]
+        case _:
+            raise AssertionError(name)
+
+
+def msgpack_body(record: Record, *, event: object = None, decisions: object = None) -> bytes:
+    """The fields of a row behind its format, some of them of a release to come."""
+    _, at, row, own_event, own_decisions = msgpack.unpackb(encode(record))
+    parts = (at, row, event or own_event, decisions or own_decisions)
+    return b"".join(msgpack.packb(part) for part in parts)
+
+
+BAD = {
+    "newer format": "row 1 has format 2; this release reads 1",
+    "newer event": "row 2 can't be read: KeyError: 99",
+    "newer decision": "row 2 can't be read: KeyError: 99",
+    "cut off": "row 2 can't be read: ValueError: Unpack failed: incomplete input",
+    "hole": "row 2 can't be: KeyError: '2'",
+    "scheduled twice": "row 2 can't be: ValueError: a second step 2",
+    "illegal move": "row 2 can't be: IllegalMove: a saga can't move from RUNNING to COMPENSATED",
+    "drifted": "now asks for inventory.reserve at shop.py:",
+}
+"""Histories that are refused, and what is said of each."""

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from engine.golden_sagas import GOOD
+from engine.golden_sagas import BAD, GOOD, completed, drifted, spoiled
 from engine.harness import Play, dump
 
 FOLDER = Path(__file__).parent / "golden"
@@ -35,16 +35,23 @@ def told(play: Play) -> dict[str, object]:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or sorted(GOOD):
-        play = GOOD[name]()
-        made = {
+    for name in sys.argv[1:] or sorted((*GOOD, *BAD)):
+        play = drifted() if name == "drifted" else GOOD.get(name, completed)()
+        made: dict[str, object] = {
             "saga": play.name,
             "version": play.version,
             "run_id": play.state.run_id,
             "rows": [body.hex() for body in play.bodies],
-            "tells": told(play),
         }
-        (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+        if name in GOOD:
+            made["tells"] = told(play)
+        else:
+            rows = play.bodies if name == "drifted" else spoiled(play.bodies, name)
+            made["rows"] = [body.hex() for body in rows]
+            made["refused"] = BAD[name]
+        folder = FOLDER / ("good" if name in GOOD else "bad")
+        file = folder / f"{name.replace(' ', '_')}.json"
+        file.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.golden_sagas import APP, GOOD
+from engine.golden_sagas import APP, BAD, GOOD
 from engine.harness import BEGIN, Play
 from engine.make_golden import told
 from engine.shop import ANSWERS, PARTICIPANTS, Inventory, Order, Receipt
@@ -24,7 +24,9 @@ FOLDER = Path(__file__).parent / "golden"
 
 
 def golden(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    file = f"{name.replace(' ', '_')}.json"
+    path = FOLDER / ("bad" if name in BAD else "good") / file
+    found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
@@ -46,7 +48,9 @@ def play_from(name: str, app: App = APP) -> Play:
 
 
 def test_every_golden_history_has_its_play() -> None:
-    assert sorted(path.stem for path in FOLDER.glob("*.json")) == sorted(GOOD)
+    assert sorted(path.stem for path in (FOLDER / "good").glob("*.json")) == sorted(GOOD)
+    bad = sorted(path.stem.replace("_", " ") for path in (FOLDER / "bad").glob("*.json"))
+    assert bad == sorted(BAD)
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
@@ -100,6 +104,21 @@ def test_a_golden_history_on_code_that_does_something_else() -> None:
 
 
 # --- bad ones ---
+
+
+def take_over(name: str) -> None:
+    """What an orchestrator does with a saga that comes to it."""
+    found = golden(name)
+    run = Run(found["run_id"], [decode(seq, row) for seq, row in enumerate(rows(name), 1)])
+    run.live(Play(APP, found["saga"], ANSWERS).defs)
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_a_bad_history_is_refused_by_name(name: str) -> None:
+    with pytest.raises((HistoryUnreadable, Nondeterminism)) as caught:
+        take_over(name)
+    assert golden(name)["refused"] in caught.value.message
+    assert caught.value.remedy
 
 
 def test_a_row_that_is_cut_off() -> None:
