@@ -66,11 +66,15 @@ def ensure(admin: Admin, app: App, topics: Topics, shards: int) -> None:
     specs = topics.orchestrator_specs(shards)
     for name in app.contracts:
         specs += topics.participant_specs(name)
-    for report in admin.ensure_topics(specs):
+    reports = admin.ensure_topics(specs)
+    for report in reports:
         if report.created:
             log.info("topic created", extra={"topic": report.name, "partitions": report.partitions})
-        for warning in report.warnings:
-            log.warning(warning, extra={"topic": report.name})
+    warned = [report for report in reports if report.warnings]
+    if warned:
+        # One line for all: in development there is one broker, and every topic has the same to say.
+        said = {"topics": [report.name for report in warned], "first": warned[0].warnings[0]}
+        log.warning("topics that would not survive everything", extra=said)
 
 
 def publish(producer: Producer, topics: Topics, schemas: Iterable[Schema], timeout: float = 30.0) -> None:
