@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+
+from eventually import eventually
 
 PATIENCE_SECONDS = 30.0
 
@@ -13,6 +15,22 @@ def create_topic(bootstrap: str, topic: str, partitions: int = 1) -> None:
     """Makes a topic and waits until it is there."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(topic, partitions)])[topic].result()  # pyright: ignore[reportUnknownMemberType]
+
+
+def remake_topic(bootstrap: str, topic: str, partitions: int) -> None:
+    """Deletes a topic with all that is in it, and makes it again."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([topic])[topic].result()  # pyright: ignore[reportUnknownMemberType]
+    eventually(lambda: topic not in admin.list_topics(timeout=PATIENCE_SECONDS).topics)
+    create_topic(bootstrap, topic, partitions)
+
+
+def cut(bootstrap: str, topic: str, partitions: int) -> None:
+    """Deletes all records there are."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    ends = [TopicPartition(topic, partition, OFFSET_END) for partition in range(partitions)]
+    for future in admin.delete_records(ends).values():  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        future.result()  # pyright: ignore[reportUnknownMemberType]
 
 
 def producer(bootstrap: str) -> Producer:

@@ -40,6 +40,14 @@ class Executed(NamedTuple):
     type: str
     attempt: int
 
+    @property
+    def run_id(self) -> str:
+        return self.id.partition(".")[0]
+
+    @property
+    def path(self) -> str:
+        return self.id.partition(".")[2]
+
 
 class Reply(NamedTuple):
     """What is to be produced."""
@@ -121,12 +129,6 @@ class Desk:
         source = f"/kasaga/participants/{envelope.type.partition('.')[0]}"
         reply = ReplyEnvelope.to(envelope, outcome, source=source, time=self.now())
         return Reply(envelope.reply_to, envelope.saga_id.encode(), payload, reply.to_headers())
-
-    # --- what an audit asks
-
-    def effects(self, run_id: str) -> list[Executed]:
-        """What was executed for one run, in order."""
-        return [each for each in self.executed if each.id.partition(".")[0] == run_id]
 
 
 def decoded(contracts: Mapping[str, Contract], record: Record) -> object:

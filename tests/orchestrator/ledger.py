@@ -10,10 +10,9 @@ from uuid import UUID
 from kasaga.engine.model import COMMAND, Record, Send, Settle
 from kasaga.engine.state import State, fold
 from kasaga.store.base import OutboxRow, SagaRow, SagaState
-from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
-from kasaga_wire.records import answer_codec
+from kasaga_wire.records import Answer
 from orchestrator.desk import Desk
 
 
@@ -26,7 +25,7 @@ class Books:
     outbox: list[OutboxRow]
     commands: list[KafkaRecord]
     """Every record of the participants' topics."""
-    answers: list[KafkaRecord]
+    answers: list[Answer]
     desk: Desk
     asked: Mapping[str, str] = field(default_factory=dict[str, str])
     """Run ids of the starts that want an answer, by saga id."""
@@ -35,6 +34,9 @@ class Books:
 def audit(books: Books, *, stuck: frozenset[str] = frozenset(), ended: bool = True) -> None:
     """Raise AssertionError unless every saga is all done or all undone, but for those that may be stuck."""
     wire = _wire(books)
+    effects = defaultdict[str, list[str]](list)
+    for each in books.desk.executed:
+        effects[each.run_id].append(each.path)
     told = _told(books)
     for row in books.sagas:
         state = _history(books, row)
@@ -42,7 +44,7 @@ def audit(books: Books, *, stuck: frozenset[str] = frozenset(), ended: bool = Tr
             continue
         assert row.state in (SagaState.COMPLETED, SagaState.COMPENSATED), (row, state.reason)
         assert row.saga_id not in stuck, f"{row.saga_id} should be stuck, it is {row.state}"
-        _effects(books, row, state)
+        _effects(books, row, state, effects[str(row.run_id)])
         _sent(books, row, wire[str(row.run_id)])
         if books.asked.get(row.saga_id) == str(row.run_id):
             assert row.state in told[str(row.run_id)], f"nobody was told of the end of {row.saga_id}"
@@ -78,9 +80,8 @@ def _history(books: Books, row: SagaRow) -> State:
     return state
 
 
-def _effects(books: Books, row: SagaRow, state: State) -> None:
+def _effects(books: Books, row: SagaRow, state: State, effects: list[str]) -> None:
     """What was executed and stands, agrees with the end."""
-    effects = [each.id.partition(".")[2] for each in books.desk.effects(str(row.run_id))]
     for path, times in Counter(effects).items():
         assert times == 1, f"{row.run_id}.{path} was executed {times} times"
     stands = {path for path in effects if "~" not in path and f"{path}~undo" not in effects}
@@ -126,7 +127,6 @@ def _sent(books: Books, row: SagaRow, wire: list[tuple[str, int, bytes]]) -> Non
 def _told(books: Books) -> dict[str, set[str]]:
     """By what was asked: what was answered."""
     told: dict[str, set[str]] = defaultdict(set)
-    for record in books.answers:
-        answer = answer_codec.decode(record.value or b"", Schemas())
+    for answer in books.answers:
         told[answer.about].add(answer.what)
     return told

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from kasaga import App
 from kasaga.engine.decide import Run, decide
 from kasaga.errors import (
     BugInSaga,
@@ -25,7 +24,7 @@ from kasaga.store.checks import refusal_of_write
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope
 from kasaga_wire.records import answer_codec, event_codec
-from orchestrator.trips import CONTRACTS, DIVISOR, SAGAS
+from orchestrator.trips import CONTRACTS, MENDED, SAGAS, NewCode
 from orchestrator.world import Died, Node, World
 
 
@@ -64,11 +63,6 @@ def suspects(node: Node) -> bool:
     return node.loop.shards[0].suspects
 
 
-class NewCode(App):
-    def fingerprint(self) -> str:
-        return "new code"
-
-
 def test_a_bug_makes_a_saga_stuck_with_its_line_until_new_code_comes(world: World) -> None:
     node = begin(world, "bug")
     go_on(world, node)
@@ -86,12 +80,12 @@ def test_a_bug_makes_a_saga_stuck_with_its_line_until_new_code_comes(world: Worl
     world.end(same)
 
     with patch.object(world, "app", NewCode("trips", sagas=SAGAS, participants=CONTRACTS)):
-        DIVISOR[0] = 1
+        MENDED[0] = 1
         try:
             world.join()
             world.settle()
         finally:
-            DIVISOR[0] = 0
+            MENDED[0] = 0
     world.audit()
     assert world.saga("bad").state is SagaState.COMPLETED
 

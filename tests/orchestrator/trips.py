@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import pydantic
 from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepTimeout, saga
 from kasaga.saga import Saga
 from kasaga_wire.contracts import command, compensation, participant
+from kasaga_wire.crashpoints import crash_point
 
 
 class Trip(pydantic.BaseModel):
@@ -99,6 +101,7 @@ async def empty(ctx: SagaContext, trip: Trip) -> str:
 
 def count() -> int:
     """What ctx.run calls in `local`; a test may put another in its place."""
+    crash_point("trips.count")
     return HOOK[0]()
 
 
@@ -124,8 +127,8 @@ async def local(ctx: SagaContext, trip: Trip) -> int:
     return number
 
 
-DIVISOR = [0]
-"""What a bug divides by; new code has another."""
+MENDED = [0]
+"""1 when `bad` has been mended."""
 
 
 @saga("bad")
@@ -133,12 +136,14 @@ async def bad(ctx: SagaContext, trip: Trip) -> str:
     """A bug of the kind that its note says, behind one step."""
     await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
     if trip.note == "bug":
-        return str(1 // DIVISOR[0])
+        return str(1 // MENDED[0])
     if trip.note == "loop":
-        while True:
+        while not MENDED[0]:
             pass
-    if trip.note == "block":
+    if trip.note == "block" and not MENDED[0]:
         time.sleep(3600)  # noqa: ASYNC251 - on purpose
+    if trip.note == "exit" and not MENDED[0]:
+        os._exit(3)
     if trip.note == "large":
         await ctx.use(Hotel).book(Trip(id=trip.id, note="x" * 2_000_000))
     if trip.note == "text":
@@ -153,3 +158,10 @@ CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
 def make_app(namespace: str) -> App:
     """The App of a namespace of its own."""
     return App(namespace, sagas=SAGAS, participants=CONTRACTS)
+
+
+class NewCode(App):
+    """The same sagas, as another image would have them."""
+
+    def fingerprint(self) -> str:
+        return "new code"

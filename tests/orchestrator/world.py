@@ -41,7 +41,7 @@ from kasaga.store.memory import MemoryStore
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
 from kasaga_wire.kafka import Consumer, KafkaSettings, Producer, Record, partition_for
-from kasaga_wire.records import Control, control_codec, own_schemas
+from kasaga_wire.records import Control, answer_codec, control_codec, own_schemas
 from kasaga_wire.topics import Topics
 from orchestrator.desk import Desk, Reply
 from orchestrator.fake_kafka import Counts, FakeConsumer, FakeKafka, FakeProducer
@@ -511,6 +511,9 @@ class World:
         histories = {
             row.run_id: [decode(each.seq, each.body) for each in self.store.history(row)] for row in rows
         }
-        answers = self.kafka.all(self.topics.answers)
+        answers = [
+            answer_codec.decode(record.value or b"", Schemas())
+            for record in self.kafka.all(self.topics.answers)
+        ]
         books = Books(rows, histories, self.outbox(), self.commands(), answers, self.desk, self.asked)
         audit(books, stuck=stuck)

@@ -1,0 +1,19 @@
+"""A real orchestrator over the sagas of `trips`, as a process: settings come from the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from kasaga.orchestrator.process import run
+from kasaga.settings import Settings
+from orchestrator import trips
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    app = trips.make_app(os.environ["TRIPS_NAMESPACE"])
+    if os.environ.get("TRIPS_BUG_MENDED"):
+        trips.MENDED[0] = 1
+        app = trips.NewCode(app.namespace, sagas=trips.SAGAS, participants=trips.CONTRACTS)
+    run(app, Settings.from_env())

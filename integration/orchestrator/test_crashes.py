@@ -1,0 +1,107 @@
+"""A real process dies at each named point of its way, under load; another goes on, and the books agree."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from eventually import eventually
+from kasaga.store.base import SagaState
+from orchestrator.realm import Realm
+
+LOAD = [
+    *(("trip", f"trip-{number}") for number in range(12)),
+    *(("trip", f"refused-{number}") for number in range(6)),
+    *(("failing", f"failing-{number}") for number in range(6)),
+    *(("nap", f"nap-{number}") for number in range(4)),
+    *(("empty", f"empty-{number}") for number in range(4)),
+]
+
+# Each passage of each point is tried by tests/orchestrator/test_crash_windows.py; here, one of them is real.
+AT_WORK = (
+    "orchestrator.after_read:3",
+    "orchestrator.before_commit:4",
+    "store.sent.fence:5",
+    "orchestrator.after_commit:3",
+    "orchestrator.after_produce:20",
+    "orchestrator.at_ack:15",
+)
+
+
+@pytest.mark.parametrize("point", AT_WORK)
+def test_a_process_that_dies_at_work_loses_and_doubles_nothing(
+    peopled: Realm, prefix: str, point: str
+) -> None:
+    doomed = peopled.owner(KASAGA_CRASH_AT=point)
+    eventually(lambda: len(peopled.owned(doomed)) == 2 or not doomed.alive)
+    peopled.run(prefix, LOAD)
+
+    doomed.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(LOAD))
+    rows = peopled.audit(prefix)
+    assert {row.state for row in rows} == {SagaState.COMPLETED, SagaState.COMPENSATED}
+
+
+@pytest.mark.parametrize("point", ["orchestrator.after_claim", "orchestrator.after_resend:2"])
+def test_a_process_that_dies_while_it_takes_over_loses_nothing(
+    peopled: Realm, prefix: str, point: str
+) -> None:
+    """It claims a shard with sagas in the middle of their way."""
+    naps = [("nap", str(number)) for number in range(12)]
+    peopled.run(prefix, naps)
+    doomed = peopled.begin(KASAGA_CRASH_AT=point)
+    doomed.wait_until_killed()
+    peopled.run(prefix, [("trip", "after")])
+
+    peopled.wait_until_over(prefix, len(naps) + 1)
+    peopled.audit(prefix)
+
+
+@pytest.mark.parametrize("point", ["orchestrator.before_release", "orchestrator.after_release"])
+def test_a_process_that_dies_while_it_hands_over_loses_nothing(
+    peopled: Realm, prefix: str, point: str
+) -> None:
+    doomed = peopled.owner(KASAGA_CRASH_AT=point)
+    peopled.run(prefix, LOAD)
+    doomed.send(signal.SIGTERM)
+
+    doomed.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(LOAD))
+    peopled.audit(prefix)
+
+
+def test_a_process_that_dies_in_the_middle_of_compensations(peopled: Realm, prefix: str) -> None:
+    """All that happens are undos by the time of its death."""
+    sagas = [("failing", str(number)) for number in range(30)]
+    doomed = peopled.owner(KASAGA_CRASH_AT="orchestrator.before_commit:6")
+    peopled.run(prefix, sagas)
+    doomed.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(sagas))
+    rows = peopled.audit(prefix)
+    assert {row.state for row in rows} == {SagaState.COMPENSATED}
+
+
+def test_a_process_that_dies_in_a_function_of_ctx_run(peopled: Realm, prefix: str) -> None:
+    """At least once: the next owner runs it again."""
+    sagas = [("local", str(number)) for number in range(12)]
+    doomed = peopled.owner(KASAGA_CRASH_AT="trips.count:2")
+    peopled.run(prefix, sagas)
+    doomed.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(sagas))
+    rows = peopled.audit(prefix)
+    assert {row.state for row in rows} == {SagaState.COMPLETED}
+
+
+@pytest.mark.parametrize("point", ["orchestrator.before_offsets", "orchestrator.after_offsets"])
+def test_offsets_in_kafka_are_for_people_only(peopled: Realm, prefix: str, point: str) -> None:
+    doomed = peopled.owner(KASAGA_CRASH_AT=point)
+    peopled.run(prefix, LOAD)
+    doomed.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(LOAD))
+    peopled.audit(prefix)
