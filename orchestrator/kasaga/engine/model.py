@@ -279,6 +279,10 @@ class Ended(NamedTuple):
     """When it was sent or begun, whichever process did so."""
 
 
+EndedFields = tuple[str, str, int, int]
+"""The same as a plain tuple: almost every record makes one, and few are looked at."""
+
+
 class Mark(NamedTuple):
     """Something in a saga's life that isn't a step: it was stuck, somebody acted."""
 

@@ -21,7 +21,7 @@ from .model import (
     Clear,
     Deadline,
     Decision,
-    Ended,
+    EndedFields,
     Event,
     Mark,
     Move,
@@ -144,7 +144,7 @@ class State:
         self.first_row = self.row = 0
         self.opens: list[tuple[int, Decision]] = []
         self.closes: list[int] = []
-        self.ended: list[Ended] = []
+        self.ended: list[EndedFields] = []
 
     @property
     def final(self) -> bool:
@@ -195,20 +195,19 @@ class State:
     def end_attempt(self, step: Step) -> None:
         """Close what is open of a step itself."""
         if step.row:
-            self._end(Ended(step.path, step.kind, step.attempt, step.last_at), step.row)
+            if step.row < self.first_row and step.last_at <= self.at:
+                self.ended.append((step.path, step.kind, step.attempt, step.last_at))
+            # else: it never went out
+            self.close_row(step.row)
             step.row = 0
 
     def end_undo(self, step: Step) -> None:
         """Close what is open of a step's undo or void."""
         if step.undo_row:
-            self._end(Ended(step.path, step.undo_form, step.undo_attempt, step.undo_at), step.undo_row)
+            if step.undo_row < self.first_row and step.undo_at <= self.at:
+                self.ended.append((step.path, step.undo_form, step.undo_attempt, step.undo_at))
+            self.close_row(step.undo_row)
             step.undo_row = 0
-
-    def _end(self, ended: Ended, row: int) -> None:
-        if row < self.first_row and ended.since <= self.at:
-            self.ended.append(ended)
-        # else: it never went out
-        self.close_row(row)
 
     def mark(self, what: str, by: str, reason: str, step: str) -> None:
         """Keep something for whoever tells the saga's story when it ends."""

@@ -118,7 +118,6 @@ class Decider:
 
     def _decide(self, work: Work, item: Item, rows: dict[str, SagaRow], now: int) -> None:
         """Let one thing happen to one saga."""
-        here.subject = None
         shard = self._shards.get(item.shard)
         if shard is None:
             return

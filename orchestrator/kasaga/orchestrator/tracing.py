@@ -30,6 +30,7 @@ from ..engine.model import (
     UNDO_FORMS,
     Clear,
     Ended,
+    EndedFields,
     Fired,
     Mark,
     Move,
@@ -223,7 +224,7 @@ class Tracer:
 # --- what a record has ended
 
 
-def jobs(state: State, record: Record, ended: Sequence[Ended]) -> Iterable[Job]:
+def jobs(state: State, record: Record, ended: Sequence[EndedFields]) -> Iterable[Job]:
     """The spans that a record ends. Of the state only what doesn't change any more is looked at."""
     moves = [
         each
@@ -233,7 +234,8 @@ def jobs(state: State, record: Record, ended: Sequence[Ended]) -> Iterable[Job]:
     if not ended and not moves:
         return
     saga = Saga(state.run_id, state.saga_id, state.name, state.version, state.traceparent, state.tracestate)
-    for each in ended:
+    for fields in ended:
+        each = Ended(*fields)
         step = state.steps[each.step]
         outcome, error_type, error, answered = _outcome(record, each)
         name = step.compensation if each.form == UNDO else step.type

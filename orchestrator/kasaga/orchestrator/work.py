@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ..engine.decide import Run
-from ..engine.model import Ended, Event, Faulted, Record
+from ..engine.model import EndedFields, Event, Faulted, Record
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite
 from .clock import to_datetime
 from .relay import Relay
@@ -30,7 +30,7 @@ class Happened(NamedTuple):
     shard: int
     run: Run
     record: Record
-    ended: list[Ended]
+    ended: list[EndedFields]
     """The attempts that it ended."""
 
     @property
