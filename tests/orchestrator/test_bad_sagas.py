@@ -18,14 +18,15 @@ from kasaga.errors import (
     SagaFailed,
 )
 from kasaga.orchestrator import decider
-from kasaga.store import memory
+from kasaga.store import memory_tables
 from kasaga.store.base import SagaState, SagaWrite
 from kasaga.store.checks import refusal_of_write
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope
 from kasaga_wire.records import answer_codec, event_codec
+from orchestrator.node import Node
 from orchestrator.trips import CONTRACTS, MENDED, SAGAS, NewCode
-from orchestrator.world import Died, Node, World
+from orchestrator.world import Died, World
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_what_the_store_refuses_is_never_sent_and_what_stands_instead_is(world: 
     node = begin(world, "ok")
     bad = UUID(world.asked["bad"])
     refused: list[SagaWrite] = []
-    with patch.object(memory, "refusal_of_write", refusal):
+    with patch.object(memory_tables, "refusal_of_write", refusal):
         go_on(world, node)
 
     assert refused

@@ -13,8 +13,9 @@ from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope, ReplyTo, StartE
 from kasaga_wire.kafka import Record
 from kasaga_wire.records import Answer, answer_codec
 from orchestrator.desk import LOST, SILENT
+from orchestrator.node import Node
 from orchestrator.trips import Trip
-from orchestrator.world import Node, World
+from orchestrator.world import World
 
 
 def calm(shards: int = 2) -> World:

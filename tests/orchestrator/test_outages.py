@@ -7,7 +7,8 @@ import pytest
 from kasaga.store.base import SagaState, StoreUnavailable
 from kasaga_wire.envelope import CommandEnvelope
 from orchestrator.desk import SILENT
-from orchestrator.world import Node, World
+from orchestrator.node import Node
+from orchestrator.world import World
 
 
 def states(world: World) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kasaga.store.base import SagaState
 from kasaga_wire.envelope import CommandEnvelope
-from orchestrator.world import Node, World
+from orchestrator.node import Node
+from orchestrator.world import World
 
 
 def busy(world: World, sagas: int = 6) -> Node:

@@ -25,15 +25,11 @@ from kasaga.orchestrator import ownership as ownership_module
 from kasaga.orchestrator import relay as relay_module
 from kasaga.orchestrator import source as source_module
 from kasaga.orchestrator.clock import Clock
-from kasaga.orchestrator.functions import Functions
 from kasaga.orchestrator.loop import Loop
 from kasaga.orchestrator.metrics import Metrics
-from kasaga.orchestrator.ownership import Ownership
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.rows import Addresses
-from kasaga.orchestrator.runs import Runs
 from kasaga.orchestrator.source import Source
-from kasaga.orchestrator.watchdog import Watchdog
 from kasaga.saga import App
 from kasaga.settings import Settings
 from kasaga.store.base import FINAL_STATES, Offsets, SagaFilter, SagaRow, SagaState, StoreUnavailable
@@ -46,6 +42,7 @@ from kasaga_wire.topics import Topics
 from orchestrator.desk import Desk, Reply
 from orchestrator.fake_kafka import Counts, FakeConsumer, FakeKafka, FakeProducer
 from orchestrator.ledger import Books, audit
+from orchestrator.node import Node
 from orchestrator.trips import Trip, make_app
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
@@ -90,46 +87,6 @@ class _Ticks(Clock):
 
     def wait(self, until: threading.Event, seconds: float) -> None:
         self._world.meanwhile(seconds)
-
-
-@dataclass
-class Node:
-    """One orchestrator process."""
-
-    name: str
-    loop: Loop
-    consumer: FakeConsumer
-    producers: list[FakeProducer]
-    asleep_until: int = 0
-    away_until: int = 0
-    """Until then Postgres doesn't answer this process."""
-    alive: bool = True
-
-    @property
-    def producer(self) -> FakeProducer:
-        return self.producers[-1]
-
-    # What the loop keeps to itself, and a test must reach.
-
-    @property
-    def ownership(self) -> Ownership:
-        return self.loop._ownership  # pyright: ignore[reportPrivateUsage]
-
-    @property
-    def runs(self) -> Runs:
-        return self.loop._runs  # pyright: ignore[reportPrivateUsage]
-
-    @property
-    def functions(self) -> Functions:
-        return self.loop._functions  # pyright: ignore[reportPrivateUsage]
-
-    @property
-    def watchdog(self) -> Watchdog:
-        return self.loop._watchdog  # pyright: ignore[reportPrivateUsage]
-
-    @property
-    def relay(self) -> Relay:
-        return self.loop._relay  # pyright: ignore[reportPrivateUsage]
 
 
 class World:
