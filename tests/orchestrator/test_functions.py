@@ -1,0 +1,194 @@
+"""ctx.run's functions: off the loop, at least once, and never for a shard that is gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from eventually import eventually
+from kasaga.engine.codec import decode
+from kasaga.engine.model import Ran
+from kasaga.orchestrator.functions import Functions, Pool
+from kasaga.store.base import OutboxRow, RowKind, SagaState
+from kasaga_wire.codec import Schemas
+from orchestrator import trips
+from orchestrator.node import Node
+from orchestrator.world import World
+
+RUN = UUID(int=1)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    trips.UNDONE.clear()
+    with World(shards=1, lease_seconds=1.0, heartbeat_seconds=0.2) as world:
+        world.odds.slow = 0.0
+        yield world
+    trips.HOOK[0] = lambda: 7
+
+
+def go_on(world: World, node: Node, until: object) -> None:
+    def step() -> bool:
+        world.turn(node)
+        world.serve()
+        return bool(until()) if callable(until) else False
+
+    eventually(step, interval=0)
+
+
+def over(world: World, saga_id: str = "a") -> bool:
+    row = world.store.saga(saga_id)
+    return row is not None and row.state in (SagaState.COMPLETED, SagaState.COMPENSATED)
+
+
+def ran(world: World) -> list[Ran]:
+    records = [decode(each.seq, each.body) for each in world.store.history(world.saga("a"))]
+    return [record.event for record in records if isinstance(record.event, Ran)]
+
+
+def test_a_functions_result_is_kept(world: World) -> None:
+    node = world.join()
+    world.start("local", "a")
+    go_on(world, node, lambda: over(world))
+
+    assert [(each.ok, each.attempt) for each in ran(world)] == [(True, 1)]
+    assert world.saga("a").state is SagaState.COMPLETED
+
+
+def test_a_function_that_fails_is_tried_again(world: World) -> None:
+    left = [2]
+
+    def unwell() -> int:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError("not now")
+        return 3
+
+    trips.HOOK[0] = unwell
+    node = world.join()
+    world.start("local", "a")
+    world.odds.slow = 0.0
+
+    def later() -> bool:
+        world.pass_time(0.5)
+        return over(world)
+
+    go_on(world, node, later)
+    assert [(each.ok, each.attempt, each.error_type) for each in ran(world)] == [
+        (False, 1, "OSError"),
+        (False, 2, "OSError"),
+        (True, 3, ""),
+    ]
+
+
+def test_a_function_runs_again_when_its_process_died_in_the_middle(world: World) -> None:
+    calls: list[str] = []
+    go = threading.Event()
+
+    def slow() -> int:
+        calls.append(threading.current_thread().name)
+        if len(calls) == 1:
+            go.wait(30)
+        return len(calls)
+
+    trips.HOOK[0] = slow
+    node = world.join()
+    world.start("local", "a")
+    go_on(world, node, lambda: calls)
+    world.kill(node)
+    world.pass_time(2)
+    node = world.join()
+    go_on(world, node, lambda: over(world))
+    go.set()
+
+    assert len(calls) == 2
+    assert [each.ok for each in ran(world)] == [True]
+    world.settle()
+    world.audit()
+
+
+def test_what_ends_after_its_shard_was_lost_is_of_no_use_and_no_harm(world: World) -> None:
+    go = threading.Event()
+    calls: list[int] = []
+
+    def slow() -> int:
+        calls.append(1)
+        go.wait(30)
+        return 5
+
+    trips.HOOK[0] = slow
+    node = world.join()
+    world.start("local", "a")
+    go_on(world, node, lambda: calls)
+    world.pass_time(5)
+    other = world.join()
+    go_on(world, other, lambda: len(calls) == 2)
+    go.set()
+    go_on(world, node, lambda: not node.functions.running)
+    go_on(world, other, lambda: over(world))
+    assert [each.ok for each in ran(world)] == [True]
+    world.settle()
+    world.audit()
+
+
+def row(seq: int, shard: int) -> OutboxRow:
+    return OutboxRow(shard, seq, RowKind.LOCAL, RUN, "1", "", None, None, [], None, 1, None, None)
+
+
+def test_rows_of_several_shards_with_the_same_number_are_all_started() -> None:
+    functions = Functions(2, Schemas(), 1000)
+    for shard in (3, 1, 2):
+        functions.add(row(7, shard))
+        functions.add(row(7, shard))  # a shard that came back brings its rows once more
+    assert [each.shard for each in functions.due(1)] == [1, 2, 3]
+    assert functions.due(1) == []
+    assert functions.next_due is None
+
+
+def test_rows_of_a_shard_that_is_gone_are_not_started() -> None:
+    functions = Functions(2, Schemas(), 1000)
+    functions.add(row(1, 1))
+    functions.add(row(2, 2))
+    functions.drop_shard(1)
+    assert [each.shard for each in functions.due(1)] == [2]
+
+
+def test_a_pool_has_no_more_threads_than_it_may_and_no_more_than_it_needs() -> None:
+    pool, go = Pool(3), threading.Event()
+    done: list[int] = []
+    before = threading.active_count()
+    pool.submit(lambda: done.append(0))
+    eventually(lambda: done == [0])
+    pool.submit(lambda: done.append(1))
+    eventually(lambda: len(done) == 2)
+    assert threading.active_count() - before <= 2
+
+    def wait() -> None:
+        go.wait(30)
+        done.append(2)
+
+    for _ in range(10):
+        pool.submit(wait)
+    assert threading.active_count() - before <= 3
+    go.set()
+    eventually(lambda: len(done) == 12)
+    pool.close()
+
+
+def test_a_pool_that_is_closed_begins_nothing_more_and_waits_for_nobody() -> None:
+    pool, go = Pool(1), threading.Event()
+    done: list[int] = []
+
+    def wait() -> None:
+        go.wait(30)
+        done.append(1)
+
+    pool.submit(wait)
+    pool.submit(lambda: done.append(2))
+    pool.close()
+    go.set()
+    eventually(lambda: done == [1])
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "kasaga-run")
