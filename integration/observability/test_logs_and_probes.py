@@ -11,7 +11,7 @@ from typing import Any
 from eventually import eventually
 from fix_proxy import TcpProxy
 from kasaga.dev.servers import KafkaServer, PostgresServer
-from kasaga.orchestrator.traceids import hashed_trace_id
+from kasaga.orchestrator.traceids import hashed_trace_id, span_id
 from observability.watch import PATIENCE, Watch
 
 PASSWORD, ENCODED = "pä55/w0rd", "p%C3%A455%2Fw0rd"
@@ -52,7 +52,8 @@ def test_every_line_is_json_and_those_about_a_saga_name_it_its_run_and_its_trace
         "the handler takes goods",
     }
     assert authors["the handler takes goods"]["command"] == "goods.take"
-    assert authors["the function looks up a shelf"]["step"] == "2"
+    looked_up = authors["the function looks up a shelf"]
+    assert looked_up["span_id"] == span_id(f"{looked_up['run_id']}.2.1")
 
 
 def test_passwords_appear_nowhere_whatever_goes_wrong(

@@ -28,7 +28,8 @@ Knowledge = Literal["done", "unknown"]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _PATH = re.compile(r"[0-9]+(\.[0-9]+)*(~undo|~void)?\Z")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# W3C's own words: version ff, a trace or a parent of zeros are no trace at all.
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 

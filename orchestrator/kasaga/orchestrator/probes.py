@@ -13,6 +13,10 @@ Check = Callable[[], tuple[bool, dict[str, object]]]
 """Returns whether all is well, and what to show."""
 
 
+SLOW_CLIENT_SECONDS = 10.0
+"""For which a client may take to ask: each has a thread until then."""
+
+
 class Probes:
     """Serves in a thread of its own.
 
@@ -24,11 +28,14 @@ class Probes:
         """Bind; port 0 takes any free one. Raises OSError."""
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = SLOW_CLIENT_SECONDS
+
             def do_GET(self) -> None:
-                if self.path == "/metrics":
+                path = self.path.partition("?")[0]
+                if path == "/metrics":
                     self._say(200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(registry))
-                elif self.path in ("/live", "/ready"):
-                    well, about = (live if self.path == "/live" else ready)()
+                elif path in ("/live", "/ready"):
+                    well, about = (live if path == "/live" else ready)()
                     self._say(200 if well else 503, "application/json", json.dumps(about).encode())
                 else:
                     self._say(404, "text/plain", b"there are /metrics, /live and /ready\n")
