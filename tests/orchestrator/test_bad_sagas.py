@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
 import pytest
 
-from kasaga.engine.decide import Run, decide
+from kasaga.engine.decide import Definitions, Run, decide
+from kasaga.engine.model import Event
 from kasaga.errors import (
     BugInSaga,
     EngineBug,
@@ -19,7 +21,7 @@ from kasaga.errors import (
 )
 from kasaga.orchestrator import decider
 from kasaga.store import memory_tables
-from kasaga.store.base import SagaState, SagaWrite
+from kasaga.store.base import SagaState, SagaWrite, StoreUnavailable
 from kasaga.store.checks import refusal_of_write
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope
@@ -150,24 +152,25 @@ def test_what_the_store_refuses_is_never_sent_and_what_stands_instead_is(world: 
 def test_a_bug_of_the_engine_parks_the_saga_with_all_that_came_for_it(world: World) -> None:
     """Also what comes for it later in the same batch is recorded: nothing reads it again."""
     node = begin(world, "ok")
-    go_on(world, node, 1)
+    world.turns(node, 2)
+    for _ in range(6):
+        world.serve()
     broken = world.asked["bad"]
 
-    def fail(defs: object, run: Run, event: object, **about: object) -> object:
+    def fail(defs: Definitions, run: Run, event: Event, **about: Any) -> object:
         if run.state.run_id == broken:
             raise RuntimeError("a bug of ours")
-        return decide(defs, run, event, **about)  # type: ignore[arg-type]
+        return decide(defs, run, event, **about)
 
-    world.desk.mood = lambda envelope: "twice"
     with patch.object(decider, "decide", fail):
-        world.control("watch", "bad")
+        world.control("watch", "bad")  # comes first, and its answer with it
         go_on(world, node, 3)
     assert node.alive
     row = world.saga("bad")
     assert (row.state, row.code) == (SagaState.STUCK, EngineBug.code)
     assert "a bug of ours" in row.reason
     kinds = [each.kind for each in world.store.history(row)]
-    assert "Replied" in kinds
+    assert kinds == ["Started", "Faulted", "Asked", "Replied"]
 
     world.control("retry", "bad")
     world.settle()
@@ -179,10 +182,10 @@ def test_a_bug_of_the_engine_parks_the_saga_with_all_that_came_for_it(world: Wor
 def killing(run_id: str) -> Callable[..., object]:
     """The engine's decide, for a saga whose code ends the process."""
 
-    def die(defs: object, run: Run, event: object, **about: object) -> object:
+    def die(defs: Definitions, run: Run, event: Event, **about: Any) -> object:
         if run.state.run_id == run_id and not run.state.parked:
             raise Died("os._exit")
-        return decide(defs, run, event, **about)  # type: ignore[arg-type]
+        return decide(defs, run, event, **about)
 
     return die
 
@@ -268,3 +271,32 @@ def test_a_shard_that_stays_quiet_is_pardoned(world: World) -> None:
 
     assert not suspects(node)
     world.settle()
+
+
+def test_what_was_decided_beside_a_bug_is_decided_again_when_postgres_goes_away_then(world: World) -> None:
+    """The others were stepped already, and nothing of it is written: they begin again from their rows."""
+    node = begin(world, "ok")
+    world.turns(node, 2)
+    for _ in range(4):
+        world.serve()
+    broken, away = world.asked["bad"], [True, True]
+
+    def fail(defs: Definitions, run: Run, event: Event, **about: Any) -> object:
+        if run.state.run_id == broken:
+            raise RuntimeError("a bug of ours")
+        return decide(defs, run, event, **about)
+
+    def fault(name: str) -> None:
+        if name == "load" and away:
+            away.pop()
+            raise StoreUnavailable("just now")
+
+    with patch.object(decider, "decide", fail):
+        world.fault = fault
+        world.turns(node, 4)
+    assert not away
+    world.fault = lambda name: None
+    world.control("retry", "bad")
+    world.settle()
+    world.audit()
+    assert {CommandEnvelope.parse(record.headers).attempt for record in world.commands()} == {1}

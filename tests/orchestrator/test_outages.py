@@ -6,7 +6,7 @@ import pytest
 
 from kasaga.store.base import SagaState, StoreUnavailable
 from kasaga_wire.envelope import CommandEnvelope
-from orchestrator.desk import SILENT
+from orchestrator.desk import FAILED, SILENT
 from orchestrator.node import Node
 from orchestrator.world import World
 
@@ -242,3 +242,78 @@ def test_topics_made_anew_under_a_running_owner() -> None:
 
         world.audit()
         assert world.saga("later").state is SagaState.COMPLETED
+
+
+def test_taking_many_shards_does_not_cost_the_first_ones_their_leases() -> None:
+    """Each claim takes a while here: the loop comes back to its heartbeat in between."""
+    with World(shards=16) as world:
+
+        def slow(name: str) -> None:
+            if name == "claim":
+                world.pass_time(0.4)
+
+        world.fault = slow
+        node = world.join()
+        world.turns(node, 30)
+
+        assert len(node.loop.shards) == 16
+        tokens = {number: shard.token for number, shard in node.loop.shards.items()}
+        world.turns(node, 3)
+        assert tokens == {number: shard.token for number, shard in node.loop.shards.items()}
+        assert not any(lease.expired for lease in world.store.shards())
+
+
+def test_what_is_committed_shows_in_kafka_as_lag_would() -> None:
+    with World(shards=1) as world:
+        node = working(world)
+        world.settle()
+        world.pass_time(10)
+        world.turns(node, 2)
+
+        offsets = world.offsets(0)
+        assert node.consumer.shown == {
+            (world.topics.sagas, 0): offsets.sagas,
+            (world.topics.replies, 0): offsets.replies,
+            (world.topics.control, 0): offsets.control,
+        }
+        assert offsets.sagas == world.kafka.logs[world.topics.sagas, 0].end
+
+
+def test_starts_pause_under_pressure_and_replies_go_on() -> None:
+    with World(shards=1, max_in_flight=5, max_batch=4) as world:
+        world.odds.slow = 0.0
+        node = world.join()
+        for number in range(40):
+            world.start("trip", f"s{number}")
+        most = 0
+        for _ in range(400):
+            world.turn(node)
+            world.serve()
+            most = max(most, sum(len(shard.open) for shard in node.loop.shards.values()))
+        world.settle()
+
+        assert most <= 5 + 4
+        assert len(world.sagas()) == 40
+        world.audit()
+
+
+def test_a_retry_that_waits_for_its_time_is_sent_by_the_next_owner() -> None:
+    """Its row lies below the acknowledged position: the one before it was answered long ago."""
+    with World(shards=1, lease_seconds=0.2, heartbeat_seconds=0.05) as world:
+        world.odds.slow = 0.0
+        node = world.join()
+        world.desk.mood = lambda envelope: FAILED if envelope.attempt == 1 else "done"
+        world.start("failing", "a")
+        while not any(row.send_at for row in world.outbox()):
+            world.turn(node)
+            world.serve()
+        world.start("empty", "b")
+        world.turns(node, 2)
+        world.kill(node)
+        world.pass_time(0.25)
+
+        world.join()
+        world.settle()
+
+        world.audit()
+        assert max(attempts(world)) == 2, "a third attempt waited for the time-out of the second"
