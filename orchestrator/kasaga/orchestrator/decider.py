@@ -256,7 +256,8 @@ class Decider:
         parked = Parked(SagaWrite(shard.number, UUID(run_id)), [])
         for event in events:
             if isinstance(event, Started) and run.state.saga_id not in ("", event.saga_id):
-                log.error("a start has another saga's run id: it is left out", extra={"run_id": run_id})
+                extra = {**about.saga(run.state), "left_out": event.saga_id}
+                log.error("a start has another saga's run id: it is left out", extra=extra)
                 return parked
         for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
             add_record(parked.write, run.state, record, self._where, self._defs.fingerprint)

@@ -20,6 +20,7 @@ from kasaga_wire.records import control_codec, errors_codec
 from kasaga_wire.topics import Topics
 
 from ..engine.model import Asked, Event, Replied, Started
+from . import about
 from .rows import split_step
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -103,7 +104,8 @@ class Intake:
             except KasagaError as error:
                 found.append(Dead(order, record, error))
             except Exception as error:
-                log.exception("a record can't be read: a bug", extra={"topic": record.topic})
+                extra = {**about.headers(record.headers), "topic": record.topic, "offset": record.offset}
+                log.exception("a record can't be read: a bug", extra=extra)
                 said = DecodeError(f"a bug in Kasaga: {type(error).__name__}: {error}")
                 found.append(Dead(order, record, said))
         found.sort(key=order_of)

@@ -75,6 +75,9 @@ MAX_ITEMS = 5_000
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two tries to reach Postgres."""
 
+AWAY_LINES = 20
+"""Tries for which one log line is enough."""
+
 FLUSH_SECONDS = 5.0
 """For which the end waits for what is on its way to Kafka."""
 
@@ -226,7 +229,8 @@ class Loop:
         self._metrics.store_lost()
         self._store_answers = False
         self._turned = self._clock.seconds()
-        log.warning(what, extra={"error": str(error)})
+        if self._away % AWAY_LINES == 0:
+            log.warning(what, extra={"error": str(error), "tries": self._away + 1})
         self._relay.poll(self._clock.now())
         wait = min(FIRST_PAUSE * 2 ** min(self._away, 10), LONGEST_PAUSE)
         self._away += 1
