@@ -41,8 +41,9 @@ def test_an_answer_waits_for_its_schema() -> None:
         shard = node.loop.shards[0]
         assert shard.held == {"replies": {0}}
         assert world.offsets(0).replies == 0
-        world.start("trip", "b")
-        go_on(world, node, 2)
+        world.start("stubborn", "b")
+        go_on(world, node, 5)
+        assert world.saga("b").state is SagaState.COMPLETED, "what came behind it goes on"
         assert world.offsets(0).replies == 0, "a new owner must read it again"
 
         world.kafka.append(world.topics.schemas, 0, b"1", text.encode(), ())
