@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,12 @@ class ShopProcess:
     def wait_until_serving(self) -> None:
         eventually(lambda: "reads partitions" in self.log.read_text() or self.ended is not None)
         assert self.ended is None, self.log.read_text()[-3000:]
+
+    def http_port(self) -> int:
+        """Where its probes are, if it was started with KASAGA_HTTP_PORT=0."""
+        found = eventually(lambda: re.search(r"/ready on port (\d+)", self.log.read_text()))
+        assert found is not None
+        return int(found[1])
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -130,7 +130,8 @@ def make(app: Participant, *, sync: bool = False) -> Participant:
 
 
 def main() -> None:
-    with psycopg.connect(os.environ["SHOP_DATABASE"], autocommit=True) as connection:
+    with psycopg.connect(os.environ["SHOP_DATABASE"]) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(1)")  # IF NOT EXISTS is no lock
         connection.execute(TABLES)
     app = make(Participant("shop"), sync=os.environ.get("SHOP_SYNC") == "1")
     if os.environ.get("SHOP_PLAIN") == "1":

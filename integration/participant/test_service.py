@@ -10,7 +10,7 @@ import pytest
 
 from eventually import eventually
 from fix_proxy import TcpProxy
-from kasaga.dev.servers import KafkaServer, PostgresServer, free_port
+from kasaga.dev.servers import KafkaServer, PostgresServer
 from kasaga_wire.contracts import contract_of
 from kasaga_wire.envelope import ReplyTo
 from kasaga_wire.kafka import Consumer, Record
@@ -396,10 +396,9 @@ def page(port: int, path: str) -> tuple[int, str]:
 def test_a_process_that_gets_no_partition_is_ready_all_the_same(
     kafka: KafkaServer, namespace: str, start_shop: ShopStarter
 ) -> None:
-    ports = [free_port(), free_port()]
     with Asker(kafka.bootstrap, namespace, partitions=1) as asker:
-        for port in ports:
-            start_shop(KASAGA_HTTP_PORT=str(port))
+        shops = [start_shop(KASAGA_HTTP_PORT="0") for _ in range(2)]
+        ports = [shop.http_port() for shop in shops]
         for port in ports:
             eventually(lambda port=port: page(port, "/ready") == (200, "ready\n"))  # type: ignore[misc]
         asker.ask(Order(id="o-1"))
@@ -414,9 +413,10 @@ def test_a_process_that_gets_no_partition_is_ready_all_the_same(
 def test_readiness_tells_of_the_database(
     asker: Asker, start_shop: ShopStarter, postgres: PostgresServer, postgres_proxy: TcpProxy, namespace: str
 ) -> None:
-    port = free_port()
     url = postgres.url(namespace, port=postgres_proxy.port)
-    start_shop(KASAGA_DATABASE_URL=url, KASAGA_HTTP_PORT=str(port)).wait_until_serving()
+    shop = start_shop(KASAGA_DATABASE_URL=url, KASAGA_HTTP_PORT="0")
+    shop.wait_until_serving()
+    port = shop.http_port()
     postgres_proxy.stop()
     asker.command(Order(id="o"), id_ := asker.new_id())
     asker.flush()

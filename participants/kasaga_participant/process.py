@@ -78,6 +78,7 @@ class Process:
         try:
             if self._settings.http_port is not None:
                 self.http_port = await http.start(self._settings.http_host, self._settings.http_port)
+                logger.info("/metrics, /live and /ready on port %d", self.http_port)
             self._make_store()
             await self._wait_for("the inbox's database", self._store.prepare)
             await self._wait_for("Kafka's topics", lambda: asyncio.to_thread(self._ensure_topics))

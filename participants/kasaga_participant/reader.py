@@ -28,6 +28,14 @@ MOST_AT_ONCE = 256
 """Records handed over in one call: some milliseconds of the loop's time."""
 WAIT_SECONDS = 0.2
 """How long one wait for records lasts; only stopping and commits wait for its end."""
+CHECK_SECONDS = 30.0
+"""How long nothing may come before the group's coordinator is asked whether it is there."""
+ANSWER_SECONDS = 5.0
+"""How long it may take to answer."""
+FIRST_PATIENCE = 2
+MOST_PATIENCE = 32
+"""After so many unanswered questions the consumer is replaced: one that has seen every broker go at once may
+never look for them again. Doubled each time it was in vain: the brokers may simply be away."""
 PAUSE_AFTER_SECONDS = 1.0
 """How long there may be no room before partitions are paused."""
 
@@ -55,104 +63,128 @@ class Hub(Protocol):
 
 
 class Reader(threading.Thread):
-    """The consumer of one command topic."""
+    """The consumer of one command topic, and its successors."""
 
     def __init__(self, topic: str, make_consumer: Callable[[], GroupConsumer], room: Room, hub: Hub) -> None:
         """`make_consumer` is called in the thread, and again when a consumer fails for good."""
         super().__init__(name=f"kasaga-reader-{topic}", daemon=True)
         self.topic = topic
+        self.room = room
+        self.hub = hub
+        self.holding = threading.Event()
+        self.ending = threading.Event()
+        self.patience = FIRST_PATIENCE
         self._make = make_consumer
-        self._room = room
-        self._hub = hub
-        self._progress: dict[Place, Progress] = {}
-        self._committed: dict[Place, int] = {}
-        self._holding = threading.Event()
-        self._ending = threading.Event()
-        self._paused = False
-        self._full_since: float | None = None
-        self._commit_at = 0.0
         self._throttle = Throttle()
         self._tries = 0
 
     def hold(self) -> None:
         """Read nothing more, but stay in the group."""
-        self._holding.set()
+        self.holding.set()
 
     def end(self) -> None:
         """Commit, leave the group, end the thread."""
-        self._ending.set()
+        self.ending.set()
 
     def run(self) -> None:
         """Read until the end; a consumer that fails for good is replaced."""
         try:
-            while not self._ending.is_set():
+            while not self.ending.is_set():
                 self._live()
         except BaseException as error:
-            self._hub.failed(error)
+            self.hub.failed(error)
             raise
 
     def _live(self) -> None:
         """One consumer's life."""
         try:
-            consumer = self._make()
+            life = _Life(self, self._make())
         except KafkaFailure as error:
             self._trouble(error)
             return
-        try:
-            consumer.subscribe([self.topic], self._on_assign, self._on_revoke(consumer), self._on_lost)
-            while not self._ending.is_set() and consumer.fatal is None:
-                try:
-                    self._turn(consumer)
-                    self._tries = 0
-                except KafkaFailure as error:
-                    self._trouble(error)
-            if consumer.fatal is not None:
-                logger.error(
-                    "the consumer of %s failed, a new one takes over: %s", self.topic, consumer.fatal
-                )
-                self._on_lost(list(self._progress))
-                self._ending.wait(REPLACE_SECONDS)
-            self._commit(consumer, wait=True)
-        except KafkaFailure as error:
-            self._trouble(error)
-        finally:
-            consumer.close()
-            self._paused = False
+        while not self.ending.is_set() and life.failure is None:
+            try:
+                life.turn()
+                self._tries = 0
+            except KafkaFailure as error:
+                self._trouble(error)
+        if life.failure is None:
+            life.end()
+            return
+        logger.error("the consumer of %s failed, a new one takes over: %s", self.topic, life.failure)
+        life.abandon()
+        self.patience = min(2 * self.patience, MOST_PATIENCE)
+        self.ending.wait(REPLACE_SECONDS)
 
     def _trouble(self, error: KafkaFailure) -> None:
         if self._throttle.due(error.code):
             logger.warning("reading %s: %s", self.topic, error)
-        self._ending.wait(delay(self._tries))
+        self.ending.wait(delay(self._tries))
         self._tries += 1
 
-    def _turn(self, consumer: GroupConsumer) -> None:
-        """Read once, or wait for room; commit when it is time."""
-        room = 0 if self._holding.is_set() else self._room.wait(0 if self._paused else WAIT_SECONDS)
+
+class _Life:
+    """One consumer, and what it was assigned. What a former one still says concerns nobody else."""
+
+    def __init__(self, reader: Reader, consumer: GroupConsumer) -> None:
+        self._reader = reader
+        self._consumer = consumer
+        self._topic = reader.topic
+        self._progress: dict[Place, Progress] = {}
+        self._committed: dict[Place, int] = {}
+        self._paused = False
+        self._full_since: float | None = None
+        self._commit_at = 0.0
+        self._check_at = time.monotonic() + CHECK_SECONDS
+        self._silences = 0
+        consumer.subscribe([self._topic], self._on_assign, self._on_revoke, self._on_lost)
+
+    @property
+    def failure(self) -> str | None:
+        """Why this consumer can't go on."""
+        if self._silences >= self._reader.patience:
+            return "the group's coordinator doesn't answer it"
+        return self._consumer.fatal
+
+    def turn(self) -> None:
+        """Read once, or wait for room; commit when it is time. Raises KafkaFailure."""
+        reader = self._reader
+        room = 0 if reader.holding.is_set() else reader.room.wait(0 if self._paused else WAIT_SECONDS)
         if room:
             self._full_since = None
             if self._paused:
-                consumer.resume(self._progress)
+                self._consumer.resume(self._progress)
                 self._paused = False
-            self._read(consumer, min(room, MOST_AT_ONCE), WAIT_SECONDS)
+            self._read(min(room, MOST_AT_ONCE), WAIT_SECONDS)
         elif self._full_long_enough():
-            consumer.pause(self._progress)  # each time: there may be new partitions
+            self._consumer.pause(self._progress)  # each time: there may be new partitions
             self._paused = True
-            self._read(consumer, 1, WAIT_SECONDS / 2)
+            self._read(1, WAIT_SECONDS / 2)
         now = time.monotonic()
         if now >= self._commit_at:
             self._commit_at = now + COMMIT_SECONDS
-            self._commit(consumer, wait=False)
+            self._commit(wait=False)
+        if now >= self._check_at and not reader.holding.is_set():
+            self._heard(self._consumer.coordinator_answers(self._topic, ANSWER_SECONDS))
+
+    def _heard(self, answers: bool) -> None:
+        """The brokers gave a sign of life, or didn't when they were asked for one."""
+        self._check_at = time.monotonic() + CHECK_SECONDS
+        if answers:
+            self._silences, self._reader.patience = 0, FIRST_PATIENCE
+        else:
+            self._silences += 1
 
     def _full_long_enough(self) -> bool:
         now = time.monotonic()
         if self._full_since is None:
             self._full_since = now
-        return self._holding.is_set() or now - self._full_since >= PAUSE_AFTER_SECONDS
+        return self._reader.holding.is_set() or now - self._full_since >= PAUSE_AFTER_SECONDS
 
-    def _read(self, consumer: GroupConsumer, most: int, timeout: float) -> None:
+    def _read(self, most: int, timeout: float) -> None:
         records: list[tuple[Record, Progress]] = []
         size = 0
-        for found in consumer.consume(most, timeout):
+        for found in self._consumer.consume(most, timeout):
             if not isinstance(found, Record):
                 continue  # errors of partitions are in the log already
             progress = self._progress.get((found.topic, found.partition))
@@ -161,10 +193,11 @@ class Reader(threading.Thread):
                 size += len(found.key or b"") + len(found.value or b"")
         if records:
             crash_point("participant.after_consume")
-            self._room.take(len(records), size)
-            self._hub.deliver(self, records)
+            self._heard(True)
+            self._reader.room.take(len(records), size)
+            self._reader.hub.deliver(self._reader, records)
 
-    def _commit(self, consumer: GroupConsumer, *, wait: bool, only: Sequence[Place] | None = None) -> None:
+    def _commit(self, *, wait: bool, only: Sequence[Place] | None = None) -> None:
         """Commit what moved. Raises KafkaFailure if `wait`."""
         moved: dict[Place, int] = {}
         for place in self._progress if only is None else only:
@@ -174,8 +207,22 @@ class Reader(threading.Thread):
                 moved[place] = position
         if moved:
             crash_point("participant.after_ack_before_offset")
-            consumer.commit(moved, wait=wait)
+            self._consumer.commit(moved, wait=wait)
             self._committed.update(moved)
+
+    def end(self) -> None:
+        """Commit and leave the group."""
+        try:
+            self._commit(wait=True)
+        except KafkaFailure as error:
+            logger.warning("%s: %s", self._topic, error)
+        self._consumer.close()
+
+    def abandon(self) -> None:
+        """Give everything up. A consumer that failed may never finish closing, so nobody waits for it."""
+        self._on_lost(list(self._progress))
+        name = f"kasaga-abandoned-{self._topic}"
+        threading.Thread(target=self._consumer.close, name=name, daemon=True).start()
 
     # --- the group's decisions; called inside of consume() and close()
 
@@ -184,25 +231,25 @@ class Reader(threading.Thread):
             self._progress[place] = Progress(place)
             self._committed.pop(place, None)
         if places:
-            logger.info("%s: reads %s", self.topic, _numbers(places))
+            logger.info("%s: reads %s", self._topic, _numbers(places))
 
-    def _on_revoke(self, consumer: GroupConsumer) -> Callable[[list[Place]], None]:
-        def revoke(places: list[Place]) -> None:
-            going = [self._progress[place] for place in places if place in self._progress]
-            finished = threading.Event()
-            self._hub.quiesce(going, finished)
-            if not finished.wait(REVOKE_SECONDS):
-                logger.warning("%s: gives up %s with commands in hand", self.topic, _numbers(places))
-            try:
-                self._commit(consumer, wait=True, only=places)
-            except KafkaFailure as error:
-                logger.warning("%s: %s", self.topic, error)
-            self._forget(places)
-
-        return revoke
+    def _on_revoke(self, places: list[Place]) -> None:
+        going = [self._progress[place] for place in places if place in self._progress]
+        if not going:
+            return
+        finished = threading.Event()
+        self._reader.hub.quiesce(going, finished)
+        if not finished.wait(REVOKE_SECONDS):
+            logger.warning("%s: gives up %s with commands in hand", self._topic, _numbers(places))
+        try:
+            self._commit(wait=True, only=places)
+        except KafkaFailure as error:
+            logger.warning("%s: %s", self._topic, error)
+        self._forget(places)
 
     def _on_lost(self, places: list[Place]) -> None:
-        logger.warning("%s: has lost %s", self.topic, _numbers(places))
+        if places:
+            logger.warning("%s: has lost %s", self._topic, _numbers(places))
         self._forget(places)
 
     def _forget(self, places: Sequence[Place]) -> None:
@@ -210,7 +257,7 @@ class Reader(threading.Thread):
         for progress in gone:
             progress.active = False
             self._committed.pop(progress.place, None)
-        self._hub.drop(gone)
+        self._reader.hub.drop(gone)
 
 
 def _numbers(places: Sequence[Place]) -> str:

@@ -389,6 +389,14 @@ class GroupConsumer(_Reader):
             on_lost=plain(on_lost if on_lost is not None else on_revoke),
         )
 
+    def coordinator_answers(self, topic: str, timeout: float) -> bool:
+        """Whether the group's coordinator can be reached, asked for an offset. Waits `timeout` seconds."""
+        try:
+            self._consumer.committed([TopicPartition(topic, 0)], timeout)
+        except KafkaException:
+            return False
+        return True
+
 
 # --- topics
 

@@ -37,6 +37,8 @@ class FakeConsumer:
         self.paused = False
         self.closed = threading.Event()
         self.turns = 0
+        self.asked = 0
+        self.answers = True
         self.on: dict[str, Callable[[list[Place]], None]] = {}
 
     def subscribe(self, topics: Sequence[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
@@ -67,6 +69,10 @@ class FakeConsumer:
 
     def commit(self, offsets: Mapping[Place, int], *, wait: bool = False) -> None:
         self.commits.append(dict(offsets))
+
+    def coordinator_answers(self, topic: str, timeout: float) -> bool:
+        self.asked += 1
+        return self.answers
 
     def close(self) -> None:
         self.closed.set()
@@ -242,6 +248,27 @@ def test_a_consumer_that_fails_for_good_is_replaced(bench: Bench) -> None:
     eventually(lambda: len(bench.consumers) == 2 and bench.consumers[1].on)
     assert consumer.closed.is_set()
     assert bench.hub.dropped == [ZERO]
+    bench.end()
+
+
+def test_a_consumer_that_lost_its_group_for_good_is_replaced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.02)
+    consumer = bench.start()
+    consumer.happens("assign", ZERO)
+    eventually(lambda: consumer.asked > 3)  # it answers, so all is well
+    assert len(bench.consumers) == 1
+
+    consumer.answers = False
+    eventually(lambda: len(bench.consumers) == 2 and bench.consumers[1].on)
+    assert bench.hub.dropped == [ZERO]
+    assert consumer.closed.wait(20)
+    successor = bench.consumers[1]
+    successor.happens("assign", ZERO)
+    eventually(lambda: not successor.script)
+    consumer.on["revoke"]([ZERO])  # what the old one still says concerns nobody
+    assert bench.hub.quiesced == []
     bench.end()
 
 
