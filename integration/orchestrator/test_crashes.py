@@ -33,7 +33,7 @@ AT_WORK = (
 def test_a_process_that_dies_at_work_loses_and_doubles_nothing(
     peopled: Realm, prefix: str, point: str
 ) -> None:
-    doomed = peopled.owner(KASAGA_CRASH_AT=point)
+    doomed = peopled.begin(KASAGA_CRASH_AT=point)
     eventually(lambda: len(peopled.owned(doomed)) == 2 or not doomed.alive)
     peopled.run(prefix, LOAD)
 

@@ -246,7 +246,8 @@ class Loop:
         self._mend_truncated()
         room = self._settings.max_batch - len(self._carried)
         records = self._source.read(room, self._wait(self._clock.now())) if room > 0 else []
-        crash_point("orchestrator.after_read")
+        if records:
+            crash_point("orchestrator.after_read")
         now = self._clock.now()
         self._carried = self._gather(records, now)
         plain = [item for item in self._carried if not self._suspects(item)]
