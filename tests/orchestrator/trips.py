@@ -77,7 +77,7 @@ async def stubborn(ctx: SagaContext, trip: Trip) -> Ticket:
         return await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
 
 
-@saga("nap")
+@saga("nap", timeout=900)
 async def nap(ctx: SagaContext, trip: Trip) -> Ticket:
     """Sleeps between two steps."""
     await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
