@@ -369,6 +369,26 @@ def test_kafka_away_and_back(
     shop.stop()
 
 
+def test_partitions_lost_while_they_were_paused_are_read_again(
+    asker: Asker, start_shop: ShopStarter, effects: Effects, kafka: KafkaServer
+) -> None:
+    # Kafka freezes while the shop has its hands full: it pauses, then its session ends, then all comes back.
+    ids = [asker.new_id() for _ in range(MORE_THAN_IT_TAKES_IN_HAND)]
+    for id_ in ids:
+        asker.command(Order(id=id_, seconds=0.002), id_)
+    asker.flush()
+    shop = start_shop()
+    eventually(lambda: asker.collect() or asker.count > 0)
+
+    kafka.pause()
+    eventually(lambda: "has lost partitions" in shop.log.read_text())
+    kafka.resume()
+    asker.wait(*ids)
+
+    assert effects.rows() == sorted((id_, "buy") for id_ in ids)
+    shop.stop()
+
+
 def test_a_shop_that_starts_before_its_servers_waits_for_them(
     asker: Asker, start_shop: ShopStarter, kafka: KafkaServer, kafka_proxy: TcpProxy
 ) -> None:

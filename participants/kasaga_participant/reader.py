@@ -133,6 +133,8 @@ class _Life:
         self._progress: dict[Place, Progress] = {}
         self._committed: dict[Place, int] = {}
         self._paused = False
+        self._fresh = False
+        """Something was assigned: librdkafka still pauses what was lost while it was paused."""
         self._full_since: float | None = None
         self._commit_at = 0.0
         self._check_at = time.monotonic() + CHECK_SECONDS
@@ -152,9 +154,9 @@ class _Life:
         room = 0 if reader.holding.is_set() else reader.room.wait(0 if self._paused else WAIT_SECONDS)
         if room:
             self._full_since = None
-            if self._paused:
+            if self._paused or self._fresh:
                 self._consumer.resume(self._progress)
-                self._paused = False
+                self._paused = self._fresh = False
             self._read(min(room, MOST_AT_ONCE), WAIT_SECONDS)
         elif self._full_long_enough():
             self._consumer.pause(self._progress)  # each time: there may be new partitions
@@ -230,6 +232,7 @@ class _Life:
         for place in places:
             self._progress[place] = Progress(place)
             self._committed.pop(place, None)
+        self._fresh = True
         if places:
             logger.info("%s: reads %s", self._topic, _numbers(places))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -35,6 +35,7 @@ class FakeConsumer:
         self.script: list[Callable[[], list[Record]]] = []
         self.commits: list[dict[Place, int]] = []
         self.paused = False
+        self.still: set[Place] = set()
         self.closed = threading.Event()
         self.turns = 0
         self.asked = 0
@@ -61,10 +62,12 @@ class FakeConsumer:
     def brings(self, *records: Record) -> None:
         self.script.append(lambda: list(records))
 
-    def pause(self, places: object) -> None:
+    def pause(self, places: Iterable[Place]) -> None:
+        self.still |= set(places)
         self.paused = True
 
-    def resume(self, places: object) -> None:
+    def resume(self, places: Iterable[Place]) -> None:
+        self.still -= set(places)
         self.paused = False
 
     def commit(self, offsets: Mapping[Place, int], *, wait: bool = False) -> None:
@@ -225,6 +228,22 @@ def test_a_partition_that_comes_back_begins_anew(bench: Bench) -> None:
     assert new.position is None
     new.finish(1)
     eventually(lambda: consumer.commits == [{ZERO: 2}])
+    bench.end()
+
+
+def test_a_partition_lost_while_it_was_paused_is_read_when_it_comes_back(bench: Bench) -> None:
+    consumer = bench.start()
+    consumer.happens("assign", ZERO)
+    consumer.brings(*(record(n) for n in range(4)))
+    eventually(lambda: consumer.still == {ZERO})  # full
+    consumer.happens("lost", ZERO)
+    eventually(lambda: bench.hub.dropped == [ZERO])
+    bench.room.give(4, 8)
+    eventually(lambda: not consumer.paused)
+    assert consumer.still == {ZERO}  # librdkafka remembers, though nobody asked for it
+
+    consumer.happens("assign", ZERO)
+    eventually(lambda: consumer.still == set())
     bench.end()
 
 
