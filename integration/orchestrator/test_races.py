@@ -59,7 +59,8 @@ def test_a_zombie_with_a_batch_in_memory_changes_nothing(peopled: Realm, prefix:
 
     zombie.send(signal.SIGCONT)
 
-    eventually(lambda: zombie.said("shards lost") and len(peopled.owned(zombie)) == 2)
+    eventually(lambda: len(peopled.owned(zombie)) == 2)
+    assert zombie.said("shards lost") or zombie.said("shards released")
     peopled.run(prefix, [("trip", f"later-{number}") for number in range(8)])
     peopled.wait_until_over(prefix, len(LOAD) + 8)
     rows = {row.run_id: (row.state, row.updated_at) for row in peopled.audit(prefix)}
@@ -95,7 +96,7 @@ def test_an_owner_that_loses_kafka_alone_gives_its_shards_up(
     cut_off = second(
         peopled,
         KASAGA_KAFKA_BOOTSTRAP_SERVERS=peopled.kafka.proxied_bootstrap,
-        KASAGA_KAFKA_LOST_SECONDS="2",
+        KASAGA_BROKERS_LOST_SECONDS="2",
         KASAGA_KAFKA_RECONNECT_BACKOFF_MAX_MS="200",
     )
     with steady_load(peopled, prefix) as started:
