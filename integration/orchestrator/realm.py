@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,14 @@ class Realm:
         )
         self.owners.append(owner)
         return owner
+
+    def wait_until_busy(self, owners: Iterable[Owner]) -> None:
+        """Wait until each of these owns a shard, or has died of it."""
+        for owner in owners:
+            eventually(partial(self._busy, owner))
+
+    def _busy(self, owner: Owner) -> bool:
+        return bool(self.owned(owner)) or not owner.alive
 
     def owned(self, owner: Owner) -> list[int]:
         """The shards that a process holds by now."""

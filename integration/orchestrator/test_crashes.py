@@ -6,7 +6,6 @@ import signal
 
 import pytest
 
-from eventually import eventually
 from kasaga.store.base import SagaState
 from orchestrator.realm import Realm
 
@@ -19,55 +18,53 @@ LOAD = [
 ]
 
 # Each passage of each point is tried by tests/orchestrator/test_crash_windows.py; here, one of them is real.
+# Two processes die in each test: that takes no longer than one.
 AT_WORK = (
-    "orchestrator.after_read:3",
-    "orchestrator.before_commit:4",
-    "store.sent.fence:5",
-    "orchestrator.after_commit:3",
-    "orchestrator.after_produce:20",
-    "orchestrator.at_ack:15",
+    ("orchestrator.after_read:3", "orchestrator.after_commit:3"),
+    ("orchestrator.before_commit:4", "orchestrator.at_ack:15"),
+    ("store.sent.fence:5", "orchestrator.after_produce:20"),
 )
 
 
-@pytest.mark.parametrize("point", AT_WORK)
-def test_a_process_that_dies_at_work_loses_and_doubles_nothing(
-    peopled: Realm, prefix: str, point: str
+@pytest.mark.parametrize("points", AT_WORK, ids=" and ".join)
+def test_processes_that_die_at_work_lose_and_double_nothing(
+    peopled: Realm, prefix: str, points: tuple[str, str]
 ) -> None:
-    doomed = peopled.begin(KASAGA_CRASH_AT=point)
-    eventually(lambda: len(peopled.owned(doomed)) == 2 or not doomed.alive)
+    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
+    peopled.wait_until_busy(doomed)
     peopled.run(prefix, LOAD)
 
-    doomed.wait_until_killed()
+    for each in doomed:
+        each.wait_until_killed()
 
     peopled.wait_until_over(prefix, len(LOAD))
     rows = peopled.audit(prefix)
     assert {row.state for row in rows} == {SagaState.COMPLETED, SagaState.COMPENSATED}
 
 
-@pytest.mark.parametrize("point", ["orchestrator.after_claim", "orchestrator.after_resend:2"])
-def test_a_process_that_dies_while_it_takes_over_loses_nothing(
-    peopled: Realm, prefix: str, point: str
-) -> None:
-    """It claims a shard with sagas in the middle of their way."""
+def test_processes_that_die_while_they_take_over_lose_nothing(peopled: Realm, prefix: str) -> None:
+    """They claim shards with sagas in the middle of their way."""
     naps = [("nap", str(number)) for number in range(12)]
     peopled.run(prefix, naps)
-    doomed = peopled.begin(KASAGA_CRASH_AT=point)
-    doomed.wait_until_killed()
+    points = ("orchestrator.after_claim", "orchestrator.after_resend")
+    for each in [peopled.begin(KASAGA_CRASH_AT=point) for point in points]:
+        each.wait_until_killed()
     peopled.run(prefix, [("trip", "after")])
 
     peopled.wait_until_over(prefix, len(naps) + 1)
     peopled.audit(prefix)
 
 
-@pytest.mark.parametrize("point", ["orchestrator.before_release", "orchestrator.after_release"])
-def test_a_process_that_dies_while_it_hands_over_loses_nothing(
-    peopled: Realm, prefix: str, point: str
-) -> None:
-    doomed = peopled.owner(KASAGA_CRASH_AT=point)
+def test_processes_that_die_while_they_hand_over_lose_nothing(peopled: Realm, prefix: str) -> None:
+    points = ("orchestrator.before_release", "orchestrator.after_release")
+    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
+    peopled.wait_until_busy(doomed)
     peopled.run(prefix, LOAD)
-    doomed.send(signal.SIGTERM)
+    for each in doomed:
+        each.send(signal.SIGTERM)
 
-    doomed.wait_until_killed()
+    for each in doomed:
+        each.wait_until_killed()
 
     peopled.wait_until_over(prefix, len(LOAD))
     peopled.audit(prefix)
@@ -97,11 +94,13 @@ def test_a_process_that_dies_in_a_function_of_ctx_run(peopled: Realm, prefix: st
     assert {row.state for row in rows} == {SagaState.COMPLETED}
 
 
-@pytest.mark.parametrize("point", ["orchestrator.before_offsets", "orchestrator.after_offsets"])
-def test_offsets_in_kafka_are_for_people_only(peopled: Realm, prefix: str, point: str) -> None:
-    doomed = peopled.owner(KASAGA_CRASH_AT=point)
+def test_offsets_in_kafka_are_for_people_only(peopled: Realm, prefix: str) -> None:
+    points = ("orchestrator.before_offsets", "orchestrator.after_offsets")
+    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
+    peopled.wait_until_busy(doomed)
     peopled.run(prefix, LOAD)
-    doomed.wait_until_killed()
+    for each in doomed:
+        each.wait_until_killed()
 
     peopled.wait_until_over(prefix, len(LOAD))
     peopled.audit(prefix)

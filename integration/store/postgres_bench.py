@@ -67,10 +67,13 @@ class PostgresBench:
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back
 
     def expire(self) -> None:
-        self.run(
-            "UPDATE kasaga.shard SET lease_until = clock_timestamp() - interval '1 ms'"
-            " WHERE owner IS NOT NULL"
-        )
+        # Row by row: commits lock shards in their order, which one statement would not keep.
+        for (shard,) in self.run("SELECT shard FROM kasaga.shard WHERE owner IS NOT NULL"):
+            self.run(
+                "UPDATE kasaga.shard SET lease_until = clock_timestamp() - interval '1 ms'"
+                " WHERE shard = %s AND owner IS NOT NULL",
+                shard,
+            )
         self.run("UPDATE kasaga.process SET alive_until = clock_timestamp() - interval '1 ms'")
 
     def run(self, query: str, *params: object) -> list[tuple[Any, ...]]:
