@@ -380,3 +380,33 @@ def test_an_undo_in_a_batch_is_fenced_like_alone(bench: PostgresBench) -> None:
         assert await bench.effects() == ["r.1", "r.2", "r.1~undo", "r.4", "r.2~undo"]
 
     run_with(bench, run())
+
+
+def test_no_statement_reads_the_whole_table(database: str) -> None:
+    """Not even one whose plan the session has kept since the table was known to be empty."""
+
+    async def scans(runner: AsyncRunner) -> int:
+        await runner.connection.execute("SELECT pg_stat_force_next_flush()")
+        [[number]] = await bench.ask("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'inbox'")
+        return int(number)
+
+    async def run() -> None:
+        runner, shop = await bench.runner(), Shop()
+        await bench.ask("ANALYZE kasaga_inbox.inbox")
+        for number in range(20):  # psycopg prepares at the fifth time, Postgres keeps a plan at the tenth
+            await runner.settle([command(f"r.{number}"), command(f"s.{number}")], shop)
+            await runner.settle([command(f"r.{number}")], shop)  # a duplicate
+        await bench.ask(
+            "INSERT INTO kasaga_inbox.inbox (id, type, outcome)"
+            " SELECT 'x.' || n, 'shop.buy', 'done' FROM generate_series(1, 20000) AS n"
+        )
+        before = await scans(runner)
+
+        for number in range(20):
+            await runner.settle([command(f"t.{number}"), undo(f"r.{number}")], shop)
+            await runner.settle([command(f"t.{number}")], shop)
+
+        assert await scans(runner) == before
+
+    bench = PostgresBench(database)
+    run_with(bench, run())

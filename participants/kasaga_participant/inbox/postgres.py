@@ -27,7 +27,7 @@ from .connections import (
 )
 from .drive import AsyncInvoke, InboxAway, InboxError, RowEffect, SyncInvoke
 from .memory import is_cancelled
-from .statements import Limits, Script, script
+from .statements import Limits, Script, Statement, script
 
 
 class PostgresSession:
@@ -50,14 +50,16 @@ class PostgresSession:
             raise blame(self.connection, error) from error
 
     async def _execute(self, sent: Script) -> Any:
-        cursor = self._cursor
         if len(sent.statements) == 1:
-            await cursor.execute(sent.statements[0].sql, sent.statements[0].parameters)
+            await self._send(sent.statements[0])
         else:
             async with self.connection.pipeline():
                 for each in sent.statements:
-                    await cursor.execute(each.sql, each.parameters)
-        return sent.result(await cursor.fetchall()) if sent.result is not None else None
+                    await self._send(each)
+        return sent.result(await self._cursor.fetchall()) if sent.result is not None else None
+
+    async def _send(self, each: Statement) -> None:
+        await self._cursor.execute(each.sql, each.parameters, prepare=each.prepare)
 
     async def _roll_back(self) -> None:
         try:
@@ -101,14 +103,16 @@ class SyncPostgresSession:
             raise blame(self.connection, error) from error
 
     def _execute(self, sent: Script) -> Any:
-        cursor = self._cursor
         if len(sent.statements) == 1:
-            cursor.execute(sent.statements[0].sql, sent.statements[0].parameters)
+            self._send(sent.statements[0])
         else:
             with self.connection.pipeline():
                 for each in sent.statements:
-                    cursor.execute(each.sql, each.parameters)
-        return sent.result(cursor.fetchall()) if sent.result is not None else None
+                    self._send(each)
+        return sent.result(self._cursor.fetchall()) if sent.result is not None else None
+
+    def _send(self, each: Statement) -> None:
+        self._cursor.execute(each.sql, each.parameters, prepare=each.prepare)
 
     def _roll_back(self) -> None:
         try:

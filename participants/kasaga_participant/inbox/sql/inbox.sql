@@ -15,6 +15,10 @@ ORDER BY new.id COLLATE "C"
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 
+-- name: answered
+-- Lets the transaction commit: see the trigger in 0001_inbox.sql.
+SELECT set_config('kasaga_inbox.answered', 'yes', true)
+
 -- name: read
 SELECT id, type, input_hash, outcome, payload, used_at < now() - make_interval(secs => %s)
 FROM kasaga_inbox.inbox
