@@ -7,7 +7,6 @@ Pure. Stands between the store and whatever shows a saga: `kasaga describe`, the
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import Any
 from .engine import lifecycle
 from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SLEEP, UNKNOWN, VOID
 from .engine.state import State, Step
+from .remedies import Remedy, remedies
 from .store.base import OutboxRow, SagaRow, ShardLease
 from .timeline import Decode
 from .wording import (
@@ -77,14 +77,6 @@ class Wait:
 
 
 @dataclass(slots=True)
-class Remedy:
-    """A command that a person may run, and what it does."""
-
-    command: str
-    effect: str
-
-
-@dataclass(slots=True)
 class Explanation:
     """All that a person asks about one saga."""
 
@@ -98,6 +90,8 @@ class Explanation:
     input: bytes = b""
     progress: str = ""
     """Where it stands, in one sentence."""
+    can_cancel: bool = False
+    """Whether the saga's owner would take a cancel."""
 
 
 def explain(
@@ -121,7 +115,8 @@ def explain(
         if lease is not None and not made.owner:
             text = f"for an orchestrator: nobody owns shard {row.shard}, so nothing of this saga moves"
             made.waits.insert(0, Wait(text, "owner"))
-        made.remedies = _remedies(row.saga_id, state)
+        made.remedies = remedies(row.saga_id, state)
+        made.can_cancel = state.phase == lifecycle.RUNNING
     made.progress = _progress(state)
     return made
 
@@ -264,39 +259,7 @@ def _is_last(step: Step) -> bool:
     return used_up or bool(end and step.due_at >= end)
 
 
-# --- what to do
-
-
-def _remedies(saga_id: str, state: State) -> list[Remedy]:
-    if state.state != lifecycle.STUCK:
-        return []
-    name = shlex.quote(saga_id)
-    running = state.phase == lifecycle.RUNNING
-    cancel = [Remedy(f"kasaga cancel {name} --reason '…'", "undo what was done, and end")] if running else []
-    blocked = list(state.blocked.values())
-    if state.parked or not blocked:
-        return [Remedy(f"kasaga retry {name}", "try again now, with the code that runs now"), *cancel]
-    found: list[Remedy] = []
-    for step in blocked:
-        found += _step_remedies(step, name, f" --step {step.path}" if len(blocked) > 1 else "")
-    return [*found, *cancel]
-
-
-def _step_remedies(step: Step, name: str, at: str) -> list[Remedy]:
-    """What may be done to one step that the saga is stuck at."""
-    resolve = f"kasaga resolve {name}{at} --reason '…'"
-    if not step.outcome:
-        return [
-            Remedy(f"kasaga retry {name}{at}", f"send {step.type} again"),
-            Remedy(f"{resolve} --value '{{…}}'", f"go on with a result of {step.type} that you found out"),
-        ]
-    undo = step.compensation or f"the void of {step.type}"
-    again = f"send {undo} again now" if step.undo_open else "try again now"
-    return [
-        Remedy(f"kasaga retry {name}{at}", again),
-        Remedy(resolve, f"you undid {step.type} by hand: go on without {undo}"),
-        Remedy(f"kasaga skip {name}{at} --reason '…'", f"leave {step.type} as it is: go on without {undo}"),
-    ]
+# --- where it stands
 
 
 def _progress(state: State) -> str:

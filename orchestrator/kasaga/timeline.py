@@ -335,12 +335,12 @@ def as_text(
     told = ""
     for entry in entries:
         step = entry.step if entry.kind not in (STATE, ACTION) else ""
-        head = f"{offset(entry.at - begin):>9}  {_mark(entry)} {step:<{steps}}  "
-        summary = printable(_summary(entry, now))
+        head = f"{offset(entry.at - begin):>9}  {mark(entry)} {step:<{steps}}  "
+        summary = printable(summarised(entry, now))
         if entry.kind == STATE:
             summary, told = ("" if summary == told else summary), summary  # the end repeats why it was undone
         name = paint.state(entry.name, names) if entry.kind == STATE else entry.name.ljust(names)
-        lines.append((paint("dim", head) + name + "  " + paint(_meaning(entry), summary)).rstrip())
+        lines.append((paint("dim", head) + name + "  " + paint(meaning(entry), summary)).rstrip())
         indent = " " * (len(head) + 2)
         if full or _attempts_tell(entry):
             lines += [paint("dim", indent + line) for line in _attempt_lines(entry, now)]
@@ -350,7 +350,8 @@ def as_text(
     return lines
 
 
-def _mark(entry: Entry) -> str:
+def mark(entry: Entry) -> str:
+    """The sign in front of an entry: ▶ start, ■ state, @ action, … open, ✓ good, ✗ not, ↶ undone."""
     if entry.kind in MARKS:
         return MARKS[entry.kind]
     if not entry.outcome:
@@ -360,7 +361,8 @@ def _mark(entry: Entry) -> str:
     return "✓" if entry.outcome in ("over", "resolved", *GOOD) else "✗"
 
 
-def _meaning(entry: Entry) -> str:
+def meaning(entry: Entry) -> str:
+    """Which of `Paint.CODES` an entry's outcome has: good, bad, warn, busy, or empty."""
     if entry.kind == STATE:
         return STATE_MEANING.get(entry.name, "") if entry.name == "STUCK" else ""
     if not entry.outcome:
@@ -368,7 +370,7 @@ def _meaning(entry: Entry) -> str:
     return "bad" if entry.outcome in BAD else "good" if entry.outcome in GOOD else "warn"
 
 
-def _summary(entry: Entry, now: datetime) -> str:
+def summarised(entry: Entry, now: datetime) -> str:
     """What became of an entry, in one line."""
     if entry.kind == STATE:
         return f"{entry.code}: {entry.reason}" if entry.code else entry.reason
@@ -414,20 +416,21 @@ def _attempts_tell(entry: Entry) -> bool:
 
 
 def _attempt_lines(entry: Entry, now: datetime) -> list[str]:
-    lines: list[str] = []
-    for attempt in entry.attempts:
-        line = f"attempt {attempt.number}"
-        if attempt.at > now:
-            line += f" in {length(attempt.at - now)}"
-        elif not attempt.outcome:
-            line += " sent" if entry.ended is not None else f" sent {length(now - attempt.at)} ago"
-        else:
-            line += f" {attempt.outcome}"
-            if attempt.ended is not None:
-                line += f" after {length(attempt.ended - attempt.at)}"
-        error = f": {attempt.error}" if attempt.error and attempt.error != entry.reason else ""
-        lines.append(shortened(printable(line + error), 200))
-    return lines
+    return [shortened(printable(attempt_text(entry, attempt, now)), 200) for attempt in entry.attempts]
+
+
+def attempt_text(entry: Entry, attempt: Attempt, now: datetime) -> str:
+    """What became of one attempt of an entry: `attempt 2 failed after 100 ms: try again`."""
+    text = f"attempt {attempt.number}"
+    if attempt.at > now:
+        text += f" in {length(attempt.at - now)}"
+    elif not attempt.outcome:
+        text += " sent" if entry.ended is not None else f" sent {length(now - attempt.at)} ago"
+    else:
+        text += f" {attempt.outcome}"
+        if attempt.ended is not None:
+            text += f" after {length(attempt.ended - attempt.at)}"
+    return f"{text}: {attempt.error}" if attempt.error and attempt.error != entry.reason else text
 
 
 def _payload_lines(

@@ -1,0 +1,73 @@
+"""What a person may do about a saga: the actions that its owner would take, and what each does.
+
+Pure. Called by `explain.py`; shown by `kasaga describe` as commands and by the page as buttons.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from .engine import lifecycle
+from .engine.state import State, Step
+
+
+@dataclass(slots=True)
+class Remedy:
+    """What a person may do, as a command of `kasaga`, and what it does."""
+
+    command: str
+    effect: str
+    action: str = ""
+    """retry, resolve, skip or cancel."""
+    step: str = ""
+    """The step that has to be named, where the saga is stuck at several; else empty."""
+    value: bool = False
+    """It takes the result of a step: what to go on with."""
+
+
+def remedies(saga_id: str, state: State) -> list[Remedy]:
+    """Say what may be done about a STUCK saga; nothing where it isn't."""
+    if state.state != lifecycle.STUCK:
+        return []
+    cancel = [cancelling(saga_id)] if state.phase == lifecycle.RUNNING else []
+    blocked = list(state.blocked.values())
+    if state.parked or not blocked:
+        return [_remedy(saga_id, "retry", "try again now, with the code that runs now"), *cancel]
+    found: list[Remedy] = []
+    for step in blocked:
+        found += _step_remedies(saga_id, step, step.path if len(blocked) > 1 else "")
+    return [*found, *cancel]
+
+
+def cancelling(saga_id: str) -> Remedy:
+    """The remedy that fits every saga that isn't being undone yet."""
+    return _remedy(saga_id, "cancel", "undo what was done, and end")
+
+
+def _remedy(saga_id: str, action: str, effect: str, step: str = "", *, value: bool = False) -> Remedy:
+    command = f"kasaga {action} {shlex.quote(saga_id)}"
+    if step:
+        command += f" --step {step}"
+    if action != "retry":
+        command += " --reason '…'"
+    if value:
+        command += " --value '{…}'"
+    return Remedy(command, effect, action, step, value)
+
+
+def _step_remedies(saga_id: str, step: Step, at: str) -> list[Remedy]:
+    """What may be done to one step that the saga is stuck at."""
+    if not step.outcome:
+        effect = f"go on with a result of {step.type} that you found out"
+        return [
+            _remedy(saga_id, "retry", f"send {step.type} again", at),
+            _remedy(saga_id, "resolve", effect, at, value=True),
+        ]
+    undo = step.compensation or f"the void of {step.type}"
+    again = f"send {undo} again now" if step.undo_open else "try again now"
+    return [
+        _remedy(saga_id, "retry", again, at),
+        _remedy(saga_id, "resolve", f"you undid {step.type} by hand: go on without {undo}", at),
+        _remedy(saga_id, "skip", f"leave {step.type} as it is: go on without {undo}", at),
+    ]
