@@ -114,3 +114,19 @@ def test_the_list_of_the_stuck_comes_from_its_small_index(bench: PostgresBench) 
         values = "NULL, false, '', '', 'order-12', '', NULL, NULL, NULL, 100"
         plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
         assert "Seq Scan" not in str(plan)
+
+
+def test_the_pulse_reads_no_more_than_it_says(bench: PostgresBench) -> None:
+    owner = Owner(bench.postgres()).claim(3)
+    owner.store.commit(owner.batch(*(start(3, number, number) for number in range(1, 3000))), refuse_all)
+    bench.run("ANALYZE kasaga.saga")
+    statements = read_statements("read")
+    with psycopg.connect(bench.conninfo) as connection:
+        for name, values in (("pulse", "500, 300, 60"), ("pulse_open", "500")):
+            connection.pgconn.prepare(name.encode(), statements[name].sql, statements[name].oids)
+            plan = connection.execute(f"EXPLAIN (ANALYZE) EXECUTE {name} ({values})".encode()).fetchall()
+            lines = [str(line) for (line,) in plan]
+            scans = [line for line in lines if " on saga " in line or " on outbox " in line]
+            assert scans
+            assert all("rows=500 " in line.partition("actual")[2] or "rows=500.00 " in line for line in scans)
+            assert name == "pulse_open" or "saga_pkey" in scans[0]

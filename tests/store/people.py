@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from kasaga.store.base import SagaFilter, SagaState, SagaWrite, Store
-from store.samples import T0, Owner, history_row, run_id, saga_row, start
+from kasaga.store.base import RowKind, SagaFilter, SagaState, SagaWrite, Store
+from store.samples import T0, Owner, history_row, outbox_row, run_id, saga_row, start
 
 DAY = timedelta(days=1)
 
@@ -78,6 +78,58 @@ class PeopleContract:
         }
         assert all(each.oldest > 0 for each in found.values())
         assert filled.attention([]) == []
+
+    @pytest.fixture
+    def busy(self, owner: Owner) -> Store:
+        """One saga a second for the last 50 s, one every ten minutes before; see the code for their ends."""
+        owner.claim(3)
+        now = datetime.now(UTC)
+        ages = [600.0 * each for each in range(5, 0, -1)] + [float(each) for each in range(50, 0, -1)]
+        for number, age in enumerate(ages):
+            began = now - timedelta(seconds=age)
+            row = saga_row(3, number, started_at=began, updated_at=began, run_id=run_id(number))
+            if age < 40:
+                row.state = SagaState.COMPENSATED if number % 10 == 0 else SagaState.COMPLETED
+                row.ended_at = began + timedelta(milliseconds=10 * number)
+            opens = [] if row.ended_at else [outbox_row(3, 2 * number + 1, row.run_id)]
+            if age > 500:
+                opens[0].attempt = 2
+                opens.append(outbox_row(3, 2 * number + 2, row.run_id, kind=RowKind.TIMER, topic=""))
+            owner.commit(SagaWrite(3, row.run_id, [history_row(0)], row, new=True, opens=opens))
+        owner.commit(loose=[outbox_row(3, 999, kind=RowKind.RECORD, topic="events")], shards=(3,))
+        return owner.store
+
+    def test_the_pulse_of_the_last_minutes(self, busy: Store) -> None:
+        pulse = busy.pulse(seconds=300, slices=30)
+        assert pulse.seconds == 300
+        assert [len(each) for each in (pulse.started, pulse.completed, pulse.compensated)] == [30, 30, 30]
+        assert sum(pulse.started) == 50
+        assert sum(pulse.started[-6:]) == 50
+        assert (sum(pulse.completed), sum(pulse.compensated)) == (35, 4)
+        assert pulse.latencies is not None
+        assert pulse.latencies == pytest.approx((0.35, 0.523, 0.5366), abs=0.02)
+        assert (pulse.open_sagas, pulse.more_open) == (16, False)
+        assert [(each.kind, each.topic, each.rows, each.again) for each in pulse.open_calls] == [
+            (RowKind.COMMAND, "inventory.commands", 16, 5),
+            (RowKind.TIMER, "", 5, 0),
+        ]
+
+    def test_a_pulse_that_sees_less_tells_of_less(self, busy: Store) -> None:
+        pulse = busy.pulse(seconds=300, slices=10, newest=20, rows=3)
+        assert pulse.seconds == pytest.approx(20, abs=5)
+        assert sum(pulse.started) in (19, 20)
+        assert pulse.more_open
+        assert sum(each.rows for each in pulse.open_calls) == 3
+
+    def test_nothing_has_a_pulse_too(self, store: Store) -> None:
+        pulse = store.pulse(seconds=60, slices=4)
+        assert (pulse.seconds, pulse.started, pulse.completed, pulse.latencies) == (
+            60,
+            [0] * 4,
+            [0] * 4,
+            None,
+        )
+        assert (pulse.open_sagas, pulse.open_calls, pulse.more_open) == (0, [], False)
 
     def test_pages(self, filled: Store) -> None:
         after: UUID | None = None

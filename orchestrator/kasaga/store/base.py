@@ -28,7 +28,9 @@ __all__ = [
     "Namespace",
     "NotMigrated",
     "Offsets",
+    "OpenCalls",
     "OutboxRow",
+    "Pulse",
     "Purged",
     "Replace",
     "RowKind",
@@ -274,6 +276,46 @@ class Attention:
 
 
 @dataclass(slots=True)
+class OpenCalls:
+    """Open outbox rows of one kind to one topic: what many sagas wait for together."""
+
+    kind: RowKind
+    """COMMAND, TIMER or LOCAL."""
+    topic: str
+    """Empty but for commands."""
+    rows: int
+    again: int
+    """Of these, the second and further attempts."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """How sagas come and go, from reads that are bounded however many there are.
+
+    Looked at are the newest sagas up to a limit, and open rows up to another. Where the newest don't reach
+    `seconds` back, these are made fewer: figures are always about the whole of the time that they name.
+    """
+
+    now: datetime
+    """By the database's clock."""
+    seconds: float
+    """The time that ends now and is told of."""
+    started: list[int]
+    """Sagas by when they started, in slices of equal length, the oldest first; so are the next two."""
+    completed: list[int]
+    """By when they ended."""
+    compensated: list[int]
+    latencies: tuple[float, float, float] | None
+    """Seconds from start to end of those that were completed: median, 95th and 99th percentile."""
+    open_sagas: int
+    """Sagas with open rows: they wait for an answer, a timer or a function."""
+    open_calls: list[OpenCalls]
+    """By kind, then topic."""
+    more_open: bool
+    """There are more open rows than were looked at."""
+
+
+@dataclass(slots=True)
 class Purged:
     """What one slice of retention did."""
 
@@ -379,6 +421,12 @@ class Store(Protocol):
 
     def attention(self, shards: Sequence[int]) -> list[Attention]:
         """Count these shards' sagas that are neither RUNNING nor ended, by name and state. Cheap."""
+        ...
+
+    def pulse(
+        self, *, seconds: float = 300.0, slices: int = 60, newest: int = 10_000, rows: int = 50_000
+    ) -> Pulse:
+        """Say how sagas come and go, looking at so many of the newest and at so many open rows. Cheap."""
         ...
 
     def saga(self, saga_id: str) -> SagaRow | None:

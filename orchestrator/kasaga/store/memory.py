@@ -23,6 +23,7 @@ from kasaga.store.base import (
     Membership,
     Namespace,
     OutboxRow,
+    Pulse,
     Purged,
     Replace,
     SagaFilter,
@@ -36,6 +37,7 @@ from kasaga.store.base import (
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
 from kasaga.store.memory_tables import MemoryShard, Staged, Tables, summary
+from kasaga.store.memory_tables import pulse as pulse_of
 
 
 def _utc_now() -> datetime:
@@ -338,6 +340,14 @@ class MemoryStore:
                 and (where.started_before is None or row.started_at < where.started_before)
             ):
                 yield row
+
+    def pulse(
+        self, *, seconds: float = 300.0, slices: int = 60, newest: int = 10_000, rows: int = 50_000
+    ) -> Pulse:
+        """See `base.Store.pulse`."""
+        self._fault("pulse")
+        with self._lock:
+            return pulse_of(self._tables, self._clock(), seconds, slices, newest, rows)
 
     def saga(self, saga_id: str) -> SagaRow | None:
         """See `base.Store.saga`."""

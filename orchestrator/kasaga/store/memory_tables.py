@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
-from kasaga.store.base import HistoryRow, Offsets, OutboxRow, SagaRow, SagaWrite
+from kasaga.store.base import (
+    HistoryRow,
+    Offsets,
+    OpenCalls,
+    OutboxRow,
+    Pulse,
+    RowKind,
+    SagaRow,
+    SagaState,
+    SagaWrite,
+)
 from kasaga.store.checks import refusal_of_row, refusal_of_write
 
 
@@ -101,3 +113,47 @@ def summary(row: SagaRow, ended_at: datetime) -> SagaRow:
     return replace(
         row, updated_at=ended_at, step="", code="", reason="", remedy="", parked_code="", result=None
     )
+
+
+def pulse(tables: Tables, now: datetime, seconds: float, slices: int, newest: int, rows: int) -> Pulse:
+    """Return what `base.Store.pulse` tells."""
+    recent = sorted(tables.sagas.values(), key=lambda row: row.run_id, reverse=True)[:newest]
+    if len(recent) == newest:
+        seconds = min(seconds, max((now - min(row.started_at for row in recent)).total_seconds(), 1.0))
+    made = Pulse(now, seconds, [0] * slices, [0] * slices, [0] * slices, None, 0, [], more_open=False)
+
+    def slice_of(at: datetime) -> int:
+        return min(math.floor(slices + (at - now).total_seconds() * slices / seconds), slices - 1)
+
+    took: list[float] = []
+    for row in recent:
+        if (slice_ := slice_of(row.started_at)) >= 0:
+            made.started[slice_] += 1
+        if row.ended_at is None or (slice_ := slice_of(row.ended_at)) < 0:
+            continue
+        if row.state is SagaState.COMPLETED:
+            made.completed[slice_] += 1
+            took.append((row.ended_at - row.started_at).total_seconds())
+        elif row.state is SagaState.COMPENSATED:
+            made.compensated[slice_] += 1
+    if took:
+        took.sort()
+        made.latencies = (_percentile(took, 0.5), _percentile(took, 0.95), _percentile(took, 0.99))
+    open_rows = (row for shard in tables.outbox.values() for row in shard.values())
+    looked_at = list(islice((row for row in open_rows if row.kind is not RowKind.RECORD), rows))
+    made.open_sagas = len({row.run_id for row in looked_at if row.run_id is not None})
+    made.more_open = len(looked_at) >= rows
+    calls: dict[tuple[RowKind, str], OpenCalls] = {}
+    for row in looked_at:
+        found = calls.setdefault((row.kind, row.topic), OpenCalls(row.kind, row.topic, 0, 0))
+        found.rows, found.again = found.rows + 1, found.again + (row.attempt > 1)
+    made.open_calls = [calls[key] for key in sorted(calls)]
+    return made
+
+
+def _percentile(values: Sequence[float], part: float) -> float:
+    """Between the two nearest, as PostgreSQL's `percentile_cont`. The values are sorted."""
+    place = part * (len(values) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(values) - 1)
+    return values[below] + (values[above] - values[below]) * (place - below)

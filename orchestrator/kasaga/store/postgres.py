@@ -22,6 +22,7 @@ from kasaga.store.base import (
     Membership,
     Namespace,
     OutboxRow,
+    Pulse,
     Purged,
     Replace,
     SagaFilter,
@@ -34,6 +35,7 @@ from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
+from kasaga.store.rows import pulse as pulse_of
 from kasaga.store.session import Row, Session, SessionCounters
 from kasaga.store.settings import StoreSettings
 from kasaga.store.statements import Call, read_statements
@@ -179,6 +181,18 @@ class PostgresStore:
         """See `base.Store.attention`; reads the partial index of these states."""
         found = self._ask(_READ["attention"].bind(shards))
         return [Attention(name, SagaState(state), count, oldest) for name, state, count, oldest in found]
+
+    def pulse(
+        self, *, seconds: float = 300.0, slices: int = 60, newest: int = 10_000, rows: int = 50_000
+    ) -> Pulse:
+        """See `base.Store.pulse`."""
+        session = Session(self._settings, application=self._application, people=True)
+        calls = (_READ["pulse"].bind(newest, seconds, slices), _READ["pulse_open"].bind(rows))
+        try:
+            recent, open_rows = (session.rows(result) for result in session.run(*calls))
+        finally:
+            session.close()
+        return pulse_of(recent[0], open_rows, rows)
 
     def saga(self, saga_id: str) -> SagaRow | None:
         """See `base.Store.saga`."""

@@ -9,7 +9,9 @@ from kasaga.store.base import (
     HistoryRow,
     Membership,
     Offsets,
+    OpenCalls,
     OutboxRow,
+    Pulse,
     RowKind,
     SagaRow,
     SagaState,
@@ -72,3 +74,20 @@ def membership(rows: list[Row]) -> Membership:
     leases = [ShardLease(shard, owner, expired) for _, _, shard, owner, expired in rows]
     now, processes = rows[0][:2]
     return Membership(now, processes, leases)
+
+
+def pulse(recent: Row, open_rows: list[Row], looked_at: int) -> Pulse:
+    """Read `pulse` and `pulse_open`, of which the first row is all of it."""
+    now, seconds, started, completed, compensated, latencies = recent
+    (_, _, sagas, total), *calls = open_rows
+    return Pulse(
+        now,
+        seconds,
+        started,
+        completed,
+        compensated,
+        tuple(latencies) if latencies else None,
+        sagas,
+        [OpenCalls(RowKind(kind), topic, count, again) for kind, topic, count, again in calls],
+        total >= looked_at,
+    )

@@ -70,6 +70,52 @@ GROUP BY state
 SELECT name, state, count(*), extract(epoch FROM clock_timestamp() - min(updated_at))::float8
 FROM kasaga.saga WHERE attention AND shard = ANY ($1) GROUP BY name, state
 
+-- pulse: int4 float8 int4
+-- $1 of the newest sagas, $2 seconds back, in $3 slices. A full sample that begins later tells of less time.
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), recent AS MATERIALIZED (
+    SELECT started_at, ended_at, state FROM kasaga.saga ORDER BY run_id DESC LIMIT $1
+), span AS MATERIALIZED (
+    SELECT now, CASE WHEN count(started_at) < $1 THEN $2
+        ELSE least($2, greatest(extract(epoch FROM now - min(started_at))::float8, 1)) END AS seconds
+    FROM clock LEFT JOIN recent ON true GROUP BY now
+), placed AS MATERIALIZED (
+    SELECT state, extract(epoch FROM ended_at - started_at)::float8 AS took,
+        least(floor($3 + extract(epoch FROM started_at - now)::float8 * $3 / seconds), $3 - 1) AS started,
+        least(floor($3 + extract(epoch FROM ended_at - now)::float8 * $3 / seconds), $3 - 1) AS ended
+    FROM recent, span
+), counted AS (
+    SELECT slice, sum(started)::int4 AS started, sum(completed)::int4 AS completed,
+        sum(compensated)::int4 AS compensated
+    FROM (
+        SELECT generate_series(0, $3 - 1), 0, 0, 0
+        UNION ALL SELECT started, 1, 0, 0 FROM placed WHERE started >= 0
+        UNION ALL SELECT ended, 0, (state = 'COMPLETED')::int4, (state = 'COMPENSATED')::int4
+            FROM placed WHERE ended >= 0
+    ) AS each (slice, started, completed, compensated)
+    GROUP BY slice
+)
+SELECT now, seconds,
+    (SELECT array_agg(started ORDER BY slice) FROM counted),
+    (SELECT array_agg(completed ORDER BY slice) FROM counted),
+    (SELECT array_agg(compensated ORDER BY slice) FROM counted),
+    (SELECT percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY took) FROM placed
+        WHERE state = 'COMPLETED' AND ended >= 0)
+FROM span
+
+-- pulse_open: int4
+-- The first row is all of it: its topic is NULL.
+WITH open AS MATERIALIZED (
+    SELECT kind, topic, run_id, attempt FROM kasaga.outbox WHERE kind <> 2 LIMIT $1
+)
+SELECT 0::int2, NULL, count(DISTINCT run_id), count(*) FROM open
+UNION ALL
+SELECT * FROM (
+    SELECT kind, topic, count(*), count(*) FILTER (WHERE attempt > 1) FROM open GROUP BY kind, topic
+    ORDER BY kind, topic COLLATE "C"
+) AS sorted
+
 -- saga: text
 SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
     reason, remedy, with_exceptions, parked_code, result
