@@ -144,9 +144,9 @@ def pulse(tables: Tables, now: datetime, seconds: float, slices: int, newest: in
     made.open_sagas = len({row.run_id for row in looked_at if row.run_id is not None})
     made.more_open = len(looked_at) >= rows
     calls: dict[tuple[RowKind, str], OpenCalls] = {}
-    for row in looked_at:
-        found = calls.setdefault((row.kind, row.topic), OpenCalls(row.kind, row.topic, 0, 0))
-        found.rows, found.again = found.rows + 1, found.again + (row.attempt > 1)
+    for each in looked_at:
+        found = calls.setdefault((each.kind, each.topic), OpenCalls(each.kind, each.topic, 0, 0))
+        found.rows, found.again = found.rows + 1, found.again + (each.attempt > 1)
     made.open_calls = [calls[key] for key in sorted(calls)]
     return made
 
