@@ -89,8 +89,8 @@ def script(effect: Open | Read | Close | Abort | Keep, limits: Limits) -> Script
             return Script((_statement("keep", *parameters),), bool)
 
 
-# They look rows up. A plan kept from when the table was small reads all of it once it is large, until statistics
-# are taken again; planning anew takes a tenth of a millisecond a batch.
+# They look rows up. A plan kept from when the table was small reads all of it once it is large, until its
+# statistics are taken again; planning anew takes a tenth of a millisecond a batch.
 _PLANNED_ANEW = frozenset({"read", "answer", "touch"})
 
 
