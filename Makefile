@@ -24,7 +24,7 @@ test-minimum: ## the unit tests on the lowest versions that pyproject.toml allow
 	@.ci/venv
 	@$(UV) venv --quiet --clear --python $(BIN)/python .venv-minimum
 	@$(UV) pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct \
-		-e '.[orchestrator]' --group test
+		-e '.[api,orchestrator]' --group test
 	@.venv-minimum/bin/python -m pytest tests
 
 check: venv ## lint, format, types, layers

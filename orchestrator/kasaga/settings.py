@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -79,15 +79,9 @@ class Settings(BaseModel):
     def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Read `KASAGA_…`; what is `given` wins. Raises SettingsInvalid naming the variable."""
         env = dict(os.environ if environment is None else environment)
-        values: dict[str, Any] = {}
-        for name in cls.model_fields:
-            if name == "kafka":
-                continue
-            variable = PREFIX + name.upper()
-            if variable + "_FILE" in env:
-                values[name] = Path(env[variable + "_FILE"]).read_text(encoding="utf-8").strip()
-            elif env.get(variable):
-                values[name] = env[variable]
+        values = read_variables(
+            {name: variable_of(name) for name in cls.model_fields if name != "kafka"}, env
+        )
         values |= {name: value for name, value in given.items() if value is not None}
         if "kafka" not in values:
             ours = {PREFIX + name.upper() for name in cls.model_fields}
@@ -99,6 +93,34 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0]) if first["loc"] else "settings"
-            raise SettingsInvalid(f"{PREFIX}{field.upper()}: {first['msg']}") from None
+            raise refused(error, variable_of) from None
+
+
+def variable_of(name: str) -> str:
+    """Return the environment's name of a setting."""
+    return PREFIX + name.upper()
+
+
+def read_variables(variables: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that the environment has: of each its variable, or the file that `…_FILE` names.
+
+    Raises SettingsInvalid where such a file can't be read.
+    """
+    values: dict[str, Any] = {}
+    for name, variable in variables.items():
+        path = environment.get(variable + "_FILE")
+        if path is not None:
+            try:
+                values[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsInvalid(f"{variable}_FILE: {path} can't be read: {error}") from None
+        elif environment.get(variable):
+            values[name] = environment[variable]
+    return values
+
+
+def refused(error: ValidationError, variable: Callable[[str], str]) -> SettingsInvalid:
+    """Name the first setting that can't be, without its value: it may be a secret."""
+    first = error.errors(include_input=False)[0]
+    name = variable(str(first["loc"][0])) if first["loc"] else "settings"
+    return SettingsInvalid(f"{name}: {first['msg']}")

@@ -1,4 +1,4 @@
-"""Each error of the client and of the command line has a code of its own, and a section that explains it."""
+"""Each error of the client, the command line and the HTTP API has a code of its own, and a section that explains it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+import kasaga.api.errors
 import kasaga.cli.errors
 import kasaga.client.errors
 from kasaga.dev.process import ServerError
@@ -16,7 +17,7 @@ from kasaga_wire.errors import KasagaError
 
 PAGE = Path(__file__).parents[2] / "orchestrator" / "errors.md"
 SECTIONS = dict(re.findall(r"^## (KSG-5\d\d) (\w+)$", PAGE.read_text(), re.MULTILINE))
-MODULES = (kasaga.client.errors, kasaga.cli.errors)
+MODULES = (kasaga.client.errors, kasaga.cli.errors, kasaga.api.errors)
 OURS: list[type[KasagaError]] = [
     *(
         each

@@ -9,6 +9,7 @@ KasagaError
     ├── NotConfirmed     KSG-525  a bulk action without --yes, and nobody to ask
     ├── DevFailed        KSG-526  a process of `kasaga dev` can't run
     ├── NoBrokers        KSG-527  the command sends records, and no brokers are named
+    ├── NotInstalled     KSG-528  the command needs an extra that isn't installed
     └── Unexpected       KSG-599  a bug in Kasaga
 """
 
@@ -67,6 +68,13 @@ class DevFailed(CommandError):
     """A process of `kasaga dev` can't run."""
 
     code = "KSG-526"
+
+
+class NotInstalled(CommandError):
+    """The command needs packages of an extra that isn't installed."""
+
+    code = "KSG-528"
+    default_remedy = "pip install 'kasaga[api]'"
 
 
 class Unexpected(CommandError):

@@ -10,15 +10,11 @@ from typing import Any
 
 import click
 
-from kasaga_wire.codec import Schemas
-
-from ..client import UnknownSaga
-from ..engine.codec import decode
 from ..engine.model import Policy, Record
-from ..engine.state import fold
-from ..explain import Explanation, as_json, as_text, explain, headline, list_rows, row_json
+from ..explain import as_json, as_text, headline, list_rows, row_json
+from ..lookup import find, look, read_records, stored_decoder
 from ..store.base import SagaFilter, SagaRow, SagaState, Store
-from ..timeline import Decode, decoder, timeline
+from ..timeline import Decode, timeline
 from ..timeline import as_json as timeline_json
 from ..timeline import as_text as timeline_text
 from ..wording import moment, rfc3339, stamp, table
@@ -188,44 +184,6 @@ def saga_table(out: Output, rows: Sequence[SagaRow], session: Session) -> list[s
     """Sagas as a table that fits the terminal, if there is one."""
     width = out.width if out.tty else 0
     return table(LIST_HEAD, list_rows(rows, session.now()), paint=out.paint, state=2, width=width)
-
-
-# --- reading one saga
-
-
-def find(store: Store, saga_id: str) -> SagaRow:
-    """One saga's row; raises UnknownSaga."""
-    row = store.saga(saga_id)
-    if row is None:
-        raise UnknownSaga(
-            f"there is no saga {saga_id}",
-            remedy="`kasaga list --id-prefix` finds it; a start just sent may not have been read yet",
-        )
-    return row
-
-
-def read_records(store: Store, row: SagaRow) -> list[Record]:
-    """One saga's whole history."""
-    return [decode(entry.seq, entry.body) for entry in store.history(row)]
-
-
-def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[Record]]:
-    """Read and explain one saga."""
-    row = find(store, saga_id)
-    records = read_records(store, row)
-    lease = next((lease for lease in store.shards() if lease.shard == row.shard), None)
-    if not records:
-        return Explanation(row, now, progress="Its history has been purged"), records
-    state = fold(str(row.run_id), records)
-    return explain(row, state, store.waits(row), now=now, lease=lease), records
-
-
-def stored_decoder(store: Store) -> Decode:
-    """Payloads are shown with the schemas that the store has kept."""
-    schemas = Schemas()
-    for text in store.schemas().values():
-        schemas.add(text)
-    return decoder(schemas)
 
 
 # --- raw records

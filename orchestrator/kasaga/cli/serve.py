@@ -13,6 +13,7 @@ from kasaga_wire.topics import DEFAULT_SHARDS
 from .errors import NoDatabase, NoNamespace
 from .inputs import load_app
 from .session import (
+    Command,
     Session,
     database_option,
     kafka_option,
@@ -25,6 +26,22 @@ from .session import (
 LEVELS_CHOICE = click.Choice(LEVELS, case_sensitive=False)
 
 
+def log_options(command: Command) -> Command:
+    """The options of a command that runs a process."""
+    command = click.option(
+        "--log-format",
+        type=click.Choice(["auto", "text", "json"]),
+        envvar="KASAGA_LOG_FORMAT",
+        default="auto",
+        show_default=True,
+        help="auto: text on a terminal, JSON lines elsewhere.",
+    )(command)
+    level = click.option(
+        "--log-level", type=LEVELS_CHOICE, envvar="KASAGA_LOG_LEVEL", default="info", show_default=True
+    )
+    return level(command)
+
+
 @click.command()
 @click.argument("target", metavar="MODULE:APP")
 @click.option(
@@ -34,15 +51,7 @@ LEVELS_CHOICE = click.Choice(LEVELS, case_sensitive=False)
     help="/metrics, /live and /ready.",
 )
 @click.option("--http-host", metavar="HOST", envvar="KASAGA_HTTP_HOST", help="127.0.0.1 by default.")
-@click.option("--log-level", type=LEVELS_CHOICE, envvar="KASAGA_LOG_LEVEL", default="info", show_default=True)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json"]),
-    envvar="KASAGA_LOG_FORMAT",
-    default="auto",
-    show_default=True,
-    help="auto: text on a terminal, JSON lines elsewhere.",
-)
+@log_options
 @database_option
 @kafka_option
 @prefix_option

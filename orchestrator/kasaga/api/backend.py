@@ -1,0 +1,168 @@
+"""What the API stands on: the namespace's Postgres, read in threads, and a client that sends to Kafka.
+
+Station: made by `app` for the time that it serves; routes ask it. Neither server needs to be there when it
+opens, and what is away comes back by itself: a request that needs it meanwhile is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from kasaga_wire.errors import KafkaUnavailable, KasagaError
+from kasaga_wire.redaction import hide, hide_in
+
+from ..client import Client
+from ..store.base import Store
+from ..store.errors import NamespaceMismatch
+from ..store.postgres import PostgresStore
+from ..store.settings import StoreSettings
+from .settings import ApiSettings
+
+log = logging.getLogger("kasaga.api")
+
+T = TypeVar("T")
+
+FIRST_TRY, LONGEST_TRY = 0.2, 5.0
+"""Seconds between tries to reach Kafka when the process starts."""
+
+CHECK_SECONDS = 2.0
+"""How long Postgres may take to answer the readiness probe."""
+
+OpenStore = Callable[[ApiSettings], Store]
+OpenClient = Callable[[ApiSettings, str], Client]
+
+
+def open_postgres(settings: ApiSettings) -> Store:
+    """The store that the API reads; connects when it is first asked."""
+    reading = StoreSettings(settings.database_url.get_secret_value(), people_timeout=settings.read_seconds)
+    return PostgresStore(reading, application="kasaga api")
+
+
+def open_kafka(settings: ApiSettings, namespace: str) -> Client:
+    """The client that the API sends with, not opened yet."""
+    name = f"api@{socket.gethostname()}"
+    return Client(namespace, settings.kafka, topic_prefix=settings.topic_prefix, name=name)
+
+
+class Backend:
+    """One process's way to Postgres and Kafka, of one event loop."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        *,
+        open_store: OpenStore = open_postgres,
+        open_client: OpenClient = open_kafka,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Open nothing yet. Tests give a store and a client of their own, and a clock."""
+        hide_in(settings.database_url.get_secret_value())
+        hide(*settings.kafka.secrets)
+        if settings.token is not None:
+            hide(settings.token.get_secret_value())
+        self.settings = settings
+        self.now = now
+        self._store = open_store(settings)
+        self._open_client = open_client
+        self._client: Client | None = None
+        self._namespace = ""
+        self._why = "the process has just begun"
+        self._threads = ThreadPoolExecutor(settings.readers, thread_name_prefix="kasaga-api-read")
+        self._connecting: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to look for Kafka."""
+        self._connecting = asyncio.create_task(self._connect(), name="kasaga-api-connect")
+
+    async def close(self) -> None:
+        """Let go of both."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._connecting
+        client, self._client = self._client, None
+        if client is not None:
+            await client.__aexit__(None, None, None)
+        self._threads.shutdown(wait=True)
+        self._store.close()
+
+    # --- Postgres
+
+    async def read(self, ask: Callable[[Store], T]) -> T:
+        """Ask the store in a thread, where it may block.
+
+        Raises:
+            StoreUnavailable: Postgres doesn't answer; it is asked anew with the next request.
+            NamespaceMismatch: it isn't the namespace that the settings name.
+        """
+        if not self._namespace:
+            await self.namespace()
+        return await self._in_thread(lambda: ask(self._store))
+
+    async def namespace(self) -> str:
+        """Return the namespace, once the database has told it; raises as `read`."""
+        if not self._namespace:
+            found = (await self._in_thread(self._store.namespace)).name
+            wanted = self.settings.namespace or found
+            if found != wanted:
+                raise NamespaceMismatch(
+                    f"the database belongs to namespace {found!r}, not to {wanted!r}",
+                    remedy="Set KASAGA_DATABASE_URL or KASAGA_NAMESPACE to the right one",
+                )
+            self._namespace = found
+        return self._namespace
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        # With the context: what is logged there belongs to the request's saga and trace.
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
+
+    # --- Kafka
+
+    @property
+    def client(self) -> Client:
+        """The open client; raises KafkaUnavailable while there is none."""
+        if self._client is None:
+            raise KafkaUnavailable(
+                f"Kafka hasn't been reached yet: {self._why}",
+                remedy="Nothing was sent. Try again; if it lasts, look at the brokers and the topics",
+            )
+        return self._client
+
+    async def _connect(self) -> None:
+        """Try until Postgres has told the namespace, and Kafka its topics."""
+        wait = FIRST_TRY
+        while self._client is None:
+            try:
+                client = self._open_client(self.settings, await self.namespace())
+                self._client = await client.__aenter__()
+            except KasagaError as error:
+                if self._why != error.message:
+                    log.warning("waiting for what is needed", extra={"error": str(error)})
+                self._why = error.message
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_TRY)
+        log.info("the API is connected", extra={"namespace": self._namespace})
+
+    # --- probes
+
+    async def ready(self) -> tuple[bool, dict[str, object]]:
+        """Say whether requests can be served, and what is missing."""
+        if self._client is None:
+            return False, {"reason": self._why}
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._in_thread(self._store.namespace)
+        except TimeoutError:
+            return False, {"reason": "Postgres doesn't answer in time"}
+        except KasagaError as error:
+            return False, {"reason": error.message}
+        return True, {"namespace": self._namespace}

@@ -1,0 +1,53 @@
+"""Reading one saga from the store, for people: its row, its history, where it stands, its payloads.
+
+Station: between `Store` and whatever shows a saga: the command line, the HTTP API, its pages. Reads only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kasaga_wire.codec import Schemas
+
+from .client.errors import UnknownSaga
+from .engine.codec import decode
+from .engine.model import Record
+from .engine.state import fold
+from .explain import Explanation, explain
+from .store.base import SagaRow, Store
+from .timeline import Decode, decoder
+
+
+def find(store: Store, saga_id: str) -> SagaRow:
+    """Return one saga's row; raises UnknownSaga."""
+    row = store.saga(saga_id)
+    if row is None:
+        raise UnknownSaga(
+            f"there is no saga {saga_id}",
+            remedy="`kasaga list --id-prefix` finds it; a start just sent may not have been read yet",
+        )
+    return row
+
+
+def read_records(store: Store, row: SagaRow) -> list[Record]:
+    """Return one saga's whole history."""
+    return [decode(entry.seq, entry.body) for entry in store.history(row)]
+
+
+def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[Record]]:
+    """Read and explain one saga; raises UnknownSaga."""
+    row = find(store, saga_id)
+    records = read_records(store, row)
+    lease = next((lease for lease in store.shards() if lease.shard == row.shard), None)
+    if not records:
+        return Explanation(row, now, progress="Its history has been purged"), records
+    state = fold(str(row.run_id), records)
+    return explain(row, state, store.waits(row), now=now, lease=lease), records
+
+
+def stored_decoder(store: Store) -> Decode:
+    """Return a decoder that knows the schemas that the store has kept."""
+    schemas = Schemas()
+    for text in store.schemas().values():
+        schemas.add(text)
+    return decoder(schemas)
