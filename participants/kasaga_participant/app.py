@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
 from kasaga_wire.contracts import command_of, contract_of
+from kasaga_wire.interpreter import tune_interpreter
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.logs import configure_logs
 
@@ -32,9 +32,6 @@ S = TypeVar("S")
 I = TypeVar("I")  # noqa: E741 (input)
 R = TypeVar("R")
 T = TypeVar("T")
-
-SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter while another one wants it; Python's own 5 ms are too long."""
 
 
 class HandleCommand(Generic[I, R]):
@@ -212,7 +209,7 @@ class Participant:
         already. Raises StartError and the like.
         """
         configure_logs(yielding=True)
-        sys.setswitchinterval(SWITCH_SECONDS)
+        tune_interpreter()
         asyncio.run(self._run_with_signals())
 
     async def _run_with_signals(self) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from .errors import EnvelopeError
@@ -36,6 +37,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # --- values
 
 
+@lru_cache(maxsize=4096)  # records made at once share their times
 def rfc3339(moment: datetime) -> str:
     """UTC with microseconds and a Z, always 27 characters: text order is time order."""
     if moment.tzinfo is not UTC:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .errors import TopicMismatch, TopicNameError, TopicRefused
 
@@ -48,6 +49,7 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=1024)
 def check_participant(name: str) -> str:
     """Return `name` if it can be a participant's name, else raise TopicNameError."""
     if not _PARTICIPANT.match(name) or name == "kasaga":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -212,8 +213,13 @@ def order_of(found: Input) -> int:
     return found.order
 
 
+@lru_cache(maxsize=50_000)  # each reply of a saga names its run
+def _canonical(run_id: str) -> str:
+    return str(UUID(run_id))
+
+
 def _uuid(where: str, text: str) -> str:
     try:
-        return str(UUID(text))
+        return _canonical(text)
     except ValueError:
         raise EnvelopeError(where, f"{text[:64]!r} is not a run id (a UUID)") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from types import FrameType
 
 from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import KafkaUnavailable
+from kasaga_wire.interpreter import tune_interpreter
 from kasaga_wire.kafka import Admin, Consumer, Producer
 from kasaga_wire.records import own_schemas
 from kasaga_wire.redaction import hide, hide_in
@@ -39,9 +39,6 @@ log = logging.getLogger("kasaga.orchestrator")
 
 FIRST_TRY, LONGEST_TRY = 0.2, 5.0
 """Seconds between tries to reach Postgres and Kafka at start."""
-
-SWITCH_SECONDS = 0.0005
-"""Another Python thread may hold the interpreter for 5 ms by default, which is longer than a commit."""
 
 
 class Orchestrator:
@@ -76,9 +73,7 @@ class Orchestrator:
             if loop is None:
                 return
             self._loop = loop
-            gc.collect()
-            gc.freeze()
-            sys.setswitchinterval(SWITCH_SECONDS)
+            tune_interpreter()
             thread = threading.Thread(target=self._turn, args=(loop,), name="kasaga-loop")
             thread.start()
             retention = Retention(

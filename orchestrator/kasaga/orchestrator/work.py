@@ -12,7 +12,7 @@ from ..engine.model import EndedFields, Event, Faulted, Record
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite
 from .clock import to_datetime
 from .relay import Relay
-from .rows import Addresses, add_record
+from .rows import Addresses, add_record, uuid_of
 from .shards import Shard
 
 SPARE_ROWS = 100_000
@@ -82,7 +82,7 @@ class Work:
         key = (shard.number, state.run_id)
         write = self.writes.get(key)
         if write is None:
-            write = self.writes[key] = SagaWrite(shard.number, UUID(state.run_id))
+            write = self.writes[key] = SagaWrite(shard.number, uuid_of(state.run_id))
             self._homes[state.run_id] = shard.number
         add_record(write, state, record, self._where, self._fingerprint)
         self.events.setdefault(key, []).append(record.event)
