@@ -1,3 +1,3 @@
 """Fixtures are plugins, one file for each thing: see integration/fix_*.py. Nothing starts unasked."""
 
-pytest_plugins = ["fix_servers", "fix_proxy"]
+pytest_plugins = ["fix_servers", "fix_proxy", "fix_helm"]

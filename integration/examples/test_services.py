@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -89,6 +90,20 @@ def shop(seeded: str) -> str:
         connection.execute("CREATE SCHEMA public")
     seed(seeded)
     return seeded
+
+
+def test_the_database_may_be_named_by_a_file(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Kubernetes, where secrets are files."""
+    file = tmp_path / "url"
+    file.write_text(f"{shop}\n")
+    monkeypatch.delenv("KASAGA_DATABASE_URL", raising=False)
+    monkeypatch.setenv("KASAGA_DATABASE_URL_FILE", str(file))
+    with psycopg.connect(shop, autocommit=True) as connection:
+        connection.execute("DELETE FROM tariff")
+    prepare(shipping.SCHEMA, shipping.SEED, shipping.tariffs())
+    assert rows(shop, "SELECT FROM tariff")
 
 
 # --- inventory

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import LiteralString
 
 import psycopg
+
+from kasaga_participant.settings import FROM_ENVIRONMENT
+from kasaga_participant.settings import database_url as configured
 
 SEEDING = 5_377_204
 """Key of a lock in the service's database: two processes that start at once don't both make its tables."""
@@ -18,9 +20,9 @@ def prepare(
     """Makes a service's tables and fills them, unless that has been done.
 
     `seed` takes one array for each column; `rows` are turned into those. The database is the one that the SDK
-    will use, unless another is named.
+    will use, unless another is named: `KASAGA_DATABASE_URL`, or the content of the file that `…_FILE` names.
     """
-    database_url = database_url or os.environ["KASAGA_DATABASE_URL"]
+    database_url = database_url or configured(FROM_ENVIRONMENT) or ""
     columns = [list(column) for column in zip(*rows, strict=True)]
     with psycopg.connect(database_url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [SEEDING])

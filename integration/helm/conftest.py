@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from .chart import Helm
+
+
+@pytest.fixture(scope="session")
+def helm(helm_path: str) -> Helm:
+    return Helm(helm_path)

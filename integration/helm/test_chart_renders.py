@@ -1,0 +1,59 @@
+"""Each file of values in the chart's ci folder is a whole install that helm and Kubernetes' schemas accept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+from kubernetes_validate.utils import all_versions
+
+from helm.chart import CHART, CI, Helm, Object
+
+OLDEST = (1, 30)
+"""The oldest minor version of Kubernetes in Chart.yaml."""
+
+KNOWN = [v for v in all_versions() if tuple(map(int, v.split(".")[:2])) >= OLDEST]
+VERSIONS = [KNOWN[0], KNOWN[len(KNOWN) // 2], KNOWN[-1]]
+"""A check takes a tenth of a second for each object: the oldest, one in the middle and the newest must do."""
+
+FOREIGN = {"ServiceMonitor"}
+"""Kinds of operators, which Kubernetes' schemas don't have."""
+
+
+def names(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("values", CI, ids=names)
+def test_the_linter_has_nothing_to_say(helm: Helm, values: Path) -> None:
+    assert "1 chart(s) linted, 0 chart(s) failed" in helm.run(
+        "lint", "--strict", "--values", str(values), str(CHART)
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("values", CI, ids=names)
+def test_kubernetes_takes_every_object(helm: Helm, values: Path, version: str) -> None:
+    rendered = helm.template(values, "--kube-version", version, tests=True)
+    assert {each["kind"] for each in rendered.objects} >= {"Deployment", "Service", "Job", "ConfigMap"}
+    for each in rendered.objects:
+        check(each, version)
+
+
+def check(each: Object, version: str) -> None:
+    if each["kind"] not in FOREIGN:
+        assert version.startswith(kubernetes_validate.validate(each, version, strict=True))
+
+
+def test_versions_are_what_the_chart_promises() -> None:
+    assert f">={OLDEST[0]}.{OLDEST[1]}.0-0" in (CHART / "Chart.yaml").read_text()
+    assert VERSIONS[0].startswith("1.30")
+    assert len(set(VERSIONS)) == 3
+
+
+def test_a_wrong_object_would_be_found(helm: Helm) -> None:
+    deployment = helm.template(CI[0]).one("Deployment", "kasaga-orchestrator")
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        check(deployment, VERSIONS[0])
