@@ -152,7 +152,7 @@ def without_logic(schema: Json) -> Any:
     given = schema
     if "logicalType" in given:
         return given["type"]
-    made: dict[str, Json] = {key: given[key] for key in ("type", "name", "symbols") if key in given}
+    made: dict[str, Json] = {key: given[key] for key in ("type", "name", "symbols", "size") if key in given}
     for key in ("items", "values"):
         if key in given:
             made[key] = without_logic(given[key])
