@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
+from engine.harness import SECOND
 from engine.shop import payment
 from kasaga.orchestrator.census import Census
 from kasaga.orchestrator.metrics import Metrics
@@ -82,6 +83,25 @@ def test_decisions_are_counted_by_what_they_are() -> None:
     assert value(metrics, "kasaga_undos_total", how="undone") == 1
     assert value(metrics, "kasaga_step_seconds_count", type="inventory.reserve") == 1
     assert value(metrics, "kasaga_batch_sagas_count") == 1
+
+
+def test_a_sagas_life_is_measured_from_its_start_to_its_end() -> None:
+    metrics = Metrics(["payment"])
+    play = Traced(payment).begin()
+    play.now += 3 * SECOND
+    play.refused(1)
+    metrics.committed(play.happened, 1)
+    ended = {"saga": "payment", "state": "COMPENSATED"}
+    assert value(metrics, "kasaga_saga_seconds_count", **ended) == 1
+    assert value(metrics, "kasaga_saga_seconds_sum", **ended) == 3
+
+
+def test_shards_are_counted_by_what_their_last_owner_did() -> None:
+    metrics = Metrics()
+    for dead in (True, False, False):
+        metrics.took(dead=dead)
+    found = [value(metrics, "kasaga_shards_taken_total", how=how) for how in ("died", "handed over")]
+    assert found == [1, 2]
 
 
 def test_names_that_somebody_made_up_share_one_label() -> None:

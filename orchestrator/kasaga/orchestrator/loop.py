@@ -154,6 +154,7 @@ class Loop:
     def took(self, shard: Shard, rows: Sequence[OutboxRow], parked: Sequence[UUID]) -> None:
         """Begin with a shard just claimed: its open rows go to the timers and to the functions' threads."""
         self._shards[shard.number] = shard
+        self._metrics.took(dead=shard.deaths > 0)
         for row in rows:
             shard.opened(row)
             if row.kind is RowKind.LOCAL:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from kasaga_wire import __version__
 
+from ..engine.lifecycle import FINAL
 from ..engine.model import Clear, Move, Send, Settle
 from ..store.base import Attention, SagaState
 from .relay import Relay
@@ -23,6 +24,7 @@ from .work import Happened
 
 BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+SAGA_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400)
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 OTHER = "other"
@@ -48,6 +50,13 @@ class Metrics:
         self._started = Counter("kasaga_sagas_started_total", "Sagas begun", ["saga"], registry=reg)
         self._moves = Counter(
             "kasaga_saga_moves_total", "Sagas by the state they came to", ["saga", "state"], registry=reg
+        )
+        self._saga_seconds = Histogram(
+            "kasaga_saga_seconds",
+            "From a saga's start to its end, by how it ended",
+            ["saga", "state"],
+            buckets=SAGA_SECONDS,
+            registry=reg,
         )
         self._attention = Gauge(
             "kasaga_sagas",
@@ -125,6 +134,9 @@ class Metrics:
 
     def _measure_process(self, reg: CollectorRegistry) -> None:
         self._shards = Gauge("kasaga_shards_owned", "Shards that this process owns", registry=reg)
+        self._taken = Counter(
+            "kasaga_shards_taken_total", "Shards taken, by what their last owner did", ["how"], registry=reg
+        )
         self._suspects = Gauge("kasaga_shards_suspect", "Owned shards in suspect mode", registry=reg)
         self._cpu = Counter(
             "kasaga_loop_cpu_seconds_total",
@@ -137,6 +149,10 @@ class Metrics:
         Gauge("kasaga_build_info", "The release; always 1", ["version"], registry=reg).labels(
             __version__
         ).set(1)
+
+    def took(self, *, dead: bool) -> None:
+        """A shard was taken; `dead`: its last owner didn't hand it over."""
+        self._taken.labels("died" if dead else "handed over").inc()
 
     def ignored(self, why: str) -> None:
         """An input changed nothing."""
@@ -241,6 +257,11 @@ class Metrics:
                     self._seconds.labels(step.type or step.kind).observe((record.at - step.first_at) / 1e6)
                 elif isinstance(decision, Move):
                     moves[self._label(run.state.name), decision.state] += 1
+                    if decision.state in FINAL:
+                        seconds = (record.at - run.state.started_at) / 1e6
+                        self._saga_seconds.labels(self._label(run.state.name), decision.state).observe(
+                            seconds
+                        )
                 elif isinstance(decision, Clear):
                     cleared[decision.how,] += 1
         _add(self._started, started)
