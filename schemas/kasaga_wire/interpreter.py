@@ -9,11 +9,14 @@ import gc
 import sys
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter while another one wants it. Python's own 5 ms are longer than a commit."""
+"""How long a thread may keep the interpreter while another wants it; Python's own 5 ms outlast a commit."""
 
 YOUNG_OBJECTS = 10_000
-"""New objects after which the collector looks for cycles. A batch makes thousands at once, of which none is garbage
-before its end: at Python's own 700 the collector goes through the same ones over and over, for 4% of the CPU time."""
+"""New objects after which the collector looks for cycles.
+
+A batch makes thousands at once, of which none is garbage before its end: at Python's own 700 the
+collector goes through the same ones over and over, for 4% of the CPU time.
+"""
 
 
 def tune_interpreter() -> None:

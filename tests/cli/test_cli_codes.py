@@ -1,4 +1,4 @@
-"""Each error of the client, the command line and the HTTP API has a code and a section of its own."""
+"""Each error of the client, the CLI and the HTTP API has a code of its own and a section that explains it."""
 
 from __future__ import annotations
 

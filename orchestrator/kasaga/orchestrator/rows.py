@@ -67,9 +67,7 @@ def add_record(write: SagaWrite, state: State, record: Record, where: Addresses,
         write.new = write.new or record.seq == 1
 
 
-@lru_cache(
-    maxsize=50_000
-)  # each record of a saga names its run, and taking the text apart costs a microsecond
+@lru_cache(maxsize=50_000)  # each record of a saga names its run
 def uuid_of(run_id: str) -> UUID:
     """A run's id as Postgres has it. Raises ValueError."""
     return UUID(run_id)
