@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
 import threading
-import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 from engine.harness import Play
 from engine.shop import ORDER, Inventory, Order, Payments, play_of, started
 from kasaga import SagaContext, saga
-from kasaga.engine.driver import HangInterrupt
+from kasaga.orchestrator.watchdog import Watchdog
 
 
 def test_a_step_that_was_never_awaited() -> None:
@@ -147,7 +145,7 @@ def test_each_saga_has_its_own_context_variables() -> None:
 
 
 def test_code_that_hangs_is_stuck_with_its_line() -> None:
-    """The shell's watchdog raises into the code; here the guard does, at the line that it is in."""
+    """The watchdog raises into the code, at the line that it is in."""
 
     @saga("hang")
     async def hang(ctx: SagaContext, order: Order) -> None:
@@ -155,26 +153,13 @@ def test_code_that_hangs_is_stuck_with_its_line() -> None:
         while True:
             pass
 
-    def guard(function: Callable[[Any], Any], argument: Any) -> Any:
-        rounds = 0
-
-        def trace(frame: types.FrameType, event: str, _: Any) -> Any:
-            nonlocal rounds
-            if frame.f_code is hang.function.__code__:
-                rounds += 1
-                if rounds > 100:
-                    raise HangInterrupt
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            return function(argument)
-        finally:
-            sys.settrace(before)
-
-    play = started(hang, guard=guard)
-    play.done(1)
+    watchdog = Watchdog(limit=0.2)
+    watchdog.start()
+    try:
+        play = started(hang, guard=watchdog.guard)
+        play.done(1)
+    finally:
+        watchdog.stop()
     assert (play.state.state, play.state.code) == ("STUCK", "KSG-206")
     assert "no await for too long, at test_awaiting.py:" in play.state.reason
     assert play.undone == []
