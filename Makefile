@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit test-minimum check format bench lock clean
+.PHONY: help venv demo test unit test-minimum check format images bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,13 +38,16 @@ format: venv ## let ruff put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+images: venv ## build the images with podman, as root; brings what it needs from Debian
+	@PYTHONPATH=integration $(BIN)/python -m images.build
+
 bench: venv ## measure on this machine, on real servers
 	@$(BIN)/python integration/bench/run.py
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@touch requirements.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
-		--no-emit-index-url --no-header --all-extras --group test pyproject.toml -o requirements.lock
+		--no-emit-index-url --no-header --all-extras --group build --group test pyproject.toml -o requirements.lock
 
 clean: ## remove what can be made again
 	rm -rf .venv .venv-minimum .bootstrap build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
