@@ -62,7 +62,17 @@ class PostgresBench:
 
     def wipe(self) -> None:
         """Make it as good as new, in milliseconds."""
-        tables = ("saga", "history", "outbox", "ended", "schema", "process", "shard", "position")
+        tables = (
+            "saga",
+            "history",
+            "outbox",
+            "ended",
+            "schema",
+            "process",
+            "shard",
+            "position",
+            "definition",
+        )
         self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back
 

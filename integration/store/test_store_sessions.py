@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from eventually import eventually
 from kasaga.store.base import SagaFilter
+from kasaga.store.errors import StoreUnavailable
+from kasaga.store.postgres import PostgresStore
 from kasaga.store.session import Session
 from kasaga.store.settings import StoreSettings
 from kasaga.store.statements import Statement, read_statements
@@ -88,6 +91,39 @@ def test_people_read_over_connections_of_their_own(bench: PostgresBench) -> None
     eventually(lambda: bench.run(others) == [(1,)])
 
 
+def test_connections_for_people_are_kept_where_that_is_wanted(bench: PostgresBench) -> None:
+    store = PostgresStore(bench.conninfo, application="readers", readers=2)
+    pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'readers' ORDER BY pid"
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(store.saga, (f"order-{number}" for number in range(40)))) == [None] * 40
+    eventually(lambda: len(bench.run(pids)) <= 2)
+    kept = bench.run(pids)
+    assert kept
+    assert store.count(SagaFilter()) == {}
+    assert bench.run(pids) == kept
+
+    # The server ends them while they are idle: nobody who reads next is told of it.
+    for (pid,) in kept:
+        bench.run("SELECT pg_terminate_backend(%s)", pid)
+    eventually(lambda: bench.run(pids) == [])
+    assert store.shards() != []
+    store.close()
+    eventually(lambda: bench.run(pids) == [])
+
+
+def test_a_read_that_takes_too_long_is_not_tried_again(bench: PostgresBench) -> None:
+    store = PostgresStore(StoreSettings(bench.conninfo, people_timeout=0.3), application="slow", readers=1)
+    assert store.saga("order-1") is None
+    with psycopg.connect(bench.conninfo) as other:
+        other.execute("LOCK TABLE kasaga.saga IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable, match="57014"):
+            store.saga("order-1")
+        running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slow'"
+        assert bench.run(running) == [(1,)]
+    assert store.saga("order-1") is None
+    store.close()
+
+
 def test_a_session_shows_who_it_is_and_goes_when_closed(bench: PostgresBench) -> None:
     store = bench.postgres()
     pid = store.backend_pid
@@ -105,13 +141,13 @@ def test_the_list_of_the_stuck_comes_from_its_small_index(bench: PostgresBench) 
     statement = read_statements("read")["list"]
     with psycopg.connect(bench.conninfo) as connection:
         connection.pgconn.prepare(b"listed", statement.sql, statement.oids)
-        values = "array['STUCK'], true, '', '', '', '', NULL, NULL, NULL, 100"
+        values = "array['STUCK'], true, '', '', '', '', NULL, NULL, NULL, NULL, NULL, 100"
         plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
         assert "saga_attention" in str(plan)
-        values = "NULL, false, '', '', '', '', NULL, NULL, NULL, 100"
+        values = "NULL, false, '', '', '', '', NULL, NULL, NULL, NULL, NULL, 100"
         plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
         assert "saga_pkey" in str(plan)
-        values = "NULL, false, '', '', 'order-12', '', NULL, NULL, NULL, 100"
+        values = "NULL, false, '', '', 'order-12', '', NULL, NULL, NULL, NULL, NULL, 100"
         plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
         assert "Seq Scan" not in str(plan)
 

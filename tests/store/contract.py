@@ -357,3 +357,4 @@ class CommitContract:
             assert store.list_sagas(SagaFilter(name=unkeepable)) == []
             assert store.count(SagaFilter(saga_id_prefix=unkeepable)) == {}
         assert store.schemas() == {}
+        assert store.definitions() == []

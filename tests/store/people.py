@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from kasaga.store.base import RowKind, SagaFilter, SagaState, SagaWrite, Store
+from kasaga.store.base import DefinitionRow, RowKind, SagaFilter, SagaState, SagaWrite, Store
+from store.contract import Bench
 from store.samples import T0, Owner, history_row, outbox_row, run_id, saga_row, start
 
 DAY = timedelta(days=1)
@@ -156,6 +157,32 @@ class PeopleContract:
             owner.commit(SagaWrite(3, run_id(1), [history_row(seq) for seq in range(first, first + 500)]))
         assert [row.seq for row in owner.store.history(saga_row(3, 1))] == list(range(2501))
         assert [row.seq for row in owner.store.load([(3, run_id(1))])[run_id(1)]] == list(range(2501))
+
+    def test_a_change_may_be_asked_for_by_its_time(self, owner: Owner) -> None:
+        owner.claim(3)
+        for number in (1, 2, 3):
+            row = saga_row(3, number, SagaState.RUNNING)
+            row.updated_at = T0 + timedelta(hours=number)
+            owner.commit(SagaWrite(3, row.run_id, [history_row(0)], row, new=True))
+        store, hour = owner.store, timedelta(hours=1)
+        assert numbers(store, SagaFilter(updated_after=T0 + hour)) == [3, 2]
+        assert numbers(store, SagaFilter(updated_before=T0 + 3 * hour)) == [2, 1]
+        between = SagaFilter(updated_after=T0 + hour, updated_before=T0 + 3 * hour)
+        assert numbers(store, between) == [2]
+        assert store.count(between) == {SagaState.RUNNING: 1}
+
+    def test_the_last_who_announces_says_what_can_be_started(self, bench: Bench, store: Store) -> None:
+        assert store.definitions() == []
+        old = DefinitionRow("payment", 1, b"\x01" * 32, b"\x02" * 32, '{"type":"string"}')
+        new = replace(old, version=2, input=b"\x03" * 32)
+        refund = DefinitionRow("refund", 1, b"\x04" * 32, b"\x02" * 32)
+        store.announce([refund, old])
+        assert bench.store().definitions() == [old, refund]
+        bench.store().announce([new, old])
+        store.announce([new, replace(old, form="")])
+        assert store.definitions() == [replace(old, form=""), new]
+        store.announce([])
+        assert store.definitions() == []
 
     def test_schemas_stay_as_they_were_put(self, store: Store) -> None:
         store.put_schemas({b"\x00" * 32: '"string"', b"\xff" * 32: '"long"'})

@@ -24,6 +24,7 @@ from ..settings import Settings, SettingsInvalid
 from ..store.base import Offsets, StoreUnavailable
 from ..store.postgres import PostgresStore
 from . import topics as setup
+from .announce import announce
 from .census import Census
 from .clock import Clock
 from .loop import Loop
@@ -124,6 +125,7 @@ class Orchestrator:
         defs = app.definitions(schemas, max_payload=settings.max_payload_bytes)
         for schema in own_schemas():
             schemas.add(schema)
+        announce(store, app)
         admin = Admin(settings.kafka)
         setup.ensure(admin, app, topics, namespace.shards)
 

@@ -22,6 +22,7 @@ __all__ = [
     "Attention",
     "Batch",
     "Committed",
+    "DefinitionRow",
     "HistoryRow",
     "LostShards",
     "Membership",
@@ -262,6 +263,21 @@ class SagaFilter:
     code: str = ""
     started_after: datetime | None = None
     started_before: datetime | None = None
+    updated_after: datetime | None = None
+    updated_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionRow:
+    """A saga that can be started: what whoever starts it without the author's code must know."""
+
+    name: str
+    version: int
+    input: bytes
+    """The hash of its input's schema."""
+    result: bytes
+    form: str = ""
+    """The input as a JSON Schema, which knows the author's bounds; empty where it has none."""
 
 
 @dataclass(slots=True)
@@ -408,6 +424,15 @@ class Store(Protocol):
 
     def schemas(self) -> dict[bytes, str]:
         """Return every schema kept."""
+        ...
+
+    # what can be started
+    def announce(self, definitions: Sequence[DefinitionRow]) -> None:
+        """Keep these definitions, and no others: they are of the image that was started last."""
+        ...
+
+    def definitions(self) -> list[DefinitionRow]:
+        """Return the definitions, by name and version."""
         ...
 
     # reading, for people

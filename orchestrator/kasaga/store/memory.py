@@ -19,6 +19,7 @@ from kasaga.store.base import (
     Attention,
     Batch,
     Committed,
+    DefinitionRow,
     HistoryRow,
     Membership,
     Namespace,
@@ -294,6 +295,19 @@ class MemoryStore:
         with self._lock:
             return dict(self._tables.schemas)
 
+    # what can be started
+    def announce(self, definitions: Sequence[DefinitionRow]) -> None:
+        """See `base.Store.announce`."""
+        self._fault("announce")
+        with self._lock:
+            self._tables.definitions = list(definitions)
+
+    def definitions(self) -> list[DefinitionRow]:
+        """See `base.Store.definitions`."""
+        self._fault("definitions")
+        with self._lock:
+            return sorted(self._tables.definitions, key=lambda each: (each.name, each.version))
+
     # reading, for people
     def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
         """See `base.Store.list_sagas`."""
@@ -338,6 +352,8 @@ class MemoryStore:
                 and where.code in ("", row.code)
                 and (where.started_after is None or row.started_at > where.started_after)
                 and (where.started_before is None or row.started_at < where.started_before)
+                and (where.updated_after is None or row.updated_at > where.updated_after)
+                and (where.updated_before is None or row.updated_at < where.updated_before)
             ):
                 yield row
 

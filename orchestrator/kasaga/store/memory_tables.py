@@ -10,6 +10,7 @@ from itertools import islice
 from uuid import UUID
 
 from kasaga.store.base import (
+    DefinitionRow,
     HistoryRow,
     Offsets,
     OpenCalls,
@@ -54,6 +55,7 @@ class Tables:
     outbox: dict[int, dict[int, OutboxRow]] = field(default_factory=dict[int, dict[int, OutboxRow]])
     ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
     schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    definitions: list[DefinitionRow] = field(default_factory=list[DefinitionRow])
 
 
 class Staged:

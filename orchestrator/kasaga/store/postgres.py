@@ -1,7 +1,7 @@
 """The store in Postgres.
 
 Station: the loop's thread holds one; its commits, leases and reads go over one connection (`session`),
-people's reads over short ones of their own. What a commit does stands in `commit`, the fence in the
+people's reads over others (`readers`). What a commit does stands in `commit`, the fence in the
 migrations.
 """
 
@@ -18,6 +18,7 @@ from kasaga.store.base import (
     Attention,
     Batch,
     Committed,
+    DefinitionRow,
     HistoryRow,
     Membership,
     Namespace,
@@ -35,6 +36,7 @@ from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
+from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
 from kasaga.store.session import Row, Session, SessionCounters
 from kasaga.store.settings import StoreSettings
@@ -65,14 +67,17 @@ class PostgresStore:
         *,
         tokens: Callable[[], UUID] = uuid4,
         application: str = "kasaga",
+        readers: int = 0,
     ) -> None:
         """Connects at the first call.
 
-        `tokens` makes the random token of a claim; `application` is shown by pg_stat_activity.
+        `tokens` makes the random token of a claim; `application` is shown by pg_stat_activity; so many
+        connections for `readers` are kept when people's reads are done.
         """
         self._settings = StoreSettings(settings) if isinstance(settings, str) else settings
         self._application = application
         self._session = Session(self._settings, application=application)
+        self._readers = Readers(self._reading, readers)
         self._tokens = tokens
         self._replaced = Replaced()
 
@@ -160,7 +165,22 @@ class PostgresStore:
 
     def schemas(self) -> dict[bytes, str]:
         """See `base.Store.schemas`."""
-        return dict(self._session.query(_READ["schemas"].bind()))
+        return dict(self._ask(_READ["schemas"].bind()))
+
+    # what can be started
+    def announce(self, definitions: Sequence[DefinitionRow]) -> None:
+        """See `base.Store.announce`. Sorted, so that two processes lock the rows in one order."""
+        ordered = sorted(definitions, key=_which)
+        names, versions = [each.name for each in ordered], [each.version for each in ordered]
+        schemas = [each.input for each in ordered], [each.result for each in ordered]
+        forms = [each.form for each in ordered]
+        self._session.run(
+            _READ["announce"].bind(names, versions, *schemas, forms), _READ["withdraw"].bind(names, versions)
+        )
+
+    def definitions(self) -> list[DefinitionRow]:
+        """See `base.Store.definitions`."""
+        return [DefinitionRow(*row) for row in self._ask(_READ["definitions"].bind())]
 
     # reading, for people
     def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
@@ -228,7 +248,7 @@ class PostgresStore:
         self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
     ) -> Purged:
         """See `base.Store.purge`."""
-        session = Session(self._settings, application=self._application, people=True)
+        session = self._reading()
         try:
             return self._purge_slice(session, older_than, forget_after, after or _FIRST, limit)
         finally:
@@ -253,14 +273,18 @@ class PostgresStore:
     def close(self) -> None:
         """See `base.Store.close`."""
         self._session.close()
+        self._readers.close()
 
     def _ask(self, call: Call) -> list[Row]:
         """Run one read over a connection of its own: safe in any thread, never in the loop's way."""
-        session = Session(self._settings, application=self._application, people=True)
-        try:
-            return session.query(call)
-        finally:
-            session.close()
+        return self._readers.query(call)
+
+    def _reading(self) -> Session:
+        return Session(self._settings, application=self._application, people=True)
+
+
+def _which(definition: DefinitionRow) -> tuple[str, int]:
+    return definition.name, definition.version
 
 
 def _split(tokens: Sequence[tuple[int, UUID]]) -> tuple[list[int], list[UUID]]:
@@ -286,4 +310,6 @@ def _conditions(where: SagaFilter) -> tuple[object, ...]:
         where.code,
         where.started_after,
         where.started_before,
+        where.updated_after,
+        where.updated_before,
     )

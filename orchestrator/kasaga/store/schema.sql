@@ -143,6 +143,18 @@ CREATE TABLE kasaga.schema (
     json text NOT NULL
 );
 
+-- The sagas that can be started, as the image that was started last announces them: for whoever starts one without
+-- the author's code. `input` and `result` are hashes of schemas, `form` is the input as a JSON Schema.
+CREATE TABLE kasaga.definition (
+    announced_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    version integer NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    input bytea NOT NULL,
+    result bytea NOT NULL,
+    form text NOT NULL,
+    PRIMARY KEY (name, version)
+);
+
 -- Ownership: the fence that every commit passes first, and what takes, keeps and gives up a shard. Row locks are
 -- taken in the order of the shards (the callers sort), so that these never deadlock with each other.
 

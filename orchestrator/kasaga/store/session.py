@@ -118,6 +118,11 @@ class Session:
         with self._lock:
             return self._connected().info.backend_pid
 
+    @property
+    def connected(self) -> bool:
+        """There is a connection, as far as is known."""
+        return self._connection is not None
+
     def close(self) -> None:
         """Close the connection; the next `run` would open another."""
         with self._lock:

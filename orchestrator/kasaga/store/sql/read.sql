@@ -46,7 +46,20 @@ INSERT INTO kasaga.schema (hash, json) SELECT * FROM unnest($1, $2) ON CONFLICT 
 -- schemas:
 SELECT hash, json FROM kasaga.schema
 
--- list: text[] bool text text text text timestamptz timestamptz uuid int4
+-- announce: text[] int4[] bytea[] bytea[] text[]
+-- Rows that stay as they are aren't written: each process announces the same when it starts.
+INSERT INTO kasaga.definition AS d (name, version, input, result, form) SELECT * FROM unnest($1, $2, $3, $4, $5)
+ON CONFLICT (name, version) DO UPDATE
+    SET input = excluded.input, result = excluded.result, form = excluded.form, announced_at = excluded.announced_at
+    WHERE (d.input, d.result, d.form) IS DISTINCT FROM (excluded.input, excluded.result, excluded.form)
+
+-- withdraw: text[] int4[]
+DELETE FROM kasaga.definition WHERE (name, version) NOT IN (SELECT * FROM unnest($1, $2))
+
+-- definitions:
+SELECT name, version, input, result, form FROM kasaga.definition ORDER BY name, version
+
+-- list: text[] bool text text text text timestamptz timestamptz timestamptz timestamptz uuid int4
 -- $2 says that all wanted states are in the partial index.
 SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
     reason, remedy, with_exceptions, parked_code, result
@@ -55,15 +68,17 @@ WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
     AND ($3 = '' OR name = $3) AND ($4 = '' OR saga_id = $4)
     AND ($5 = '' OR starts_with(saga_id, $5)) AND ($6 = '' OR code = $6)
     AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
-    AND ($9 IS NULL OR run_id < $9)
-ORDER BY run_id DESC LIMIT $10
+    AND ($9 IS NULL OR updated_at > $9) AND ($10 IS NULL OR updated_at < $10)
+    AND ($11 IS NULL OR run_id < $11)
+ORDER BY run_id DESC LIMIT $12
 
--- count: text[] bool text text text text timestamptz timestamptz
+-- count: text[] bool text text text text timestamptz timestamptz timestamptz timestamptz
 SELECT state, count(*) FROM kasaga.saga
 WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
     AND ($3 = '' OR name = $3) AND ($4 = '' OR saga_id = $4)
     AND ($5 = '' OR starts_with(saga_id, $5)) AND ($6 = '' OR code = $6)
     AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
+    AND ($9 IS NULL OR updated_at > $9) AND ($10 IS NULL OR updated_at < $10)
 GROUP BY state
 
 -- attention: int4[]
