@@ -18,8 +18,7 @@ from kasaga_wire.codec import codec_for
 from kasaga_wire.contracts import CommandSpec, Contract, contract_of
 from kasaga_wire.errors import KasagaError
 
-from .engine.host import Host
-from .engine.requests import Call, LocalCall, Options, Pause
+from .engine.requests import Call, Host, LocalCall, Options, Pause
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
 from .policy import (
     DEFAULT_RETRY,

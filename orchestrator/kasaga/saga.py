@@ -22,7 +22,7 @@ from kasaga_wire.topics import Topics
 
 from .context import SagaContext
 from .engine.driver import Definition
-from .engine.host import Host
+from .engine.requests import Host
 from .engine.run import Definitions
 from .policy import Seconds, micros
 

@@ -36,9 +36,8 @@ from ..errors import (
     StepTimeout,
     Unreadable,
 )
-from .host import MAX_SWALLOWS, Host
 from .model import DONE, REFUSED
-from .requests import Request
+from .requests import MAX_SWALLOWS, Host, Request
 from .state import Step
 
 __all__ = [

@@ -1,6 +1,6 @@
-"""What a saga's code may await: each is a request that the driver hands to `Turn`.
+"""What one live coroutine may know of the world, and what its code may await.
 
-The context (kasaga/context.py) makes them; awaiting one suspends the saga's coroutine with the
+The context (kasaga/context.py) makes requests; awaiting one suspends the saga's coroutine with the
 request itself, and the outcome is sent back in.
 """
 
@@ -12,9 +12,38 @@ from typing import Any, NamedTuple
 from kasaga_wire.codec import Codec, Schemas
 from kasaga_wire.contracts import CommandSpec
 
-from ..errors import NotAwaitable
-from .host import Host
+from ..errors import Evicted, NotAwaitable
 from .model import Policy
+
+MAX_SWALLOWS = 10
+"""How often a saga's code may swallow an interrupt before it is left alone."""
+
+
+class Host:
+    """One for each driver; `now` is the time of the event being processed, in microseconds."""
+
+    __slots__ = ("_refused", "attached", "loose", "max_payload", "now", "run_id", "saga_id")
+
+    def __init__(self, run_id: str, saga_id: str, max_payload: int) -> None:
+        self.run_id = run_id
+        self.saga_id = saga_id
+        self.max_payload = max_payload
+        self.now = 0
+        self.attached = True
+        """False while the coroutine is being closed."""
+        self.loose: dict[Request, None] = {}
+        """Requests that were made and not awaited yet."""
+        self._refused = 0
+
+    def live(self) -> None:
+        """Refuse any use by a coroutine that is being closed.
+
+        Code that swallows even that must reach an await all the same, where the driver gets hold of
+        it: a loop that is refused for ever would never end. So it is refused only so often.
+        """
+        if not self.attached and self._refused < MAX_SWALLOWS:
+            self._refused += 1
+            raise Evicted("this coroutine is closed; the saga goes on from its history")
 
 
 class Options(NamedTuple):

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kasaga_wire.codec import schema_id
-from kasaga_wire.errors import DecodeError, KasagaError
+from kasaga_wire.errors import DecodeError
 from kasaga_wire.nodes import clean_text
 
 from ..errors import DeadlinePassed, SagaCodeError, StepConflict, TooManySteps
 from . import lifecycle, undo
 from .backoff import backoff
-from .driver import TIMED_OUT, Broken, Driver, Guard, Progress, Raised, Wants
+from .decisions import Decisions, stuck_by
+from .driver import TIMED_OUT, Broken, Driver, Progress, Raised, Wants
 from .model import (
     COMMAND,
     DEADLINE,
@@ -29,7 +30,6 @@ from .model import (
     UNKNOWN,
     CodeArrived,
     Deadline,
-    Decision,
     Event,
     Faulted,
     Fired,
@@ -48,7 +48,6 @@ from .model import (
 )
 from .relevance import CONFLICT, stale
 from .requests import Call, LocalCall, Pause, Request
-from .run import Definitions, Run
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 
 CANCELLED = "kasaga.Cancelled"
@@ -57,23 +56,10 @@ UNKNOWN_SCHEMA = "kasaga.UnknownSchema"
 """Error types that the engine itself gives to steps; `driver.TIMED_OUT` is another."""
 
 
-class Turn:
-    """The decisions that one event leads to, made one by one; each is in the state at once."""
+class Turn(Decisions):
+    """One event's way through a saga: noted first, then advanced."""
 
-    __slots__ = ("at", "decisions", "defs", "guard", "run", "state")
-
-    def __init__(self, defs: Definitions, run: Run, at: int, guard: Guard) -> None:
-        self.defs = defs
-        self.run = run
-        self.state = run.state
-        self.at = at
-        self.guard = guard
-        self.decisions: list[Decision] = []
-
-    def add(self, decision: Decision) -> None:
-        """Decide something."""
-        self.decisions.append(decision)
-        self.state.apply(decision)
+    __slots__ = ()
 
     def driver(self) -> Driver:
         """Return the live coroutine; raises SagaCodeError."""
@@ -166,54 +152,23 @@ class Turn:
         used_up = policy.maximum_attempts and step.attempt >= policy.maximum_attempts
         over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end)
         if not over and state.phase == lifecycle.RUNNING:
-            self._send_again(step, send_at, end)
+            self.send_again(step, send_at, end)
             return
         self.add(Settle(step.path, UNKNOWN, b"", error_type or "Error", error))
         if step.to_undo and state.phase == lifecycle.RUNNING:
             undo.send(self, step, error or "its outcome is unknown", step.path)
 
-    def resend(self, step: Step) -> None:
-        """Send a command once more because an operator wants it, whatever its policy says."""
-        self._send_again(step, self.at, 0)
-
-    def _send_again(self, step: Step, send_at: int, end: int) -> None:
-        assert step.policy is not None
-        attempt, delayed = step.attempt + 1, send_at if send_at > self.at else 0
-        if step.kind == LOCAL:
-            self.add(RunLocal(step.path, LOCAL, attempt, step.type, delayed))
-        else:
-            due = send_at + step.policy.timeout
-            due = min(due, end) if end else due
-            self.add(Send(step.path, COMMAND, attempt, step.type, step.participant, due, delayed, step.key))
-
     # --- being STUCK ---
 
     def park(self, error: SagaCodeError) -> None:
         """The saga's code can't go on: wait for other code or an operator."""
-        self._stuck(_move(error, parked=True, fingerprint=self.defs.fingerprint))
+        self.become_stuck(stuck_by(error, parked=True, fingerprint=self.defs.fingerprint))
 
     def fault(self, event: Faulted) -> None:
         """The shell can't step this saga: park it, until other code comes if nothing else is said."""
         code = event.fingerprint or self.defs.fingerprint
         reason = clean_text(event.reason, MAX_REASON)
-        self._stuck(Move(lifecycle.STUCK, event.code, reason, event.remedy, "", True, code))
-
-    def block(self, step: Step, error: KasagaError, *, halted: bool = False, fingerprint: str = "") -> None:
-        """The saga waits for somebody at one step; what doesn't hang on that step goes on."""
-        self._stuck(_move(error, step=step.path, halted=halted, fingerprint=fingerprint))
-
-    def _stuck(self, move: Move) -> None:
-        """Become STUCK, and tell everybody who wants to know, unless they know."""
-        state = self.state
-        if move.parked:
-            self.run.evict()
-        known = state.state == lifecycle.STUCK and (state.reason, state.stuck_step) == (
-            move.reason,
-            move.step,
-        )
-        self.add(move)
-        if not known:
-            self._tell(lifecycle.STUCK)
+        self.become_stuck(Move(lifecycle.STUCK, event.code, reason, event.remedy, "", True, code))
 
     def _unstuck(self) -> None:
         """Go on with what the saga was doing before it was STUCK."""
@@ -253,13 +208,6 @@ class Turn:
             if not open_step.outcome:
                 self.add(Settle(open_step.path, UNKNOWN, b"", CANCELLED, reason))
 
-    def _tell(self, state: str) -> None:
-        """Tell the watchers and, if it is wanted, the events topic."""
-        for reply_to, about in self.state.watchers:
-            self.add(Tell(reply_to, state, about))
-        if state in self.defs.events:
-            self.add(Tell("", state))
-
     # --- advancing ---
 
     def advance(self) -> None:
@@ -290,14 +238,14 @@ class Turn:
         if state.blocked:
             blocked = next(iter(state.blocked.values())).blocked
             assert blocked is not None
-            self._stuck(blocked)
+            self.become_stuck(blocked)
         elif state.state == lifecycle.STUCK:
             self._unstuck()
 
     def _finish(self, final: str) -> None:
         state = self.state
         self.add(Move(final, state.undo_code, state.undo_reason, "", state.undo_step))
-        self._tell(final)
+        self.tell(final)
 
     def _feed(self, step: Step | None) -> None:
         """Give the code one outcome, or start it, and decide what it asks for."""
@@ -365,10 +313,3 @@ class Turn:
                 undo_type,
             )
         )
-
-
-def _move(
-    error: KasagaError, *, step: str = "", parked: bool = False, halted: bool = False, fingerprint: str = ""
-) -> Move:
-    reason = clean_text(error.message, MAX_REASON)
-    return Move(lifecycle.STUCK, error.code, reason, error.remedy, step, parked, fingerprint, halted)

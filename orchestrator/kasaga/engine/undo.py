@@ -7,8 +7,6 @@ retried without end; after a stated number the saga is STUCK while they go on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kasaga_wire.codec import schema_id
 from kasaga_wire.contracts import CompensationSpec
 from kasaga_wire.errors import KasagaError
@@ -16,6 +14,7 @@ from kasaga_wire.errors import KasagaError
 from ..errors import CannotUndo, StillWaiting, UndoFails, UnknownContract
 from . import lifecycle
 from .backoff import backoff
+from .decisions import Decisions
 from .model import (
     COMMAND,
     DONE,
@@ -34,13 +33,10 @@ from .model import (
 from .relevance import CLEARED, EXECUTED
 from .state import SKIPPED, Step, StepEvent
 
-if TYPE_CHECKING:
-    from .turn import Turn
-
 VOID_TYPE = "kasaga.void"
 
 
-def advance(turn: Turn) -> bool:
+def advance(turn: Decisions) -> bool:
     """Send the next undo in reverse order of scheduling; say whether none is left."""
     state = turn.state
     if state.undo_cursor < 0:
@@ -55,7 +51,7 @@ def advance(turn: Turn) -> bool:
     return True
 
 
-def send(turn: Turn, step: Step, reason: str, failed_step: str) -> None:
+def send(turn: Decisions, step: Step, reason: str, failed_step: str) -> None:
     """Let the first attempt of a step's undo or void go out."""
     policy = step.undo_policy
     assert policy is not None
@@ -73,14 +69,14 @@ def send(turn: Turn, step: Step, reason: str, failed_step: str) -> None:
         turn.add(Send(step.path, UNDO, 1, step.compensation, step.participant, due, 0, step.key, payload))
 
 
-def send_void(turn: Turn, step: Step) -> None:
+def send_void(turn: Decisions, step: Step) -> None:
     """Ask the participant to make sure that the step never happens, or to say that it did."""
     policy = step.undo_policy
     assert policy is not None
     turn.add(Send(step.path, VOID, 1, VOID_TYPE, step.participant, turn.at + policy.timeout, 0, step.key))
 
 
-def _payload(turn: Turn, step: Step, reason: str, failed_step: str) -> bytes:
+def _payload(turn: Decisions, step: Step, reason: str, failed_step: str) -> bytes:
     """Encode an undo's input; a result that would make it too large is left out.
 
     The participant has the stored one, unless its inbox has forgotten the step.
@@ -96,7 +92,7 @@ def _payload(turn: Turn, step: Step, reason: str, failed_step: str) -> bytes:
     return spec.payload.encode(step.payload, of_input, None, None, reason, failed_step or None)
 
 
-def compensation(turn: Turn, step: Step) -> CompensationSpec:
+def compensation(turn: Decisions, step: Step) -> CompensationSpec:
     """Find the contract's compensation of a step; raises UnknownContract."""
     contract = turn.defs.contracts.get(step.participant)
     name = step.compensation.removeprefix(f"{step.participant}.")
@@ -107,7 +103,7 @@ def compensation(turn: Turn, step: Step) -> CompensationSpec:
     return spec
 
 
-def note(turn: Turn, step: Step, event: StepEvent) -> None:
+def note(turn: Decisions, step: Step, event: StepEvent) -> None:
     """Note what became of an undo or a void."""
     if isinstance(event, Replied):
         _replied(turn, step, event)
@@ -122,7 +118,7 @@ def note(turn: Turn, step: Step, event: StepEvent) -> None:
         _retry(turn, step, "no answer in time")
 
 
-def _replied(turn: Turn, step: Step, event: Replied) -> None:
+def _replied(turn: Decisions, step: Step, event: Replied) -> None:
     outcome, what = event.outcome, f"{step.type} (step {step.path})"
     if outcome in CLEARED[event.form]:
         turn.add(Clear(step.path, outcome))
@@ -144,7 +140,7 @@ _FAILURES = frozenset({"failed", "expired", "undecodable"})
 """Ways in which an attempt fails that a later one may not."""
 
 
-def _retry(turn: Turn, step: Step, error: str, *, stuck: StillWaiting | None = None) -> None:
+def _retry(turn: Decisions, step: Step, error: str, *, stuck: StillWaiting | None = None) -> None:
     """Plan the next attempt; be STUCK after as many as the policy names, or at once with `stuck`."""
     policy = step.undo_policy
     assert policy is not None
@@ -160,7 +156,7 @@ def _fails(step: Step, error: str) -> UndoFails:
     return UndoFails(f"{name} (undo of step {step.path}) has failed {times}: {error}")
 
 
-def again(turn: Turn, step: Step, send_at: int) -> None:
+def again(turn: Decisions, step: Step, send_at: int) -> None:
     """Send the undo or void once more, with the same bytes."""
     policy = step.undo_policy
     assert policy is not None
@@ -174,7 +170,7 @@ def again(turn: Turn, step: Step, send_at: int) -> None:
     turn.add(Send(step.path, step.undo_form, attempt, name, step.participant, due, delayed, step.key))
 
 
-def go_on(turn: Turn, step: Step) -> None:
+def go_on(turn: Decisions, step: Step) -> None:
     """Try again at once what a step is blocked by."""
     turn.add(Unblock(step.path))
     if not step.outcome:
@@ -186,7 +182,7 @@ def go_on(turn: Turn, step: Step) -> None:
     # else: `advance` sends it when it is its turn
 
 
-def skip(turn: Turn, step: Step) -> None:
+def skip(turn: Decisions, step: Step) -> None:
     """Leave a step as it is. Of an unknown one the participant is told, so that it can't happen yet."""
     if step.kind == COMMAND and step.outcome == UNKNOWN and step.compensation and not step.skipping:
         turn.add(Unblock(step.path))

@@ -1,0 +1,81 @@
+"""The decisions that one event leads to, and those of them that both doing and undoing make.
+
+Used by turn.py, which does, and undo.py, which undoes.
+"""
+
+from __future__ import annotations
+
+from kasaga_wire.errors import KasagaError
+from kasaga_wire.nodes import clean_text
+
+from . import lifecycle
+from .driver import Guard
+from .model import COMMAND, LOCAL, Decision, Move, RunLocal, Send, Tell
+from .run import Definitions, Run
+from .state import MAX_REASON, Step
+
+
+class Decisions:
+    """Made one by one; each is in the state at once."""
+
+    __slots__ = ("at", "decisions", "defs", "guard", "run", "state")
+
+    def __init__(self, defs: Definitions, run: Run, at: int, guard: Guard) -> None:
+        self.defs = defs
+        self.run = run
+        self.state = run.state
+        self.at = at
+        self.guard = guard
+        self.decisions: list[Decision] = []
+
+    def add(self, decision: Decision) -> None:
+        """Decide something."""
+        self.decisions.append(decision)
+        self.state.apply(decision)
+
+    def resend(self, step: Step) -> None:
+        """Send a command once more because an operator wants it, whatever its policy says."""
+        self.send_again(step, self.at, 0)
+
+    def send_again(self, step: Step, send_at: int, end: int) -> None:
+        """Let the next attempt of a step go out at `send_at`; `end`: when all of them are over, or 0."""
+        assert step.policy is not None
+        attempt, delayed = step.attempt + 1, send_at if send_at > self.at else 0
+        if step.kind == LOCAL:
+            self.add(RunLocal(step.path, LOCAL, attempt, step.type, delayed))
+        else:
+            due = send_at + step.policy.timeout
+            due = min(due, end) if end else due
+            self.add(Send(step.path, COMMAND, attempt, step.type, step.participant, due, delayed, step.key))
+
+    def block(self, step: Step, error: KasagaError, *, halted: bool = False, fingerprint: str = "") -> None:
+        """The saga waits for somebody at one step; what doesn't hang on that step goes on."""
+        self.become_stuck(stuck_by(error, step=step.path, halted=halted, fingerprint=fingerprint))
+
+    def become_stuck(self, move: Move) -> None:
+        """Become STUCK, and tell everybody who wants to know, unless they know."""
+        state = self.state
+        if move.parked:
+            self.run.evict()
+        known = state.state == lifecycle.STUCK and (state.reason, state.stuck_step) == (
+            move.reason,
+            move.step,
+        )
+        self.add(move)
+        if not known:
+            self.tell(lifecycle.STUCK)
+
+    def tell(self, state: str) -> None:
+        """Tell the watchers and, if it is wanted, the events topic."""
+        for reply_to, about in self.state.watchers:
+            self.add(Tell(reply_to, state, about))
+        if state in self.defs.events:
+            self.add(Tell("", state))
+
+
+def stuck_by(
+    error: KasagaError, *, step: str = "", parked: bool = False, halted: bool = False, fingerprint: str = ""
+) -> Move:
+    """The move that an error leads to."""
+    reason = clean_text(error.message, MAX_REASON)
+    return Move(lifecycle.STUCK, error.code, reason, error.remedy, step, parked, fingerprint, halted)
