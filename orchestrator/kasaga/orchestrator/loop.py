@@ -54,6 +54,7 @@ from .rows import Addresses, split_step
 from .runs import Runs
 from .shards import Due, Shard
 from .source import Source
+from .stuck_lines import StuckLines
 from .tracing import NoTracer, Tracing
 from .watchdog import Watchdog
 from .work import Work
@@ -112,7 +113,7 @@ class Loop:
         self._functions = Functions(
             settings.run_threads, defs.schemas, settings.max_payload_bytes, where.sampling
         )
-        self._stuck_lines = about.StuckLines()
+        self._stuck_lines = StuckLines()
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
         self._intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
         self._holding = Holding(where.topics, defs.schemas)
