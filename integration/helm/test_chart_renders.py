@@ -1,4 +1,4 @@
-"""Each file of values in the chart's ci folder is a whole install that helm and Kubernetes' schemas accept."""
+"""Each file of values in the chart's ci folder is a whole install: helm and Kubernetes' schemas accept it."""
 
 from __future__ import annotations
 

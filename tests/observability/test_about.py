@@ -10,7 +10,7 @@ import pytest
 from engine.shop import payment
 from kasaga.engine.model import COMMAND
 from kasaga.engine.state import State
-from kasaga.orchestrator import about
+from kasaga.orchestrator import about, stuck_lines
 from kasaga.orchestrator.traceids import hashed_trace_id
 from kasaga.settings import Settings
 from kasaga_wire.logs import JsonLines, bind, unbind
@@ -56,7 +56,7 @@ def test_a_saga_that_needs_somebody_has_a_line_with_the_reason_and_the_remedy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     play = stuck()
-    lines = about.StuckLines()
+    lines = stuck_lines.StuckLines()
     for happened in play.happened:
         lines.tell(happened, 100.0)
     (record,) = caplog.records
@@ -74,10 +74,10 @@ def test_a_saga_that_needs_somebody_has_a_line_with_the_reason_and_the_remedy(
 
 def test_very_many_stuck_sagas_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     happened = stuck().happened[-1]
-    lines = about.StuckLines()
-    for _ in range(about.STUCK_LINES + 50):
+    lines = stuck_lines.StuckLines()
+    for _ in range(stuck_lines.STUCK_LINES + 50):
         lines.tell(happened, 100.0)
-    assert len(caplog.records) == about.STUCK_LINES
+    assert len(caplog.records) == stuck_lines.STUCK_LINES
     caplog.clear()
     lines.tell(happened, 100.0 + 2 * about.STUCK_SECONDS)
     assert [vars(record).get("sagas") for record in caplog.records] == [50, None]
