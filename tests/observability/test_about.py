@@ -79,7 +79,7 @@ def test_very_many_stuck_sagas_are_counted(caplog: pytest.LogCaptureFixture) -> 
         lines.tell(happened, 100.0)
     assert len(caplog.records) == stuck_lines.STUCK_LINES
     caplog.clear()
-    lines.tell(happened, 100.0 + 2 * about.STUCK_SECONDS)
+    lines.tell(happened, 100.0 + 2 * stuck_lines.STUCK_SECONDS)
     assert [vars(record).get("sagas") for record in caplog.records] == [50, None]
 
 
