@@ -17,6 +17,12 @@ def create_topic(bootstrap: str, topic: str, partitions: int = 1) -> None:
     admin.create_topics([NewTopic(topic, partitions)])[topic].result()  # pyright: ignore[reportUnknownMemberType]
 
 
+def brokers(bootstrap: str) -> list[str]:
+    """Where the brokers say that they live; clients go there, and not where they were told to ask."""
+    known = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=PATIENCE_SECONDS).brokers
+    return [f"{broker.host}:{broker.port}" for broker in known.values()]
+
+
 def remake_topic(bootstrap: str, topic: str, partitions: int) -> None:
     """Deletes a topic with all that is in it, and makes it again."""
     admin = AdminClient({"bootstrap.servers": bootstrap})

@@ -16,7 +16,7 @@ from eventually import eventually
 from kasaga.dev import postgres as postgres_module
 from kasaga.dev.guard import alive
 from kasaga.dev.servers import KafkaServer, PostgresServer, ServerError
-from raw_kafka import create_topic, flushes, producer, read, write
+from raw_kafka import brokers, create_topic, flushes, producer, read, write
 
 
 def version(server: PostgresServer) -> str:
@@ -72,6 +72,13 @@ def test_a_frozen_postgres_answers_when_it_is_resumed(postgres: PostgresServer, 
 
 def test_creating_a_database_twice_is_no_error(postgres: PostgresServer, database: str) -> None:
     assert postgres.create_database(database.rpartition("/")[2]) == database
+
+
+def test_kafka_serves_at_the_address_that_it_is_given(server_directory: Path) -> None:
+    """For clients that can't reach our loopback, such as pods. A name for it is an address of its own here."""
+    with KafkaServer(server_directory / "elsewhere", address="localhost") as server:
+        assert server.bootstrap == f"localhost:{server.port}"
+        assert brokers(server.bootstrap) == [server.bootstrap]
 
 
 def test_what_kafka_acknowledged_survives_a_kill_and_a_restart(kafka: KafkaServer, namespace: str) -> None:

@@ -21,6 +21,8 @@ from kasaga.dev.ports import free_port
 from kasaga.dev.process import Process, ServerError
 from kasaga.dev.server import Progress, Server, silent
 
+LOOPBACK = "127.0.0.1"
+
 PROBE_SECONDS = 2.0
 """How long one attempt to speak to the broker may take."""
 
@@ -67,7 +69,8 @@ class KafkaServer(Server):
     """An Apache Kafka whose data is in `directory`; `settings` are its own, by their own names.
 
     With `proxy_port`, there is a second listener on `proxy_target` for a proxy to forward to; who comes in
-    by it is told that the broker lives at 127.0.0.1:`proxy_port`.
+    by it is told that the broker lives at 127.0.0.1:`proxy_port`. `address` is another one of this machine's,
+    for clients that can't reach its loopback: containers with a network of their own.
     """
 
     name: ClassVar[str] = "Kafka"
@@ -81,12 +84,14 @@ class KafkaServer(Server):
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         proxy_port: int | None = None,
+        address: str = LOOPBACK,
         heap_mb: int = 512,
         progress: Progress = silent,
     ) -> None:
         super().__init__(directory, port, progress)
         self.settings = DEFAULT_SETTINGS | dict(settings or {})
         self.proxy_port = proxy_port
+        self._address = address
         self.proxy_target = free_port()
         self._controller_port = free_port()
         self._heap_mb = heap_mb
@@ -101,7 +106,7 @@ class KafkaServer(Server):
     @property
     def bootstrap(self) -> str:
         """The address for clients."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._address}:{self.port}"
 
     @property
     def proxied_bootstrap(self) -> str:
@@ -136,8 +141,8 @@ class KafkaServer(Server):
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAIN",
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
-            "listeners": _addresses(listeners),
-            "advertised.listeners": _addresses(advertised),
+            "listeners": _addresses(listeners, self._address),
+            "advertised.listeners": _addresses(advertised, self._address),
             "log.dirs": str(self.directory / "data"),
         } | self.settings
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -189,23 +194,26 @@ class KafkaServer(Server):
 
     def _answers(self) -> bool:
         try:
-            return _brokers_at(self.port) > 0
+            return _brokers_at(self._address, self.port) > 0
         except (OSError, struct.error):
             return False
 
 
-def _addresses(ports: Mapping[str, int]) -> str:
-    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+def _addresses(ports: Mapping[str, int], plain: str) -> str:
+    """All are on loopback but the one for clients, which may be elsewhere."""
+    return ",".join(
+        f"{name}://{plain if name == 'PLAIN' else LOOPBACK}:{port}" for name, port in ports.items()
+    )
 
 
-def _brokers_at(port: int) -> int:
+def _brokers_at(address: str, port: int) -> int:
     """Asks for the cluster's metadata, by hand, and counts the brokers that serve.
 
     An open port is not enough: a broker listens before its controller lets it serve. By hand, because
     librdkafka belongs to `kasaga_wire.kafka`, and a client of it fills the screen with warnings while
     nobody answers yet.
     """
-    with socket.create_connection(("127.0.0.1", port), PROBE_SECONDS) as connection:
+    with socket.create_connection((address, port), PROBE_SECONDS) as connection:
         # Metadata, version 4; -1 as the client id's length is null.
         connection.sendall(METADATA_REQUEST.pack(METADATA_REQUEST.size - 4, 3, 4, 1, -1, 0, False))
         head = b""
