@@ -74,6 +74,22 @@ def seed(url: str) -> None:
     prepare(shipping.SCHEMA, shipping.SEED, shipping.tariffs(), url)
 
 
+def test_a_process_that_starts_waits_for_nobody_at_work(postgres: PostgresServer, database: str) -> None:
+    """As in a rollout. CREATE INDEX IF NOT EXISTS would wait for the order at hand, and new orders for it."""
+    seed(database)
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE stock SET quantity = quantity - 1")
+        connection.execute("INSERT INTO reservation (order_id) VALUES ('o-1')")
+        connection.execute("UPDATE card SET spent = spent + 1")
+        connection.execute(
+            "INSERT INTO charge (order_id, card, amount) SELECT 'o-1', min(token), 1 FROM card"
+        )
+        impatient = f"{database}?options=-c%20lock_timeout%3D100ms"
+        seed(impatient)
+        connection.rollback()
+    assert rows(database, "SELECT count(*) FROM prepared") == [(3,)]
+
+
 @pytest.fixture(scope="module")
 def seeded(postgres: PostgresServer) -> Iterator[str]:
     """One database for all: making three for each test takes longer than the tests. The tables differ."""
@@ -93,17 +109,15 @@ def shop(seeded: str) -> str:
 
 
 def test_the_database_may_be_named_by_a_file(
-    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in Kubernetes, where secrets are files."""
     file = tmp_path / "url"
-    file.write_text(f"{shop}\n")
+    file.write_text(f"{database}\n")
     monkeypatch.delenv("KASAGA_DATABASE_URL", raising=False)
     monkeypatch.setenv("KASAGA_DATABASE_URL_FILE", str(file))
-    with psycopg.connect(shop, autocommit=True) as connection:
-        connection.execute("DELETE FROM tariff")
     prepare(shipping.SCHEMA, shipping.SEED, shipping.tariffs())
-    assert rows(shop, "SELECT FROM tariff")
+    assert rows(database, "SELECT FROM tariff")
 
 
 # --- inventory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import LiteralString
 
@@ -12,6 +13,11 @@ from kasaga_participant.settings import database_url as configured
 
 SEEDING = 5_377_204
 """Key of a lock in the service's database: two processes that start at once don't both make its tables."""
+
+
+PREPARED = "CREATE TABLE IF NOT EXISTS prepared (schema_sum text PRIMARY KEY)"
+
+PREPARE = "INSERT INTO prepared (schema_sum) VALUES (%s) ON CONFLICT DO NOTHING RETURNING schema_sum"
 
 
 def prepare(
@@ -26,5 +32,9 @@ def prepare(
     columns = [list(column) for column in zip(*rows, strict=True)]
     with psycopg.connect(database_url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [SEEDING])
-        connection.execute(schema)
-        connection.execute(seed, columns)
+        connection.execute(PREPARED)
+        # Not again while others are at work: CREATE INDEX locks its table even where the index is there.
+        schema_sum = hashlib.sha256(schema.encode()).hexdigest()
+        if connection.execute(PREPARE, [schema_sum]).fetchone() is not None:
+            connection.execute(schema)
+            connection.execute(seed, columns)
