@@ -402,7 +402,8 @@ def _so_far(entry: Entry, now: datetime) -> str:
     if not entry.attempts:
         return "goes on"
     last = entry.attempts[-1]
-    number = f"attempt {last.number}" if last.number > 1 else "sent" if entry.kind != LOCAL else "runs"
+    begun = "begun" if entry.kind == LOCAL else "sent"
+    number = f"attempt {last.number}, {begun}" if last.number > 1 else begun
     if last.outcome:
         return f"attempt {last.number}: {last.outcome}" + (f": {last.error}" if last.error else "")
     if last.at > now:

@@ -5,11 +5,15 @@ Pure. Called by `explain.py`, `timeline.py` and the command line.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)\Z", re.ASCII)
+_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 LEAST_ROOM = 20
 """Characters that the last column of a table has, however narrow the terminal is."""
@@ -21,6 +25,23 @@ GAP = "  "
 def moment(micros: int) -> datetime:
     """Microseconds since 1970, as the engine counts, as a time in UTC."""
     return EPOCH + timedelta(microseconds=micros)
+
+
+def when(text: str, now: datetime) -> datetime:
+    """A time as people type it: 2026-01-31, 2026-01-31T10:00 (UTC), any offset; or how long ago: 90s, 2h.
+
+    Raises ValueError, with a sentence that says what can be written.
+    """
+    text = text.strip()
+    try:
+        if ago := _AGO.match(text):
+            return now - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is no time: write 2026-01-31T10:00 (UTC), or 90s, 2h, 3d for so long ago"
+        ) from None
 
 
 def stamp(at: datetime) -> str:

@@ -81,7 +81,7 @@ def test_what_still_goes_on() -> None:
         "                  attempt 1 failed after 100 ms: DeadlockDetected: try again",
         "                  attempt 2 in 600 ms",
     ]
-    assert "attempt 2 11 s ago" in told(tale, later=12)
+    assert "attempt 2, sent 11 s ago" in told(tale, later=12)
 
 
 def test_an_attempt_that_nobody_answered() -> None:

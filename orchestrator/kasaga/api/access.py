@@ -32,6 +32,10 @@ class Access:
         """Say whether a token is the right one, in the same time for each wrong one."""
         return self._hash is None or hmac.compare_digest(self._hash, _hash(token))
 
+    def key(self, purpose: str) -> bytes:
+        """Return a key that only the token gives, for signing; empty where there is no token."""
+        return b"" if self._hash is None else hmac.digest(self._hash, purpose.encode(), "sha256")
+
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

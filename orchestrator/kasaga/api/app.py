@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from kasaga_wire import __version__
 
+from ..ui import pages
 from . import problems, sagas
 from .access import Access
 from .backend import Backend
@@ -58,4 +59,5 @@ def create_app(settings: ApiSettings, *, backend: Backend | None = None) -> Fast
     app.add_middleware(Guard, settings=settings)
     app.include_router(probes)
     app.include_router(sagas.router)
+    app.router.routes.extend(pages.routes(behind, app.state.access, problems.status_of))
     return app

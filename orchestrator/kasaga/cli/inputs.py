@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,19 @@ import click
 from kasaga_wire.errors import KasagaError
 
 from ..saga import App, Saga
+from ..wording import when as read_time
 from .errors import BadInput, BadTarget
-
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)\Z")
-_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 MAX_INPUT_FILE_BYTES = 8 * 1024 * 1024
 """No saga takes more; a larger file was named by mistake."""
 
 
 def when(text: str) -> datetime:
-    """A time in UTC (2026-01-31, 2026-01-31T10:00, any offset), or how long ago: 90s, 2h, 3d."""
-    text = text.strip()
-    if ago := _AGO.match(text):
-        return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+    """A time, or how long ago: see `wording.when`."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is no time: write 2026-01-31T10:00 (UTC), or 90s, 2h, 3d for so long ago"
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return read_time(text, datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def load_app(target: str) -> App:
