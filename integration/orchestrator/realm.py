@@ -261,7 +261,9 @@ class Realm:
 
     # --- the end
 
-    def wait_until_over(self, prefix: str, count: int, *, stuck: frozenset[str] = frozenset()) -> None:
+    def wait_until_over(
+        self, prefix: str, count: int, *, stuck: frozenset[str] = frozenset(), timeout: float = 60
+    ) -> None:
         """Wait until so many sagas have ended, those that may be stuck are, and nothing is left to send."""
         self.flush()
 
@@ -281,7 +283,7 @@ class Realm:
             return True
 
         try:
-            eventually(over, timeout=60, interval=0.05)
+            eventually(over, timeout=timeout, interval=0.05)
         except AssertionError as error:
             tails = "\n".join(f"--- {owner.name}\n{owner.tail()}" for owner in self.owners[-3:])
             raise AssertionError(f"{error}\n{tails}") from None

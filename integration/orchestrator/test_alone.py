@@ -111,7 +111,7 @@ def test_sagas_that_block_or_end_their_process_are_stuck_after_a_few_deaths(
         "loop": SagaHangs.code,
         "bug": BugInSaga.code,
     }
-    for name in ("loop", "bug"):
+    for name in codes:
         assert "trips.py:" in lonely.saga(prefix + name).reason
     assert owner.alive
 

@@ -72,6 +72,7 @@ class PostgresBench:
             "shard",
             "position",
             "definition",
+            "suspect",
         )
         self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back

@@ -22,6 +22,7 @@ from kasaga.store.base import (
     SagaWrite,
     ShardWrite,
     Store,
+    Suspect,
 )
 from kasaga.store.errors import BadBatch, ContentRefused
 from kasaga.store.memory import MemoryStore
@@ -116,8 +117,10 @@ class World:
     def _shard(self, shard: int, process: str, ahead: int) -> ShardWrite:
         seq = self.seqs.setdefault(shard, 0) + ahead
         now = T0 + timedelta(seconds=seq)
-        suspect = run_id(seq) if seq % 3 == 0 else None
-        return ShardWrite(shard, self._token(shard, process), seq, Offsets(seq, 2, 3), 0, 100, now, suspect)
+        suspect = Suspect(run_id(seq % 2), f"line {seq}") if seq % 3 else None
+        acquitted = run_id(0) if seq % 5 == 0 else None
+        token, offsets = self._token(shard, process), Offsets(seq, 2, 3)
+        return ShardWrite(shard, token, seq, offsets, 0, 100, now, suspect, acquitted)
 
     def _token(self, shard: int, process: str) -> UUID:
         return self.tokens.get((shard, process), UUID(int=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -9,8 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from kasaga.engine.codec import decode
 from kasaga.engine.decide import Definitions, Run, decide
-from kasaga.engine.model import Event
+from kasaga.engine.model import Event, Move
 from kasaga.errors import (
     BugInSaga,
     EngineBug,
@@ -26,6 +28,7 @@ from kasaga.store.checks import refusal_of_write
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope
 from kasaga_wire.records import answer_codec, event_codec
+from orchestrator import trips
 from orchestrator.node import Node
 from orchestrator.trips import CONTRACTS, MENDED, SAGAS, NewCode
 from orchestrator.world import Died, World
@@ -211,11 +214,169 @@ def test_a_saga_that_kills_its_process_is_stuck_after_two_deaths(world: World, w
             world.pass_time(1.5)
             node = world.join()
 
-    assert deaths == 3, "two at first, and one in suspect mode that tells which saga it is"
+    assert deaths == 4, "two at first, and two in suspect mode that tell which saga it is"
     row = world.saga("bad")
     assert (row.state, row.code) == (SagaState.STUCK, KilledProcess.code)
+    assert "died 2 times" in row.reason
+    assert "trips.py:" in row.reason
     go_on(world, node, 60)
     assert good(world) == {SagaState.COMPLETED}
+    world.control("retry", "bad")
+    world.settle()
+    world.audit()
+
+
+def convicted(world: World) -> list[str]:
+    """Who was ever found to kill its process, once for each time."""
+    return [
+        row.saga_id
+        for row in world.sagas()
+        for each in world.store.history(row)
+        for decision in decode(each.seq, each.body).decisions
+        if isinstance(decision, Move) and decision.code == KilledProcess.code
+    ]
+
+
+def test_deaths_from_outside_convict_nobody(world: World) -> None:
+    """Each process dies with another healthy saga marked; between them some die that have stepped nothing."""
+    node = world.join()
+    passed = 0
+
+    def crash(point: str) -> bool:
+        nonlocal passed
+        passed += point == "orchestrator.before_commit"
+        return passed == survives
+
+    world.crash = crash
+    marked: set[UUID] = set()
+    for survives in (0, 0, 1, 2, 3, 2, 3):
+        passed = 0 if survives else -100
+        world.turns(node, 4)
+        if node.alive:
+            world.kill(node)
+            for number in range(4):
+                world.start("empty", f"s{survives}-{world.nanos}-{number}")
+        world.pass_time(1.5)
+        row = world.store.claim(0, "nobody", ttl=1.0)
+        assert row is not None
+        marked |= {row.suspect.run_id} if row.suspect else set()
+        world.pass_time(1.5)
+        node = world.join()
+    assert len(marked) > 2, "the test has missed the moments"
+    world.settle()
+
+    world.audit()
+    assert convicted(world) == []
+
+
+def test_a_saga_that_was_mended_needs_two_deaths_again(world: World) -> None:
+    node = world.join()
+    world.start("bad", "bad", "ok")
+    with patch.object(decider, "decide", killing(world.asked["bad"])):
+        for _ in range(4):
+            go_on(world, node)
+            assert not node.alive
+            world.pass_time(1.5)
+            node = world.join()
+        go_on(world, node)
+    assert world.saga("bad").code == KilledProcess.code
+
+    world.control("retry", "bad")
+    world.crash = lambda point: point == "orchestrator.before_commit"
+    go_on(world, node, 3)
+    assert not node.alive
+    world.pass_time(1.5)
+    world.join()
+    world.settle()
+    world.audit()
+    assert convicted(world) == ["bad"]
+    assert world.saga("bad").state is SagaState.COMPLETED
+
+
+def test_a_conviction_that_is_not_written_stands(world: World) -> None:
+    """Also when whoever is to write it dies of something else, again and again. It is written once."""
+    node = world.join()
+    world.start("bad", "bad", "ok")
+    with patch.object(decider, "decide", killing(world.asked["bad"])):
+        for _ in range(7):
+            go_on(world, node)
+            assert not node.alive
+            world.pass_time(1.5)
+            node = world.join()
+            if node.name in ("node-5", "node-6", "node-7"):
+                world.crash = lambda point: point == "orchestrator.before_commit"
+        world.crash = lambda point: point == "orchestrator.after_commit" and bool(convicted(world))
+        go_on(world, node)
+        assert not node.alive
+        world.crash = lambda point: False
+        world.pass_time(1.5)
+        go_on(world, world.join())
+    assert world.saga("bad").code == KilledProcess.code
+    assert convicted(world) == ["bad"]
+    world.control("retry", "bad")
+    world.settle()
+    world.audit()
+
+
+def test_a_saga_that_kills_while_it_is_rebuilt_is_found_too(world: World) -> None:
+    """Code that has changed: the line isn't known, since to find it is to run it."""
+    node = world.join()
+    world.start("bad", "bad", "ok")
+    world.turns(node, 2)
+    bad = world.asked["bad"]
+
+    def die(run: Run, *about: Any) -> object:
+        if run.state.run_id == bad:
+            raise Died("os._exit")
+        return live(run, *about)
+
+    live = Run.live
+    deaths = 0
+    world.kill(node)
+    world.serve()
+    with patch.object(Run, "live", die):
+        for _ in range(6):
+            world.pass_time(1.5)
+            node = world.join()
+            go_on(world, node)
+            if node.alive:
+                break
+            deaths += 1
+    row = world.saga("bad")
+    assert (deaths, row.code) == (3, KilledProcess.code)
+    assert "trips.py" not in row.reason
+    world.control("retry", "bad")
+    world.settle()
+    world.audit()
+
+
+def test_a_saga_that_kills_while_it_is_rebuilt_for_its_function_is_found_too(world: World) -> None:
+    go = threading.Event()
+    node = world.join()
+    world.start("local", "bad")
+    bad = world.asked["bad"]
+    with patch.object(trips, "HOOK", [lambda: go.wait(30) and 7]):
+        while not node.functions.running:
+            go_on(world, node, 1)
+        world.kill(node)
+        go.set()
+    deaths = 0
+
+    def die(run: Run, *about: Any) -> object:
+        if run.state.run_id == bad:
+            raise Died("os._exit")
+        return live(run, *about)
+
+    live = Run.live
+    with patch.object(Run, "live", die):
+        for _ in range(6):
+            world.pass_time(1.5)
+            node = world.join()
+            go_on(world, node)
+            if node.alive:
+                break
+            deaths += 1
+    assert (deaths, world.saga("bad").code) == (3, KilledProcess.code)
     world.control("retry", "bad")
     world.settle()
     world.audit()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
 
 from eventually import eventually
 from kasaga.engine.codec import decode
+from kasaga.engine.decide import Run
 from kasaga.engine.model import Ran
+from kasaga.errors import MissingVersion
 from kasaga.orchestrator.functions import Functions, Pool
 from kasaga.store.base import OutboxRow, RowKind, SagaState
 from kasaga_wire.codec import Schemas
@@ -134,6 +137,33 @@ def test_what_ends_after_its_shard_was_lost_is_of_no_use_and_no_harm(world: Worl
     world.audit()
 
 
+def test_a_function_whose_saga_was_parked_runs_when_it_goes_on(world: World) -> None:
+    """In the same process: nobody brings the row a second time."""
+    go = threading.Event()
+    trips.HOOK[0] = lambda: go.wait(30) and 7
+    node = world.join()
+    world.start("local", "a")
+    go_on(world, node, lambda: node.functions.running)
+    world.kill(node)
+    go.set()
+    world.pass_time(2)
+    node = world.join()
+
+    def refuse(run: Run, *about: object) -> object:
+        raise MissingVersion("no such saga here")
+
+    with patch.object(Run, "live", refuse):
+        go_on(world, node, lambda: world.saga("a").state is SagaState.STUCK)
+        world.turns(node, 3)
+    assert (node.functions.holds, node.functions.running) == (True, 0)
+    world.control("retry", "a")
+    go_on(world, node, lambda: over(world))
+    assert not node.functions.holds
+    assert world.saga("a").state is SagaState.COMPLETED
+    world.settle()
+    world.audit()
+
+
 def row(seq: int, shard: int) -> OutboxRow:
     return OutboxRow(shard, seq, RowKind.LOCAL, RUN, "1", "", None, None, [], None, 1, None, None)
 
@@ -146,6 +176,19 @@ def test_rows_of_several_shards_with_the_same_number_are_all_started() -> None:
     assert [each.shard for each in functions.due(1)] == [1, 2, 3]
     assert functions.due(1) == []
     assert functions.next_due is None
+
+
+def test_rows_that_are_held_go_with_their_shard() -> None:
+    functions = Functions(2, Schemas(), 1000)
+    functions.hold(row(1, 1))
+    functions.hold(row(2, 1))
+    functions.hold(row(3, 2))
+    functions.went_on(1, "another run")
+    assert functions.due(1) == []
+    functions.went_on(1, str(RUN))
+    assert [each.seq for each in functions.due(1)] == [1, 2]
+    functions.drop_shard(2)
+    assert not functions.holds
 
 
 def test_rows_of_a_shard_that_is_gone_are_not_started() -> None:

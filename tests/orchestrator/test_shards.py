@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kasaga.orchestrator.clock import to_datetime
-from kasaga.orchestrator.shards import ASK_INTERVAL, SUSPECT_AFTER, Shard
-from kasaga.store.base import Offsets, OutboxRow, RowKind, ShardRow
+from kasaga.orchestrator.shards import ASK_INTERVAL, CONVICT_AFTER, SUSPECT_AFTER, Shard
+from kasaga.store.base import Offsets, OutboxRow, RowKind, ShardRow, Suspect
 
 RUN = UUID(int=1)
 T = 1_900_000_000_000_000
 
 
-def shard(replies: int = 0, deaths: int = 0, suspect: UUID | None = None) -> Shard:
+def shard(replies: int = 0, deaths: int = 0, suspect: Suspect | None = None) -> Shard:
     now = datetime(2030, 1, 1, tzinfo=UTC)
     row = ShardRow(3, UUID(int=9), 2, Offsets(0, replies, 0), 7, 4, 50, now, deaths, suspect)
     return Shard.taken(row)
@@ -118,10 +118,17 @@ def test_what_was_answered_does_not_fire() -> None:
 
 
 @pytest.mark.parametrize("deaths", [0, 1, SUSPECT_AFTER, SUSPECT_AFTER + 1])
-def test_a_shard_whose_owners_die_is_suspect_and_names_its_suspect(deaths: int) -> None:
-    here = shard(deaths=deaths, suspect=RUN)
+def test_a_shard_whose_owners_die_is_suspect(deaths: int) -> None:
+    here = shard(deaths=deaths)
     assert here.suspects == (deaths >= SUSPECT_AFTER)
-    assert here.convicted == (RUN if deaths else None)
+    assert here.convicted is None
+
+
+@pytest.mark.parametrize("deaths", [1, CONVICT_AFTER, CONVICT_AFTER + 1])
+def test_a_saga_is_convicted_by_two_deaths_with_its_mark_and_not_by_one(deaths: int) -> None:
+    suspect = Suspect(RUN, "trips.py:7 in trip", deaths)
+    here = shard(deaths=SUSPECT_AFTER + deaths, suspect=suspect)
+    assert here.convicted == (suspect if deaths >= CONVICT_AFTER else None)
 
 
 def _at(end: int, shard: int) -> int:

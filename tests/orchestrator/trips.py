@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -144,6 +145,8 @@ async def bad(ctx: SagaContext, trip: Trip) -> str:
         time.sleep(3600)  # noqa: ASYNC251 - on purpose
     if trip.note == "exit" and not MENDED[0]:
         os._exit(3)
+    if trip.note == "kill" and not MENDED[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
     if trip.note == "large":
         await ctx.use(Hotel).book(Trip(id=trip.id, note="x" * 2_000_000))
     if trip.note == "text":

@@ -23,6 +23,7 @@ from kasaga.store.base import (
     SagaWrite,
     ShardLease,
     Store,
+    Suspect,
 )
 from kasaga.store.errors import BadBatch
 from store.samples import (
@@ -104,23 +105,84 @@ class LeaseContract:
         assert row is not None
         assert row.deaths == 0
 
-    def test_pardon_forgets_deaths_and_suspect_where_the_token_holds(
+    def test_pardon_forgets_deaths_and_suspects_where_the_token_holds(
         self, bench: Bench, store: Store
     ) -> None:
         owner = Owner(store).claim(3)
-        batch = owner.batch(shards=(3,))
-        batch.shards[0].suspect = run_id(7)
-        store.commit(batch, refuse_all)
+        owner.mark(3, 7)
         bench.expire()
         heir = Owner(bench.store(), "p2").claim(3)
-        assert (heir.rows[3].deaths, heir.rows[3].suspect) == (1, run_id(7))
         store.pardon(3, owner.rows[3].token)
-        bench.expire()
         heir.claim(3)
-        assert (heir.rows[3].deaths, heir.rows[3].suspect) == (1, run_id(7))
+        assert (heir.rows[3].deaths, heir.rows[3].suspect) == (1, Suspect(run_id(7), "line 7", 1))
+        heir.mark(3, 7)
         heir.store.pardon(3, heir.rows[3].token)
         heir.claim(3)
         assert (heir.rows[3].deaths, heir.rows[3].suspect) == (0, None)
+        bench.expire()
+        owner.claim(3)
+        assert (owner.rows[3].deaths, owner.rows[3].suspect) == (1, None), "its mark is forgotten, too"
+
+    def test_a_death_counts_once_against_the_saga_that_was_marked(self, bench: Bench, store: Store) -> None:
+        """And not again when the next owner dies before it has stepped anything."""
+        told: list[tuple[int, Suspect | None]] = []
+        for process, run in (("p1", 7), ("p2", None), ("p3", 8), ("p4", 7), ("p5", None)):
+            owner = Owner(store, process).claim(3)
+            told.append((owner.rows[3].deaths, owner.rows[3].suspect))
+            if run:
+                owner.mark(3, run)
+            bench.expire()
+        first, second = Suspect(run_id(7), "line 7", 1), Suspect(run_id(7), "line 7", 2)
+        assert told == [(0, None), (1, first), (2, first), (3, first), (4, second)]
+
+    def test_the_next_commit_takes_a_mark_back(self, bench: Bench, store: Store) -> None:
+        owner = Owner(store).claim(3)
+        owner.mark(3, 7)
+        owner.commit(shards=(3,))
+        bench.expire()
+        assert Owner(bench.store(), "p2").claim(3).rows[3].suspect is None
+
+    def test_a_mark_that_nobody_died_with_counts_nothing(self, bench: Bench, store: Store) -> None:
+        """Neither its own process's coming back, nor handing over, is a death."""
+        owner = Owner(store).claim(3)
+        owner.mark(3, 7)
+        owner.claim(3)
+        bench.expire()
+        heir = Owner(bench.store(), "p2").claim(3)
+        assert (heir.rows[3].deaths, heir.rows[3].suspect) == (1, None)
+        heir.mark(3, 7)
+        store.release([(3, heir.rows[3].token)])
+        owner.claim(3)
+        bench.expire()
+        assert heir.claim(3).rows[3].suspect is None
+
+    def test_a_line_that_is_not_known_leaves_the_one_that_was(self, bench: Bench, store: Store) -> None:
+        for process, place in (("p1", ""), ("p2", "line 1"), ("p3", "line 2"), ("p4", "")):
+            Owner(store, process).claim(3).mark(3, 7, place)
+            bench.expire()
+        heir = Owner(bench.store(), "p5").claim(3)
+        assert heir.rows[3].suspect == Suspect(run_id(7), "line 2", 4)
+
+    def test_a_saga_is_acquitted_alone(self, bench: Bench, store: Store) -> None:
+        for process, run in (("p1", 7), ("p2", 8), ("p3", 7)):
+            Owner(store, process).claim(3).mark(3, run)
+            bench.expire()
+        heir = Owner(bench.store(), "p4").claim(3)
+        assert heir.rows[3].suspect == Suspect(run_id(7), "line 7", 2)
+        batch = heir.batch(shards=(3,))
+        batch.shards[0].acquitted = run_id(7)
+        heir.store.commit(batch, refuse_all)
+        assert heir.claim(3).rows[3].suspect == Suspect(run_id(8), "line 8", 1)
+        assert heir.rows[3].deaths == 3
+
+    def test_handing_over_forgets_deaths_and_suspects(self, bench: Bench, store: Store) -> None:
+        Owner(store).claim(3).mark(3, 7)
+        bench.expire()
+        heir = Owner(bench.store(), "p2").claim(3)
+        store.release([(3, uuid4())])
+        assert heir.claim(3).rows[3].suspect == Suspect(run_id(7), "line 7", 1)
+        store.release([(3, heir.rows[3].token)])
+        assert (heir.claim(3).rows[3].deaths, heir.rows[3].suspect) == (0, None)
 
     def test_a_heartbeat_lists_the_living(self, bench: Bench, store: Store) -> None:
         assert store.heartbeat("pb", [], ttl=TTL).processes == ["pb"]
@@ -184,7 +246,8 @@ class CommitContract:
             result=b"\x00\xff",
         )
         batch = owner.batch(SagaWrite(3, run, history, saga, new=True, opens=opens), loose=loose)
-        batch.shards[0] = replace(batch.shards[0], next_seq=2**40 + 1, acked_seq=7, suspect=run)
+        marked = Suspect(run, "sagas.py:7 in pay")
+        batch.shards[0] = replace(batch.shards[0], next_seq=2**40 + 1, acked_seq=7, suspect=marked)
         committed = owner.store.commit(batch, refuse_all)
         assert (committed.replaced, committed.dropped) == ({}, [])
 
@@ -199,7 +262,8 @@ class CommitContract:
         bench.expire()
         row = store.claim(3, "p2", ttl=TTL)
         assert row is not None
-        assert (row.commit_seq, row.acked_seq, row.next_seq, row.suspect) == (1, 7, 2**40 + 1, run)
+        assert (row.commit_seq, row.acked_seq, row.next_seq) == (1, 7, 2**40 + 1)
+        assert row.suspect == marked._replace(deaths=1)
         assert (row.now, row.offsets) == (batch.shards[0].now, batch.shards[0].offsets)
 
     def test_a_store_keeps_copies(self, owner: Owner) -> None:
@@ -332,6 +396,8 @@ class CommitContract:
             owner.batch(start(3, 1), shards=(3,)),
         ]
         bad[-1].shards = [shard, shard]
+        bad.append(owner.batch(shards=(3,)))
+        bad[-1].shards[0].suspect = Suspect(run_id(1), "a NUL \x00")
         unfenced = owner.batch(start(3, 1))
         unfenced.shards = [owner.shard_write(4)]
         nothing = owner.batch(shards=(3,))

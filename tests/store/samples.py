@@ -18,6 +18,7 @@ from kasaga.store.base import (
     ShardRow,
     ShardWrite,
     Store,
+    Suspect,
 )
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
@@ -122,6 +123,14 @@ class Owner:
             next_seq=1_000_000,
             now=T0 + timedelta(seconds=self.reads),
         )
+
+    def mark(self, shard: int, number: int, place: str | None = None) -> None:
+        """Say that a saga is about to be stepped, as in suspect mode."""
+        batch = self.batch(shards=(shard,))
+        at = f"line {number}" if place is None else place
+        batch.shards[0].suspect = Suspect(run_id(number), at)
+        self.store.commit(batch, refuse_all)
+        self.done(batch)
 
     def done(self, batch: Batch) -> None:
         for write in batch.shards:

@@ -7,7 +7,7 @@ or sent.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from kasaga_wire.errors import EnvelopeError
@@ -19,10 +19,10 @@ from ..engine.decide import Definitions, Ignored, Run, decide, record_parked
 from ..engine.lifecycle import FINAL
 from ..engine.model import Asked, Event, Faulted, Started
 from ..engine.model import Record as Decided
-from ..errors import EngineBug, KilledProcess
+from ..errors import EngineBug, SagaCodeError
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
-from . import about, answers
+from . import about, answers, suspects
 from .intake import Dead, Input, Item, Misplaced, shard_of
 from .metrics import Metrics
 from .rows import Addresses, add_record
@@ -78,12 +78,34 @@ class Decider:
         return later
 
     def run_id_of(self, item: Input) -> str:
-        """Say which run an item is for; it is loaded where only the saga's id is known. Empty: none."""
+        """Say which run an item is for, and load it. Empty: none."""
         if not isinstance(item, Item):
             return ""
-        if not item.run_id:
-            self._prepare([item])
+        self._prepare([item])
         return item.run_id or self._runs.id_of(item.saga_id) or ""
+
+    def places(self, shard: int, run_id: str, event: Event | None) -> Iterator[str]:
+        """Say from which line a loaded saga goes on; where that takes its code to run, say nothing at first.
+
+        Write the first answer down before asking for the second: to rebuild a coroutine is to run its code.
+        `event` is what is about to happen to it, None for a function of ctx.run.
+        """
+        run = self._runs.get(shard, run_id)
+        known = suspects.goes_on_from(self._app, self._defs, run, event)
+        yield known
+        if run is None or known or not suspects.wakes(run.state, event):
+            return
+        self._watchdog.stepping = here.subject = run.state
+        try:
+            driver = run.live(self._defs, self._watchdog.guard)
+        except SagaCodeError:
+            return  # to decide is to meet it again, and to park the saga with it
+        except Exception:
+            log.exception("a bug in the engine: nobody knows where a suspect stands")
+            return
+        finally:
+            here.subject = None
+        yield suspects.line(driver)
 
     def _prepare(self, found: Iterable[Input]) -> dict[str, SagaRow]:
         """Load what the batch needs, in at most two queries; return the saga rows that were looked up."""
@@ -145,13 +167,7 @@ class Decider:
         shard.quiet += 1
         run_id = run.state.run_id
         self._watchdog.stepping = here.subject = run.state
-        if shard.convicted is not None and str(shard.convicted) == run_id:
-            shard.convicted = None
-            fault = event if isinstance(event, Faulted) else killed()
-            events = [] if isinstance(event, Faulted) else [event]
-            for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
-                work.add(shard, run, record)
-            self._runs.started(run)
+        if self._convicted(work, shard, run, event, now):
             return
         try:
             out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)
@@ -179,6 +195,20 @@ class Decider:
                 else answers.refused(run.state, event, out)
             )
             self._answer(work, shard, body, event, now)
+
+    def _convicted(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> bool:
+        """Park a saga that kills its processes as it is, unrun, if this is one and it isn't parked yet."""
+        convicted = shard.convicted
+        if convicted is None or str(convicted.run_id) != run.state.run_id or shard.number in work.convicted:
+            return False
+        work.convicted.add(shard.number)
+        work.touch(shard)
+        events = [] if isinstance(event, Faulted) else [event]
+        fault = suspects.killed(convicted)
+        for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
+            work.add(shard, run, record)
+        self._runs.started(run)
+        return True
 
     def _starting(
         self, work: Work, shard: Shard, item: Item, event: Started, rows: dict[str, SagaRow], now: int
@@ -264,9 +294,3 @@ class Decider:
             parked.records.append(Happened(shard.number, run, record, run.state.ended))
             shard.next_row = run.state.row
         return parked
-
-
-def killed() -> Faulted:
-    """What is said of a saga that ended its process when it was stepped."""
-    error = KilledProcess("the process died each time it stepped this saga")
-    return Faulted(error.code, error.message, error.remedy)

@@ -91,6 +91,8 @@ class Functions:
         """What isn't started yet, by shard and sequence number."""
         self._later: list[tuple[int, int, int]] = []
         """A heap of (when, shard, seq); an entry whose row is gone is dropped when it comes up."""
+        self._held: dict[tuple[int, str], list[OutboxRow]] = {}
+        """Due while its saga is parked, by shard and run id: to find a function is to run the saga's code."""
         self.running = 0
 
     def add(self, row: OutboxRow) -> None:
@@ -102,6 +104,21 @@ class Functions:
     def drop_shard(self, shard: int) -> None:
         """Forget what isn't started yet of a shard that isn't ours any more."""
         self._rows = {key: row for key, row in self._rows.items() if key[0] != shard}
+        self._held = {key: rows for key, rows in self._held.items() if key[0] != shard}
+
+    def hold(self, row: OutboxRow) -> None:
+        """Keep a row until its saga isn't parked any more."""
+        self._held.setdefault((row.shard, str(row.run_id)), []).append(row)
+
+    def went_on(self, shard: int, run_id: str) -> None:
+        """Let what was held of a saga be started: it isn't parked any more."""
+        for row in self._held.pop((shard, run_id), ()):
+            self.add(row)
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held."""
+        return bool(self._held)
 
     @property
     def next_due(self) -> int | None:
@@ -120,22 +137,29 @@ class Functions:
         return rows
 
     def start(self, row: OutboxRow, run: Run, defs: Definitions, guard: Guard) -> None:
-        """Start one function, unless its step has been decided meanwhile.
+        """Start one function, unless its step has been decided meanwhile; hold it while its saga is parked.
 
-        Raises SagaCodeError when the saga's code can't be brought back to its call.
+        Raises SagaCodeError when the saga's code can't be brought back to its call; it is held then, too.
         """
         path, form = split_step(row.step)
         step = run.state.steps.get(path)
         if step is None or row.seq not in (step.row, step.undo_row):
+            return
+        if run.state.parked:
+            self.hold(row)
             return
         if form == UNDO:
             function, codec = _undo(
                 step.compensation, step.result if step.outcome == DONE else b"", self._schemas
             )
         else:
-            waiting = run.live(defs, guard).waiting
-            if not isinstance(waiting, LocalCall):
-                raise SagaCodeError(f"the saga's code doesn't wait for ctx.run at step {path} any more")
+            try:
+                waiting = run.live(defs, guard).waiting
+                if not isinstance(waiting, LocalCall):
+                    raise SagaCodeError(f"the saga's code doesn't wait for ctx.run at step {path} any more")
+            except SagaCodeError:
+                self.hold(row)
+                raise
             function, codec = waiting.function, waiting.result
         event_form = UNDO if form == UNDO else LOCAL
         self.running += 1

@@ -14,20 +14,10 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from kasaga_wire.crashpoints import crash_point
-from kasaga_wire.kafka import Record
 
 from ..engine.decide import Definitions
 from ..engine.lifecycle import STUCK
-from ..engine.model import (
-    COMMAND,
-    DEADLINE,
-    SLEEP,
-    CodeArrived,
-    Faulted,
-    Fired,
-    Started,
-    Undeliverable,
-)
+from ..engine.model import CodeArrived, Event, Faulted
 from ..errors import RefusedByStore, SagaCodeError
 from ..saga import App
 from ..settings import Settings
@@ -40,19 +30,21 @@ from ..store.base import (
     SagaWrite,
     Store,
     StoreUnavailable,
+    Suspect,
 )
-from . import about, answers
+from . import about, answers, suspects
 from .clock import Clock
-from .decider import Decider, killed
+from .decider import Decider
 from .functions import Functions
+from .gather import MAX_ITEMS, Gatherer
 from .holding import Holding
-from .intake import CONTROL, REPLY, TIMER, Input, Intake, Item, order_of, shard_of
+from .intake import CONTROL, REPLY, TIMER, Input, Intake, Item, shard_of
 from .metrics import Metrics
 from .ownership import Ownership
 from .relay import Relay
-from .rows import Addresses, split_step
+from .rows import Addresses
 from .runs import Runs
-from .shards import Due, Shard
+from .shards import Shard
 from .source import Source
 from .stuck_lines import StuckLines
 from .tracing import NoTracer, Tracing
@@ -69,9 +61,6 @@ FUNCTION_WAIT = 0.003
 
 SWEEP_MICROS = 1_000_000
 """Microseconds after which an idle shard's acknowledged position and records are written down."""
-
-MAX_ITEMS = 5_000
-"""Items decided in one transaction, timers and sagas that new code wakes among them."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two tries to reach Postgres."""
@@ -115,7 +104,6 @@ class Loop:
         )
         self._stuck_lines = StuckLines()
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
-        self._intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
         self._holding = Holding(where.topics, defs.schemas)
         self._shards: dict[int, Shard] = {}
         self._decider = Decider(
@@ -127,6 +115,16 @@ class Loop:
             runs=self._runs,
             watchdog=self._watchdog,
             metrics=metrics,
+        )
+        self._gatherer = Gatherer(
+            self._shards,
+            source=source,
+            holding=self._holding,
+            intake=Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS),
+            functions=self._functions,
+            relay=relay,
+            runs=self._runs,
+            max_timers=settings.max_timers,
         )
         self._ownership = Ownership(self, settings, store, source, relay, clock)
         self._stop = threading.Event()
@@ -164,7 +162,8 @@ class Loop:
             event = CodeArrived(self._defs.fingerprint)
             self._carried.append(Item(TIMER, shard.number, str(run_id), "", event, None))
         if shard.convicted is not None:
-            self._carried.append(Item(CONTROL, shard.number, str(shard.convicted), "", killed(), None))
+            culprit, fault = str(shard.convicted.run_id), suspects.killed(shard.convicted)
+            self._carried.append(Item(CONTROL, shard.number, culprit, "", fault, None))
 
     def gave_up(self, number: int) -> None:
         """Forget a shard, its sagas and its records."""
@@ -251,7 +250,7 @@ class Loop:
         if records:
             crash_point("orchestrator.after_read")
         now = self._clock.now()
-        self._carried = self._gather(records, now)
+        self._carried = self._gatherer.gather(self._carried, records, now)
         plain = [item for item in self._carried if not self._suspects(item)]
         sweep = self._to_sweep(now)
         if plain or sweep:
@@ -291,38 +290,6 @@ class Loop:
                 wait = min(wait, max((due - now) / 1e6, 0.002))
         return wait
 
-    def _gather(self, records: list[Record], now: int) -> list[Input]:
-        """Bring everything that has happened into the order in which it is decided."""
-        records = self._holding.sift(records, self._shards, now)
-        found = [*self._carried, *self._intake.read(records, now // 1000), *self._functions.take()]
-        while self._relay.refusals:
-            refusal = self._relay.refusals.popleft()
-            step, form = split_step(refusal.step)
-            event = Undeliverable(step, form, refusal.attempt, refusal.error)
-            found.append(Item(REPLY, refusal.shard, str(refusal.run_id), "", event, None))
-        for shard in self._shards.values():
-            self._source.note(shard)
-            if shard.ready(now, self._source.watermark):
-                found += [_timer(shard, due) for due in shard.pop_due(now, self._settings.max_timers)]
-        found.sort(key=order_of)
-        return self._starts_first(found)
-
-    def _starts_first(self, found: list[Input]) -> list[Input]:
-        """What is asked of a saga that begins in this very batch comes after its start."""
-        if not found or found[0].order != CONTROL or len(found) > MAX_ITEMS:
-            return found
-        begun = {item.saga_id for item in found if isinstance(item, Item) and isinstance(item.event, Started)}
-        early = [
-            item
-            for item in found
-            if isinstance(item, Item)
-            and item.order == CONTROL
-            and item.saga_id in begun
-            and self._runs.id_of(item.saga_id) is None
-            and not self._suspects(item)
-        ]
-        return [*(item for item in found if item not in early), *early] if early else found
-
     def _suspects(self, item: Input) -> bool:
         shard = self._shards.get(shard_of(item))
         return shard is not None and shard.suspects
@@ -331,11 +298,18 @@ class Loop:
         """Suspect mode: mark the saga, step it, commit; whoever dies in between leaves the mark."""
         shard = self._shards.get(shard_of(item))
         run_id = self._decider.run_id_of(item) if shard is not None else ""
-        if shard is not None and run_id:
+        if shard is not None and run_id and isinstance(item, Item):
+            self._mark(shard, run_id, item.event, now)
+        self._process([item], now)
+
+    def _mark(self, shard: Shard, run_id: str, event: Event | None, now: int) -> None:
+        """Write down who is about to be stepped, and where it stands, so that the next owner may know."""
+        for place in self._decider.places(shard.number, run_id, event):
             mark = Work(self._where, self._defs.fingerprint)
             mark.touch(shard)
-            self._commit(mark, mark.batch(self._relay, now, UUID(run_id)))
-        self._process([item], now)
+            self._commit(mark, mark.batch(self._relay, now, Suspect(UUID(run_id), place)))
+            if self._shards.get(shard.number) is not shard:
+                return
 
     def _to_sweep(self, now: int) -> list[Shard]:
         """Return the shards of which Kafka has acknowledged more than is written down."""
@@ -427,13 +401,23 @@ class Loop:
         self._relay.send([row for row in batch.loose if (row.shard, row.seq) not in dropped], now)
         for row, why in committed.dropped:
             log.error("the store refused a record", extra={"topic": row.topic, "error": why})
+        self._tell(work, committed, len(batch.sagas))
+
+    def _tell(self, work: Work, committed: Committed, sagas: int) -> None:
+        """Log, count and trace what the store has; let go of what has ended or isn't to be trusted."""
+        for number in work.convicted & self._shards.keys():
+            self._shards[number].convicted = None
         for key, parked in work.replacements.items():
             of = about.saga(parked.records[0].run.state) if parked.records else {"run_id": key[1]}
             extra = {**of, "error": committed.replaced.get(UUID(key[1]))}
             log.error("the store refused a saga's rows: it is STUCK", extra=extra)
             self._runs.drop(*key)
         happened = work.happened
-        self._metrics.committed(happened, len(batch.sagas))
+        if self._functions.holds:
+            for each in happened:
+                if not each.run.state.parked:
+                    self._functions.went_on(*each.key)
+        self._metrics.committed(happened, sagas)
         self._tracer.committed(happened)
         for each in happened:
             if each.run.state.final:
@@ -469,18 +453,17 @@ class Loop:
             return
         self._decider.load([(row.shard, str(row.run_id)) for row in rows])
         for row in rows:
-            run = self._runs.get(row.shard, str(row.run_id))
-            if run is None:
+            shard, run = self._shards.get(row.shard), self._runs.get(row.shard, str(row.run_id))
+            if shard is None or run is None:
                 continue
+            if shard.suspects:
+                self._mark(shard, str(row.run_id), None, now)
+                if self._shards.get(row.shard) is not shard:
+                    continue
             try:
                 self._functions.start(row, run, self._defs, self._watchdog.guard)
             except SagaCodeError as error:
                 fault = Faulted(error.code, error.message, error.remedy, self._defs.fingerprint)
                 self._carried.append(Item(REPLY, row.shard, str(row.run_id), "", fault, None))
-
-
-def _timer(shard: Shard, due: Due) -> Item:
-    step, form = split_step(due.step)
-    if due.kind is RowKind.TIMER:
-        form = SLEEP if step else DEADLINE
-    return Item(TIMER, shard.number, str(due.run_id), "", Fired(step, form or COMMAND), None)
+            if shard.suspects:
+                self._process([], now, [shard])  # takes the mark back: the function may run for long

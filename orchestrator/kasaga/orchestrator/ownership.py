@@ -11,7 +11,7 @@ from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure
 
 from ..settings import Settings
-from ..store.base import Offsets, OutboxRow, RowKind, Store
+from ..store.base import Offsets, OutboxRow, RowKind, Store, Suspect
 from .clock import Clock
 from .leases import plan
 from .relay import Relay
@@ -127,6 +127,7 @@ class Ownership:
                 "open": len(rows),
                 "deaths": row.deaths,
                 "suspects": shard.suspects,
+                **_about_suspect(row.suspect),
             },
         )
 
@@ -157,6 +158,12 @@ class Ownership:
             self._source.unassign(number)
             self._relay.disown(number)
             self._owner.gave_up(number)
+
+
+def _about_suspect(suspect: Suspect | None) -> dict[str, object]:
+    if suspect is None:
+        return {}
+    return {"suspect_run_id": str(suspect.run_id), "suspect_deaths": suspect.deaths, "place": suspect.place}
 
 
 def _to_send(row: OutboxRow, acked: int) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from ..store.base import Offsets, OutboxRow, RowKind, ShardRow
+from ..store.base import Offsets, OutboxRow, RowKind, ShardRow, Suspect
 from .clock import to_micros
 
 ASK_INTERVAL = 20_000
@@ -45,8 +45,8 @@ class Shard:
     now: int
     suspects: bool
     """Suspect mode: two owners died on this shard, so sagas are stepped one a transaction."""
-    convicted: UUID | None
-    """The saga that was being stepped when an owner died in suspect mode."""
+    convicted: Suspect | None
+    """The saga that was being stepped at several deaths: it is to be parked, unrun."""
     deaths: int = 0
     quiet: int = 0
     """Events decided since the shard was taken over."""
@@ -80,7 +80,7 @@ class Shard:
             sent_row=row.next_seq,
             now=to_micros(row.now),
             suspects=row.deaths >= SUSPECT_AFTER,
-            convicted=row.suspect if row.deaths else None,
+            convicted=row.suspect if row.suspect and row.suspect.deaths >= CONVICT_AFTER else None,
             deaths=row.deaths,
             acked_row=row.acked_seq,
             position=row.offsets.replies if row.offsets else 0,
@@ -150,6 +150,9 @@ class Shard:
 
 SUSPECT_AFTER = 2
 """Deaths of owners in a row after which a shard is in suspect mode."""
+
+CONVICT_AFTER = 2
+"""Deaths with the same saga marked, after which it is held to be the cause. One may be anybody's SIGKILL."""
 
 PARDON_AFTER = 1000
 """Events decided without a death after which the deaths of a shard are forgotten."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ..engine.decide import Run
 from ..engine.model import EndedFields, Event, Faulted, Record
-from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite
+from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite, Suspect
 from .clock import to_datetime
 from .relay import Relay
 from .rows import Addresses, add_record, uuid_of
@@ -57,6 +57,8 @@ class Work:
         """What was decided of each saga, should the store refuse its rows."""
         self.faults: dict[Key, Faulted] = {}
         """Why a saga is parked by this batch: whatever else comes for it is recorded undecided."""
+        self.convicted: set[int] = set()
+        """The shards whose convicted saga this batch parks."""
         self.replacements: dict[Key, Parked] = {}
         """What the store was given instead."""
         self.records: list[Happened] = []
@@ -140,7 +142,7 @@ class Work:
         kept = [each for each in self.records if each.key not in self.replacements]
         return kept + [each for parked in self.replacements.values() for each in parked.records]
 
-    def batch(self, relay: Relay, now: int, suspect: UUID | None = None) -> Batch:
+    def batch(self, relay: Relay, now: int, suspect: Suspect | None = None) -> Batch:
         """Return the transaction's rows. Call it once; the same batch is submitted until it is known."""
         writes: list[ShardWrite] = []
         acked: list[tuple[int, int]] = []
@@ -156,7 +158,12 @@ class Work:
                     next_seq=shard.next_row + SPARE_ROWS,
                     now=to_datetime(shard.now),
                     suspect=suspect,
+                    acquitted=self._acquitted(shard),
                 )
             )
             acked += relay.take_acked(shard.number)
         return Batch(writes, list(self.writes.values()), self.loose, acked)
+
+    def _acquitted(self, shard: Shard) -> UUID | None:
+        culprit = shard.convicted if shard.number in self.convicted else None
+        return culprit.run_id if culprit is not None else None

@@ -15,6 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
+from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect
 
 __all__ = [
     "FINAL_STATES",
@@ -44,6 +45,7 @@ __all__ = [
     "ShardWrite",
     "Store",
     "StoreUnavailable",
+    "Suspect",
 ]
 
 
@@ -155,15 +157,6 @@ class SagaWrite:
 
 
 @dataclass(slots=True)
-class Offsets:
-    """The next offset to read of the shard's partition of each input topic."""
-
-    sagas: int = 0
-    replies: int = 0
-    control: int = 0
-
-
-@dataclass(slots=True)
 class ShardWrite:
     """What a batch says of one shard; the fence checks it before anything is written."""
 
@@ -179,8 +172,10 @@ class ShardWrite:
     """The first outbox sequence number not used yet."""
     now: datetime
     """The engine's time of this batch; never goes back."""
-    suspect: UUID | None = None
-    """In suspect mode: the saga about to be stepped, marked before it is."""
+    suspect: Suspect | None = None
+    """In suspect mode: the saga about to be stepped; the next commit takes the mark back."""
+    acquitted: UUID | None = None
+    """The saga whose deaths are forgotten: this commit parks it for them."""
 
 
 @dataclass(slots=True)
@@ -213,43 +208,6 @@ REPLACEMENT_TRIES = 3
 Replace = Callable[[SagaWrite, str, int], SagaWrite]
 """Gives the fixed-shape write that parks a refused saga: (refused write, database's message, try
 number from 1); each try is asked to be smaller than the one before, REPLACEMENT_TRIES are made."""
-
-
-@dataclass(slots=True)
-class ShardRow:
-    """A shard as its new owner finds it, after its token was set and committed."""
-
-    shard: int
-    token: UUID
-    epoch: int
-    offsets: Offsets | None
-    """None where nothing was ever committed: begin at the start of the topics."""
-    commit_seq: int
-    acked_seq: int
-    next_seq: int
-    now: datetime
-    deaths: int
-    """Owners in a row that lost this shard without releasing it, since the last quiet period."""
-    suspect: UUID | None
-
-
-@dataclass(slots=True)
-class ShardLease:
-    """Who holds a shard, as the database's clock sees it."""
-
-    shard: int
-    owner: str | None
-    expired: bool
-
-
-@dataclass(slots=True)
-class Membership:
-    """The answer to a heartbeat."""
-
-    now: datetime
-    processes: list[str]
-    """Processes alive, sorted, this one included."""
-    shards: list[ShardLease]
 
 
 @dataclass(slots=True)
@@ -374,20 +332,21 @@ class Store(Protocol):
         """Take a free or expired shard: new epoch, new random token, committed before it returns.
 
         None when somebody else holds it. Counts a death when another process let it expire instead of
-        releasing it. A process may claim what it holds itself: after `LostShards.astray`, or when the
-        answer to a claim was lost. `process` is unique per start of a process.
+        releasing it, also against the saga marked then; the mark is taken away whoever claims. A process may
+        claim what it holds itself: after `LostShards.astray`, or when the answer to a claim was lost.
+        `process` is unique per start of a process.
         """
         ...
 
     def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
-        """Give shards back (no owner, no token, deaths = 0) where the token still holds.
+        """Give shards back (no owner, no token, no deaths, no suspects) where the token still holds.
 
         With `process` also take it off the list of processes.
         """
         ...
 
     def pardon(self, shard: int, token: UUID) -> None:
-        """Set the shard's count of deaths and its suspect to none: it has been quiet long enough."""
+        """Forget the shard's deaths and its suspects: it has been quiet long enough."""
         ...
 
     # reading, for the loop

@@ -24,6 +24,8 @@ def check_batch(batch: Batch) -> None:
         numbers = (entry.acked_seq, entry.next_seq, offsets.sagas, offsets.replies, offsets.control)
         if refusal_of_number(_INT8, *numbers) is not None:
             raise BadBatch(f"what the batch says of shard {entry.shard} is out of range")
+        if entry.suspect is not None and refusal_of_text(entry.suspect.place) is not None:
+            raise BadBatch(f"the place of shard {entry.shard}'s suspect is no text that Postgres takes")
     if len({write.run_id for write in batch.sagas}) != len(batch.sagas):
         raise BadBatch("a batch has at most one SagaWrite for a run")
     for write in batch.sagas:

@@ -69,7 +69,7 @@ class Replaced:
 
 def calls_for(batch: Batch, sagas: Sequence[SagaWrite], loose: Sequence[OutboxRow]) -> list[Call]:
     """Return the batch's statements with only these sagas and loose rows; raises one of UNENCODABLE."""
-    calls = [_fence(batch)]
+    calls = [_fence(batch), *_suspects(batch)]
     history = [(write.shard, write.run_id, row) for write in sagas for row in write.history]
     if history:
         calls.append(_insert_history(history))
@@ -103,8 +103,17 @@ def _fence(batch: Batch) -> Call:
         [s.acked_seq for s in shards],
         [s.next_seq for s in shards],
         [s.now for s in shards],
-        [s.suspect for s in shards],
+        [s.suspect.run_id if s.suspect is not None else None for s in shards],
     )
+
+
+def _suspects(batch: Batch) -> Iterator[Call]:
+    """Only in suspect mode are there any."""
+    for write in batch.shards:
+        if write.acquitted is not None:
+            yield _SQL["acquit"].bind(write.shard, write.acquitted)
+        if write.suspect is not None and write.suspect.place:
+            yield _SQL["note_place"].bind(write.shard, write.commit_seq, write.suspect.place)
 
 
 def _insert_history(history: list[tuple[int, UUID, HistoryRow]]) -> Call:

@@ -102,10 +102,11 @@ class MemoryStore:
             row, token = self._shards.get(shard), self._make_token()
             if row is None:
                 return None
-            if row.owner not in (None, process):
-                if row.until is not None and row.until > now:
-                    return None
-                row.deaths += 1
+            died = row.owner not in (None, process)
+            if died and row.until is not None and row.until > now:
+                return None
+            row.deaths += died
+            row.take_mark(died=died)
             row.token, row.owner = token, process
             row.replaced, row.dropped = {}, []
             row.epoch += 1
@@ -120,7 +121,7 @@ class MemoryStore:
                 row.next_seq,
                 row.now or now,
                 row.deaths,
-                row.suspect,
+                row.prime_suspect,
             )
 
     def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
@@ -131,7 +132,7 @@ class MemoryStore:
                 shard = self._shards.get(number)
                 if shard is not None and shard.token == token:
                     shard.owner = shard.token = shard.until = None
-                    shard.deaths = 0
+                    shard.deaths, shard.suspects = 0, {}
             if process is not None:
                 self._processes.pop(process, None)
 
@@ -141,7 +142,7 @@ class MemoryStore:
         with self._lock:
             row = self._shards.get(shard)
             if row is not None and row.token == token:
-                row.deaths, row.suspect = 0, None
+                row.deaths, row.suspect, row.suspects = 0, None, {}
 
     # reading, for the loop
     def open_rows(self, shard: int) -> list[OutboxRow]:
@@ -254,6 +255,8 @@ class MemoryStore:
             shard.offsets, shard.commit_seq = replace(entry.offsets), entry.commit_seq
             shard.acked_seq, shard.next_seq = entry.acked_seq, entry.next_seq
             shard.now, shard.suspect = entry.now, entry.suspect
+            if entry.acquitted is not None:
+                shard.suspects.pop(entry.acquitted, None)
         for write in staged.writes:
             if write.history:
                 history = tables.history.setdefault(write.run_id, {})

@@ -20,13 +20,14 @@ from kasaga.store.base import (
     SagaRow,
     SagaState,
     SagaWrite,
+    Suspect,
 )
 from kasaga.store.checks import refusal_of_row, refusal_of_write
 
 
 @dataclass(slots=True)
 class MemoryShard:
-    """A shard's rows in the tables shard and position, and its last commit's answer."""
+    """A shard's rows in the tables shard, position and suspect, and its last commit's answer."""
 
     number: int
     token: UUID | None = None
@@ -40,9 +41,23 @@ class MemoryShard:
     acked_seq: int = 0
     next_seq: int = 1
     now: datetime | None = None
-    suspect: UUID | None = None
+    suspect: Suspect | None = None
+    suspects: dict[UUID, Suspect] = field(default_factory=dict[UUID, Suspect])
     replaced: dict[UUID, str] = field(default_factory=dict[UUID, str])
     dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
+
+    def take_mark(self, *, died: bool) -> None:
+        """Take the mark away; if the owner has died with it, count that."""
+        mark, self.suspect = self.suspect, None
+        if died and mark is not None:
+            known = self.suspects.get(mark.run_id, mark)
+            place = mark.place or known.place
+            self.suspects[mark.run_id] = Suspect(mark.run_id, place, known.deaths + 1)
+
+    @property
+    def prime_suspect(self) -> Suspect | None:
+        """The saga that was marked at most deaths."""
+        return min(self.suspects.values(), key=lambda each: (-each.deaths, each.run_id), default=None)
 
 
 @dataclass(slots=True)

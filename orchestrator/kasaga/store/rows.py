@@ -17,6 +17,7 @@ from kasaga.store.base import (
     SagaState,
     ShardLease,
     ShardRow,
+    Suspect,
 )
 from kasaga.store.encode import unpack_headers
 
@@ -64,8 +65,9 @@ def histories(rows: list[Row]) -> dict[UUID, list[HistoryRow]]:
 
 def shard_row(shard: int, row: Row) -> ShardRow:
     """Read `claim`."""
-    token, epoch, sagas, replies, control, commit_seq, acked_seq, next_seq, now, deaths, suspect = row
+    token, epoch, sagas, replies, control, commit_seq, acked_seq, next_seq, now, deaths, *marked = row
     offsets = None if sagas is None else Offsets(sagas, replies, control)
+    suspect = None if marked[0] is None else Suspect(*marked)
     return ShardRow(shard, token, epoch, offsets, commit_seq, acked_seq, next_seq, now, deaths, suspect)
 
 

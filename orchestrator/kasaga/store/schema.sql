@@ -50,9 +50,21 @@ CREATE TABLE kasaga.position (
     acked_seq bigint NOT NULL DEFAULT 0,
     next_seq bigint NOT NULL DEFAULT 1,
     now timestamptz,
+    -- In suspect mode: the saga about to be stepped, and the line that it goes on from. The next commit takes it back.
     suspect uuid,
+    suspect_at text NOT NULL DEFAULT '',
     PRIMARY KEY (shard, commit_seq)
 ) WITH (autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_scale_factor = 0);
+
+-- The sagas that were marked when an owner of their shard died, and how often each was. At most one row a death; those
+-- of a shard go when it is released or pardoned.
+CREATE TABLE kasaga.suspect (
+    shard integer NOT NULL,
+    deaths integer NOT NULL,
+    run_id uuid NOT NULL,
+    place text NOT NULL,
+    PRIMARY KEY (shard, run_id)
+);
 
 -- The summary of a saga: inserted at its start, updated at a change of state. `attention` is in the index, `state`
 -- is not: RUNNING to COMPLETED changes no indexed column, so that the update stays in its page (HOT) and writes no
@@ -244,15 +256,18 @@ BEGIN
         FROM kasaga.shard s ORDER BY s.shard;
 END $$;
 
--- Takes a shard that is free, expired, or the process's own. No row: somebody else holds it.
+-- Takes a shard that is free, expired, or the process's own. No row: somebody else holds it. An owner that let it expire
+-- has died, and so counts against the saga that it had marked; told is the one that was marked at most deaths.
 CREATE FUNCTION kasaga.claim(wanted integer, process text, fresh uuid, seconds double precision)
 RETURNS TABLE (token uuid, epoch bigint, deaths integer, commit_seq bigint, sagas_offset bigint,
                replies_offset bigint, control_offset bigint, acked_seq bigint, next_seq bigint, now timestamptz,
-               suspect uuid)
+               suspect uuid, suspect_deaths integer, suspect_at text)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     holder text;
     until timestamptz;
+    marked uuid;
+    stood text;
 BEGIN
     SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted;
     IF NOT FOUND OR (holder <> process AND until > clock_timestamp()) THEN
@@ -261,6 +276,17 @@ BEGIN
     SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted FOR NO KEY UPDATE;
     IF holder <> process AND until > clock_timestamp() THEN
         RETURN;
+    END IF;
+    SELECT p.suspect, p.suspect_at INTO marked, stood FROM kasaga.position p
+        WHERE p.shard = wanted AND p.suspect IS NOT NULL;
+    -- The mark goes whoever claims: it is counted once, and says nothing about an owner that has stepped nothing.
+    IF marked IS NOT NULL THEN
+        UPDATE kasaga.position p SET suspect = NULL, suspect_at = '' WHERE p.shard = wanted AND p.suspect = marked;
+        IF holder <> process THEN
+            INSERT INTO kasaga.suspect AS x (shard, run_id, deaths, place) VALUES (wanted, marked, 1, stood)
+                ON CONFLICT (shard, run_id) DO UPDATE
+                SET deaths = x.deaths + 1, place = coalesce(nullif(excluded.place, ''), x.place);
+        END IF;
     END IF;
     RETURN QUERY
         WITH taken AS (
@@ -272,9 +298,9 @@ BEGIN
                 RETURNING s.shard, s.token, s.epoch, s.deaths
         )
         SELECT t.token, t.epoch, t.deaths, p.commit_seq, p.sagas_offset, p.replies_offset, p.control_offset,
-            p.acked_seq, p.next_seq, coalesce(p.now, clock_timestamp()), p.suspect
-        FROM taken t JOIN kasaga.position p ON p.shard = t.shard
-        ORDER BY p.commit_seq DESC LIMIT 1;
+            p.acked_seq, p.next_seq, coalesce(p.now, clock_timestamp()), x.run_id, x.deaths, x.place
+        FROM taken t JOIN kasaga.position p ON p.shard = t.shard LEFT JOIN kasaga.suspect x ON x.shard = t.shard
+        ORDER BY p.commit_seq DESC, x.deaths DESC, x.run_id LIMIT 1;
 END $$;
 
 -- Gives shards back, and the process's place among the living.
@@ -284,15 +310,19 @@ BEGIN
     FOR i IN 1 .. cardinality(shards) LOOP
         UPDATE kasaga.shard s SET owner = NULL, token = NULL, lease_until = NULL, deaths = 0
             WHERE s.shard = shards[i] AND s.token = tokens[i];
+        IF FOUND THEN
+            DELETE FROM kasaga.suspect x WHERE x.shard = shards[i];
+        END IF;
     END LOOP;
     DELETE FROM kasaga.process p WHERE p.name = process;
 END $$;
 
--- Forgets a shard's deaths and its suspect, where the token still holds.
+-- Forgets a shard's deaths and its suspects, where the token still holds.
 CREATE FUNCTION kasaga.pardon(wanted integer, held uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     UPDATE kasaga.shard s SET deaths = 0 WHERE s.shard = wanted AND s.token = held;
     IF FOUND THEN
-        UPDATE kasaga.position p SET suspect = NULL WHERE p.shard = wanted AND p.suspect IS NOT NULL;
+        UPDATE kasaga.position p SET suspect = NULL, suspect_at = '' WHERE p.shard = wanted AND p.suspect IS NOT NULL;
+        DELETE FROM kasaga.suspect x WHERE x.shard = wanted;
     END IF;
 END $$;

@@ -7,6 +7,14 @@
 -- fence: int4[] uuid[] int8[] int8[] int8[] int8[] int8[] int8[] timestamptz[] uuid[]
 SELECT kasaga.fence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
+-- note_place: int4 int8 text
+-- Only in suspect mode: where the saga stands that this commit marks.
+UPDATE kasaga.position SET suspect_at = $3 WHERE shard = $1 AND commit_seq = $2
+
+-- acquit: int4 uuid
+-- Only when this commit parks the saga for what its deaths are held against it.
+DELETE FROM kasaga.suspect WHERE shard = $1 AND run_id = $2
+
 -- undo:
 SELECT kasaga.undo()
 

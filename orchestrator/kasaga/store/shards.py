@@ -1,0 +1,68 @@
+"""What the store says of shards: how far they have come, who owns them, and who died of what.
+
+Station: part of `base`, which everybody imports it from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+
+@dataclass(slots=True)
+class Offsets:
+    """The next offset to read of the shard's partition of each input topic."""
+
+    sagas: int = 0
+    replies: int = 0
+    control: int = 0
+
+
+class Suspect(NamedTuple):
+    """A saga that is stepped, or was when an owner of its shard died."""
+
+    run_id: UUID
+    place: str = ""
+    """The line of its code that it goes on from, or empty. No NUL, and of moderate length."""
+    deaths: int = 0
+    """Owners that died with this saga marked, since the shard was last released or pardoned."""
+
+
+@dataclass(slots=True)
+class ShardRow:
+    """A shard as its new owner finds it, after its token was set and committed."""
+
+    shard: int
+    token: UUID
+    epoch: int
+    offsets: Offsets | None
+    """None where nothing was ever committed: begin at the start of the topics."""
+    commit_seq: int
+    acked_seq: int
+    next_seq: int
+    now: datetime
+    deaths: int
+    """Owners in a row that lost this shard without releasing it, since the last quiet period."""
+    suspect: Suspect | None = None
+    """The saga that was marked at most of those deaths, if any was."""
+
+
+@dataclass(slots=True)
+class ShardLease:
+    """Who holds a shard, as the database's clock sees it."""
+
+    shard: int
+    owner: str | None
+    expired: bool
+
+
+@dataclass(slots=True)
+class Membership:
+    """The answer to a heartbeat."""
+
+    now: datetime
+    processes: list[str]
+    """Processes alive, sorted, this one included."""
+    shards: list[ShardLease]
