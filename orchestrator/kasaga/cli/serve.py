@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Literal
 
 import click
 
 from kasaga_wire.logs import LEVELS, LogFormat, configure_logs
+from kasaga_wire.redaction import redact
 from kasaga_wire.topics import DEFAULT_SHARDS
 
 from .errors import NoDatabase, NoNamespace
@@ -22,6 +25,9 @@ from .session import (
     pass_session,
     prefix_option,
 )
+
+AWAY_SECONDS = 2.0
+"""Between two tries of `migrate --wait` to reach the database."""
 
 LEVELS_CHOICE = click.Choice(LEVELS, case_sensitive=False)
 
@@ -99,11 +105,18 @@ def orchestrator(
     show_default=True,
     help="pre: before a release is rolled out, leaving its post migrations; post: all.",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=0,
+    metavar="SECONDS",
+    help="For a database that doesn't answer; not at all by default.",
+)
 @namespace_option
 @database_option
 @output_option
 @pass_session
-def migrate(session: Session, shards: int, phase: Literal["pre", "post"]) -> None:
+def migrate(session: Session, shards: int, phase: Literal["pre", "post"], wait: float) -> None:
     """Make the tables, or bring them up to this release. Does nothing where they are."""
     from ..store.migrate import migrate as apply
 
@@ -116,8 +129,28 @@ def migrate(session: Session, shards: int, phase: Literal["pre", "post"]) -> Non
             "no namespace is named", remedy="Pass --namespace with the App's, or set KASAGA_NAMESPACE"
         )
     out = session.output()
-    applied = apply(url, namespace=namespace, shards=shards, phase=phase, progress=out.progress)
+    applied = _patiently(
+        lambda: apply(url, namespace=namespace, shards=shards, phase=phase, progress=out.progress),
+        wait,
+    )
     if out.json:
         out.document({"namespace": namespace, "shards": shards, "applied": applied})
     else:
         out.lines([f"applied {name}" for name in applied] or ["The database is up to date."])
+
+
+def _patiently(act: Callable[[], list[str]], seconds: float) -> list[str]:
+    """Act until the database answers, for so long; then raises StoreUnavailable. Other errors are final."""
+    from ..store.errors import StoreUnavailable
+
+    deadline, told = time.monotonic() + seconds, ""
+    while True:
+        try:
+            return act()
+        except StoreUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise
+            if error.message != told:
+                told = error.message
+                click.echo(redact(f"kasaga: waiting: {told}"), err=True)
+            time.sleep(AWAY_SECONDS)
