@@ -89,5 +89,7 @@ class Rendered:
             if "configMapRef" in source:
                 found |= self.one("ConfigMap", source["configMapRef"]["name"])["data"]
         for variable in container.get("env", []):
-            found[variable["name"]] = variable.get("value") or json.dumps(variable["valueFrom"])
+            found[variable["name"]] = (
+                variable["value"] if "value" in variable else json.dumps(variable["valueFrom"])
+            )
         return found

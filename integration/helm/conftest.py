@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from .chart import Helm
+from helm.chart import Helm
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 {{/*
-What pods have in common. "kasaga.pod" gives the values for one component as YAML: those for all pods, and the component's
-own of the same name, which are merged (maps), appended (extra…) or taken instead.
-(dict "root" . "own" .Values.orchestrator "component" "orchestrator")
+What pods have in common. "kasaga.pod" gives the values for one component as YAML: those for all pods, and its own `pod` with
+the same names. The examples are other people's services: what is added for the sagas' code isn't for them.
+(dict "root" . "own" .Values.orchestrator.pod "component" "orchestrator")
 */}}
 {{- define "kasaga.pod" -}}
 {{- $all := .root.Values -}}
@@ -10,11 +10,12 @@ own of the same name, which are merged (maps), appended (extra…) or taken inst
 {{- range $key := list "podAnnotations" "podLabels" "nodeSelector" -}}
 {{- $_ := set $pod $key (mergeOverwrite (dict) (get $all $key | default dict) (get $own $key | default dict)) -}}
 {{- end -}}
+{{- $foreign := hasPrefix "example-" .component -}}
 {{- range $key := list "extraEnv" "extraEnvFrom" "extraVolumes" "extraVolumeMounts" -}}
-{{- $_ := set $pod $key (concat (get $all $key | default list) (get $own $key | default list)) -}}
+{{- $_ := set $pod $key (concat ($foreign | ternary list (get $all $key | default list)) (get $own $key | default list)) -}}
 {{- end -}}
 {{- range $key := list "tolerations" "affinity" "priorityClassName" "topologySpreadConstraints" -}}
-{{- $_ := set $pod $key (get $own $key | default (get $all $key)) -}}
+{{- $_ := set $pod $key (hasKey $own $key | ternary (get $own $key) (get $all $key)) -}}
 {{- end -}}
 {{- toYaml $pod -}}
 {{- end }}
@@ -67,18 +68,21 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if .spread }}
-{{- $selector := dict "matchLabels" (include "kasaga.selector" (dict "root" .root "component" .pod.component) | fromYaml) }}
+{{- /* Counted are the pods of one component and one roll-out: those that are about to go would push the new ones together. */}}
+{{- $labels := include "kasaga.selector" (dict "root" .root "component" .pod.component) | fromYaml }}
+{{- $counted := dict "labelSelector" (dict "matchLabels" $labels) "matchLabelKeys" (list "pod-template-hash") }}
 {{- with .pod.topologySpreadConstraints }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{- toYaml (mergeOverwrite (dict "labelSelector" $selector) .) | nindent 4 }}
+  - {{ toYaml (hasKey . "labelSelector" | ternary . (mergeOverwrite (deepCopy $counted) .)) | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{/*
-A container's environment. Secrets are files, never variables: what a process prints of its environment, or hands on, holds none.
+A container's environment. Secrets are files: what a process prints of its environment, or hands on, holds none. The headers for
+the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 (dict "root" . "pod" $pod "kafka" true)
 */}}
 {{- define "kasaga.env" -}}
