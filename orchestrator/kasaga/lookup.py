@@ -34,6 +34,12 @@ def read_records(store: Store, row: SagaRow) -> list[Record]:
     return [decode(entry.seq, entry.body) for entry in store.history(row)]
 
 
+def first_record(store: Store, row: SagaRow) -> Record | None:
+    """Return the record of a saga's start; None where its history was purged."""
+    entry = next(iter(store.history(row)), None)
+    return None if entry is None else decode(entry.seq, entry.body)
+
+
 def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[Record]]:
     """Read and explain one saga; raises UnknownSaga."""
     row = find(store, saga_id)

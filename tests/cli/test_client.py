@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, create_model
 
-import kasaga.client.client as client_module
+import kasaga.client.acting as acting_module
 import kasaga.client.handle as handle_module
 from cli.fake_owner import FakeOwner
 from cli.tales import Order, Stock
@@ -52,8 +52,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STARTED_WAIT", "FIRST_WAIT", "LONGEST_WAIT", "LIVE_WAIT", "LONGEST_NOT_YET"):
         monkeypatch.setattr(handle_module, name, 0.02)
     monkeypatch.setattr(handle_module, "NOT_YET_WAIT", 0.001)
-    monkeypatch.setattr(client_module, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(client_module, "LONGEST_ASK", 0.02)
+    monkeypatch.setattr(acting_module, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(acting_module, "LONGEST_ASK", 0.02)
     monkeypatch.delenv("KASAGA_DATABASE_URL", raising=False)
     monkeypatch.delenv("KASAGA_TOPIC_PREFIX", raising=False)
 
@@ -361,6 +361,43 @@ def test_an_action_without_an_answer_is_sent_again_under_the_same_id() -> None:
     owner = play(scene)
     ids = [ControlEnvelope.parse(list(out.headers)).id for out in owner.sent if out.topic == "orders.control"]
     assert len(set(ids)) == 2
+
+
+def test_the_same_action_again_has_the_same_id() -> None:
+    async def scene(client: Client, owner: FakeOwner) -> None:
+        await client.start(payment, ORDER, id="o-1")
+        owner.deaf = 1000
+        with pytest.raises(NoAnswer) as unanswered:
+            await client.cancel("o-1", timeout=0.05)
+        assert unanswered.value.sent
+        owner.deaf = 0
+        await client.act("cancel", "o-1", action_id=unanswered.value.action_id)
+        owner.confirm = lambda outgoing: True
+        with pytest.raises(NoAnswer) as unsent:
+            await client.cancel("o-1", timeout=0.05)
+        assert not unsent.value.sent
+
+    owner = play(scene)
+    controls = [out for out in owner.sent if out.topic == "orders.control"]
+    assert len({ControlEnvelope.parse(list(out.headers)).id for out in controls}) == 2
+
+
+def test_an_input_that_is_encoded_already() -> None:
+    async def scene(client: Client, owner: FakeOwner) -> None:
+        payload = payment.input.encode(ORDER)
+        await client.start_encoded("payment", payload, payment.input.schema, id="o-1", version=2)
+        await client.start(payment, ORDER, id="o-1")
+        with pytest.raises(PayloadTooLarge):
+            await client.start_encoded("payment", b"0" * 900_001, payment.input.schema, id="o-2")
+
+    first, second = starts(owner := play(scene))
+    assert (first.saga, first.saga_version, first.saga_id) == ("payment", 2, "o-1")
+    sent = [out.value for out in owner.sent if out.topic == "orders.sagas"]
+    assert sent[0] == sent[1]
+    assert first.run_id != second.run_id
+    assert [out.key for out in owner.sent if out.topic == "orders.schemas"] == [
+        str(payment.input.schema.id).encode()
+    ]
 
 
 def test_an_action_that_does_not_fit_says_why() -> None:

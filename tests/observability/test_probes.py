@@ -11,7 +11,7 @@ from collections.abc import Generator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from kasaga.orchestrator.probes import Probes
+from kasaga.probes import Probes
 
 
 class Health:

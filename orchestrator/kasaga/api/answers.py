@@ -29,11 +29,12 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the problems of a route for the OpenAPI document; those that every route has come with them."""
     schema = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
     return {
-        status: {"description": DESCRIPTIONS[status], "model": Problem, "content": {MEDIA_TYPE: schema}}
-        for status in sorted({401, 421, 422, 500, 503, *statuses})
+        status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: schema}}
+        for status in sorted({*EVERYWHERE, *statuses})
     }
 
 
+EVERYWHERE = (401, 421, 422, 500, 503)
 DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The bearer token is missing or wrong.",

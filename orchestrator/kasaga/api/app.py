@@ -14,12 +14,14 @@ from fastapi import FastAPI
 from kasaga_wire import __version__
 
 from ..ui import pages
-from . import problems, sagas
+from . import actions, problems, sagas, starts
 from .access import Access
 from .backend import Backend
+from .document import document
 from .guard import Guard
 from .probes import router as probes
 from .settings import ApiSettings
+from .waiting import ClientGone, client_gone
 
 ABOUT = (
     "Starts sagas, shows where they stand, and acts on them. Everything that changes a saga is a record to "
@@ -52,12 +54,15 @@ def create_app(settings: ApiSettings, *, backend: Backend | None = None) -> Fast
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.settings, app.state.backend, app.state.access = settings, behind, Access(settings)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     problems.install(app)
-    app.add_middleware(Guard, settings=settings)
-    app.include_router(probes)
-    app.include_router(sagas.router)
+    app.add_exception_handler(ClientGone, client_gone)
+    app.add_middleware(Guard, settings=settings, metrics=behind.metrics)
+    for router in (probes, sagas.router, starts.router, actions.router):
+        app.include_router(router)
     app.router.routes.extend(pages.routes(behind, app.state.access, problems.status_of))
     return app

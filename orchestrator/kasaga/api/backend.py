@@ -21,9 +21,12 @@ from kasaga_wire.redaction import hide, hide_in
 
 from ..client import Client
 from ..store.base import Store
-from ..store.errors import NamespaceMismatch
+from ..store.errors import NamespaceMismatch, StoreUnavailable
 from ..store.postgres import PostgresStore
 from ..store.settings import StoreSettings
+from .ends import Ends
+from .metrics import ApiMetrics
+from .payloads import Payloads
 from .settings import ApiSettings
 
 log = logging.getLogger("kasaga.api")
@@ -36,14 +39,24 @@ FIRST_TRY, LONGEST_TRY = 0.2, 5.0
 CHECK_SECONDS = 2.0
 """How long Postgres may take to answer the readiness probe."""
 
+CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 5.0
+"""How long Postgres may take to be reached, and to answer beyond what a statement may take."""
+
+AWAY = "Postgres can't be reached"
+
 OpenStore = Callable[[ApiSettings], Store]
 OpenClient = Callable[[ApiSettings, str], Client]
 
 
 def open_postgres(settings: ApiSettings) -> Store:
     """The store that the API reads; connects when it is first asked."""
-    reading = StoreSettings(settings.database_url.get_secret_value(), people_timeout=settings.read_seconds)
-    return PostgresStore(reading, application="kasaga api")
+    reading = StoreSettings(
+        settings.database_url.get_secret_value(),
+        connect_timeout=CONNECT_SECONDS,
+        answer_timeout=ANSWER_SECONDS,
+        people_timeout=settings.read_seconds,
+    )
+    return PostgresStore(reading, application="kasaga api", readers=settings.readers)
 
 
 def open_kafka(settings: ApiSettings, namespace: str) -> Client:
@@ -74,7 +87,11 @@ class Backend:
         self._open_client = open_client
         self._client: Client | None = None
         self._namespace = ""
+        self._shards = 0
         self._why = "the process has just begun"
+        self.metrics = ApiMetrics()
+        self.payloads = Payloads()
+        self.ends = Ends(self, places=settings.max_waiters, metrics=self.metrics)
         self._threads = ThreadPoolExecutor(settings.readers, thread_name_prefix="kasaga-api-read")
         self._connecting: asyncio.Task[None] | None = None
 
@@ -84,6 +101,7 @@ class Backend:
 
     async def close(self) -> None:
         """Let go of both."""
+        await self.ends.close()
         if self._connecting is not None:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -110,20 +128,29 @@ class Backend:
     async def namespace(self) -> str:
         """Return the namespace, once the database has told it; raises as `read`."""
         if not self._namespace:
-            found = (await self._in_thread(self._store.namespace)).name
-            wanted = self.settings.namespace or found
-            if found != wanted:
+            found = await self._in_thread(self._store.namespace)
+            wanted = self.settings.namespace or found.name
+            if found.name != wanted:
                 raise NamespaceMismatch(
-                    f"the database belongs to namespace {found!r}, not to {wanted!r}",
+                    f"the database belongs to namespace {found.name!r}, not to {wanted!r}",
                     remedy="Set KASAGA_DATABASE_URL or KASAGA_NAMESPACE to the right one",
                 )
-            self._namespace = found
+            self._namespace, self._shards = found.name, found.shards
         return self._namespace
+
+    async def shards(self) -> int:
+        """Return the namespace's number of shards; raises as `read`."""
+        await self.namespace()
+        return self._shards
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # With the context: what is logged there belongs to the request's saga and trace.
         context = copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
+        except StoreUnavailable:
+            self.metrics.store_lost()
+            raise
 
     # --- Kafka
 
@@ -132,8 +159,8 @@ class Backend:
         """The open client; raises KafkaUnavailable while there is none."""
         if self._client is None:
             raise KafkaUnavailable(
-                f"Kafka hasn't been reached yet: {self._why}",
-                remedy="Nothing was sent. Try again; if it lasts, look at the brokers and the topics",
+                "Kafka hasn't been reached since the API's process began; nothing was sent",
+                remedy="Try again; if it lasts, the API's log says what is missing",
             )
         return self._client
 
@@ -155,14 +182,18 @@ class Backend:
     # --- probes
 
     async def ready(self) -> tuple[bool, dict[str, object]]:
-        """Say whether requests can be served, and what is missing."""
-        if self._client is None:
-            return False, {"reason": self._why}
+        """Say whether requests can be served: Postgres answers now, and Kafka did once.
+
+        A lost Kafka makes the process unready for nobody: reading goes on, and a start says so itself.
+        """
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._in_thread(self._store.namespace)
-        except TimeoutError:
-            return False, {"reason": "Postgres doesn't answer in time"}
+                namespace = await self.namespace()
+        except (TimeoutError, StoreUnavailable):
+            return False, {"reason": AWAY}
         except KasagaError as error:
             return False, {"reason": error.message}
-        return True, {"namespace": self._namespace}
+        if self._client is None:
+            return False, {"reason": "Kafka hasn't been reached yet"}
+        return True, {"namespace": namespace}

@@ -9,21 +9,34 @@ be JSON, which a foreign page can't send without being asked, and come from no o
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
+import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from opentelemetry import context
+from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kasaga_wire.errors import KasagaError
+from kasaga_wire.logs import bind, unbind
 
 from .errors import BodyTooLarge, Busy, ForeignPage, InvalidRequest, Misdirected
+from .metrics import ApiMetrics
 from .paths import routed
-from .problems import problem
+from .problems import problem, unexpected
 from .settings import ApiSettings
 
+log = logging.getLogger("kasaga.api")
+
+OTHER = "other"
+"""Stands for paths and methods that there aren't: whoever asks could make up any number."""
+
+PROBES = ("/live", "/ready")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 API = "/api/"
@@ -31,18 +44,21 @@ API = "/api/"
 BODY_SECONDS = 30.0
 """How long a body may take to come."""
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][:/@#?%\s]+)(?::[0-9]*)?")
+"""A name or an address, and a port."""
+
 _TRACE = TraceContextTextMapPropagator()
 
 
 class Guard:
     """Refuses what must not reach a route; the rest goes on with its body read and its trace bound."""
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings, metrics: ApiMetrics) -> None:
         self._app = app
         self._settings = settings
-        self._hosts = {host.lower() for host in settings.allowed_hosts}
-        if settings.loopback:
-            self._hosts |= {*LOOPBACK, settings.host.lower()}
+        self._metrics = metrics
+        hosts = {*settings.allowed_hosts, *((*LOOPBACK, settings.host) if settings.loopback else ())}
+        self._hosts = {f"[{host}]" if ":" in host and "[" not in host else host.lower() for host in hosts}
         self._at_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,19 +66,46 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began, status = time.perf_counter(), 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                said = {name for name, _ in message["headers"]}
+                more = [header for header in _headers(scope) if header[0] not in said]
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
+
+        self._count(+1)
         headers = Headers(scope=scope)
-        self._at_hand += 1
-        token = context.attach(_TRACE.extract(dict(headers)))
+        trace, bound = context.attach(_traced(headers)), bind(lambda: _about(scope))
         try:
             try:
-                passed = await self._pass(scope, headers, receive)
+                await self._app(scope, await self._pass(scope, headers, receive), tell)
             except KasagaError as error:
-                await problem(error)(scope, receive, send)
-                return
-            await self._app(scope, passed, send)
+                await problem(error)(scope, receive, tell)
+            except Exception:
+                log.exception("a request failed")
+                if not status:
+                    await unexpected()(scope, receive, tell)
         finally:
-            context.detach(token)
-            self._at_hand -= 1
+            self._count(-1)
+            self._note(scope, status, time.perf_counter() - began)
+            unbind(bound)
+            context.detach(trace)
+
+    def _count(self, more: int) -> None:
+        self._at_hand += more
+        self._metrics.at_hand(self._at_hand)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request and log a line about it, without its query: filters are other people's data."""
+        route = _route(scope)
+        self._metrics.answered(_method(scope), route, status, seconds)
+        level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBES else logging.INFO
+        about = {"method": _method(scope), "route": route, "status": status, "seconds": round(seconds, 4)}
+        log.log(level, "request", extra=about)
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         if self._at_hand > self._settings.max_requests:
@@ -77,9 +120,8 @@ class Guard:
         return await self._body(headers, receive)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
-        host = headers.get("host", "").lower()
-        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-        if self._hosts and name not in self._hosts:
+        host = _HOST.fullmatch(headers.get("host", "").lower())
+        if host is None or (self._hosts and host[1] not in self._hosts):
             raise Misdirected("this API isn't reached by the host that the request names")
 
     def _check_origin(self, path: str, headers: Mapping[str, str]) -> None:
@@ -132,3 +174,34 @@ class Guard:
             return await receive()
 
         return again
+
+
+def _traced(headers: Mapping[str, str]) -> context.Context:
+    """The caller's trace, unless whoever instruments this process has gone on with it already."""
+    current = context.get_current()
+    if get_current_span(current).get_span_context().is_valid:
+        return current
+    return _TRACE.extract(dict(headers), current)
+
+
+def _route(scope: Scope) -> str:
+    """The pattern of the path that was asked for: there are few of them."""
+    found: object = getattr(scope.get("route"), "path_format", None)
+    return found if isinstance(found, str) else OTHER
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in METHODS else OTHER
+
+
+def _about(scope: Scope) -> dict[str, object]:
+    """What log lines of a request are about."""
+    saga_id = scope.get("kasaga.saga_id") or scope.get("path_params", {}).get("saga_id")
+    return {"saga_id": saga_id} if saga_id else {}
+
+
+def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What every answer says: it is what it says it is, and sagas are nothing to keep a copy of."""
+    made = [(b"x-content-type-options", b"nosniff")]
+    return [*made, (b"cache-control", b"no-store")] if scope["path"].startswith(API) else made

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
+
 from ..store.base import SagaState
 
+MAX_PAGE, USUAL_PAGE = 500, 50
+"""Sagas, or entries of a history, in one answer."""
 
-class Problem(BaseModel):
-    """Why a request was not answered as wished (RFC 9457)."""
+MAX_REASON = 2000
+"""Characters of a reason or of who acts."""
 
-    type: str = Field(description="`urn:kasaga:error:` and the code.")
-    title: str
-    status: int
-    code: str = Field(description="The KSG code: each has a section in errors.md.", examples=["KSG-504"])
-    detail: str
-    remedy: str = Field(default="", description="What to do about it.")
-    fields: list[ProblemField] = Field(default=[], description="The fields that are refused.")
+SAGA_NAME = r"^[A-Za-z0-9_-]{1,63}$"
+CODE = r"^[Kk][Ss][Gg]-[0-9]{3}$"
+
+# --- answers
 
 
 class ProblemField(BaseModel):
@@ -28,45 +29,69 @@ class ProblemField(BaseModel):
     reason: str
 
 
+class Problem(BaseModel):
+    """Why a request was not answered as wished (RFC 9457)."""
+
+    type: str = Field(description="`urn:kasaga:error:` and the code.", examples=["urn:kasaga:error:KSG-504"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    code: str = Field(description="Kasaga's code: each has a section in errors.md.", examples=["KSG-504"])
+    detail: str = Field(examples=["there is no saga order-42"])
+    remedy: str | None = Field(default=None, description="What to do about it.")
+    fields: list[ProblemField] | None = Field(default=None, description="The fields that are refused.")
+
+
 class SagaSummary(BaseModel):
     """Where a saga stands, in short. Times are RFC 3339 in UTC."""
 
-    saga_id: str
-    run_id: str
-    name: str
-    version: int
+    saga_id: str = Field(examples=["order-42"])
+    run_id: str = Field(examples=["01a20645-9be8-76a2-aee0-219210973bb6"])
+    name: str = Field(examples=["payment"])
+    version: int = Field(examples=[1])
     state: SagaState
     shard: int
     started_at: AwareDatetime
     updated_at: AwareDatetime
     ended_at: AwareDatetime | None
-    code: str | None = Field(description="The KSG code of the reason.")
+    code: str | None = Field(description="The code of the reason.", examples=["KSG-220"])
     reason: str | None
     remedy: str | None
-    step: str | None = Field(description="The path of the step that the state is about.")
+    step: str | None = Field(description="The path of the step that the state is about.", examples=["1"])
     with_exceptions: bool = Field(description="COMPENSATED, but somebody skipped or resolved a step.")
 
 
-class StepOut(BaseModel):
-    """One step of a saga."""
+class SagaPage(BaseModel):
+    """Some sagas, newest first."""
 
-    model_config = ConfigDict(extra="allow")
+    sagas: list[SagaSummary]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last one.")
+
+
+class SagaCounts(BaseModel):
+    """How many sagas there are, by state."""
+
+    counts: dict[str, int] = Field(examples=[{"RUNNING": 12, "STUCK": 1}])
+    total: int
+
+
+class StepOut(BaseModel):
+    """One step of a saga. What says nothing is left out."""
 
     path: str
     name: str
-    kind: str
+    kind: str = Field(description="command, local or sleep.")
     state: str = Field(description="waiting, retrying, sleeping, running; done, refused, unknown.")
     attempts: int
     error: str | None = None
-    next_at: AwareDatetime | None = None
-    undo: str | None = None
+    next_at: AwareDatetime | None = Field(default=None, description="When the next attempt is due.")
+    undo: str | None = Field(default=None, description="The compensation, or `void`.")
     undo_state: str | None = None
     undo_attempts: int | None = None
     undo_error: str | None = None
 
 
 class WaitOut(BaseModel):
-    """One thing that a saga waits for."""
+    """One thing that a saga waits for. What says nothing is left out."""
 
     text: str = Field(description="The rest of a sentence that begins with `It waits`.")
     kind: str
@@ -79,9 +104,9 @@ class WaitOut(BaseModel):
 
 
 class RemedyOut(BaseModel):
-    """A command that a person may run, and what it does."""
+    """Something that a person may do, and what it does."""
 
-    command: str
+    command: str = Field(description="As a command of `kasaga`.")
     effect: str
 
 
@@ -95,3 +120,185 @@ class SagaDetail(SagaSummary):
     steps: list[StepOut]
     waits_for: list[WaitOut]
     remedies: list[RemedyOut]
+
+
+class AttemptOut(BaseModel):
+    """One sending of a command or an undo."""
+
+    attempt: int
+    at: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+class EntryOut(BaseModel):
+    """One line of a history. What says nothing is left out."""
+
+    at: AwareDatetime
+    kind: str = Field(description="start, state, action, code; command, undo, void, sleep, local.")
+    name: str
+    step: str | None = None
+    ended_at: AwareDatetime | None = None
+    outcome: str | None = None
+    code: str | None = None
+    reason: str | None = None
+    by: str | None = None
+    input: Any = None
+    result: Any = None
+    attempts: list[AttemptOut] | None = None
+
+
+class SagaHistory(SagaSummary):
+    """What happened to a saga, oldest first."""
+
+    history: list[EntryOut]
+    next_cursor: str | None = Field(description="Ask with it for what came later; null at the end.")
+
+
+class SagaResult(BaseModel):
+    """How a saga has ended, or how far it is."""
+
+    saga_id: str = Field(examples=["order-42"])
+    run_id: str
+    name: str = Field(examples=["payment"])
+    version: int
+    state: str = Field(
+        description="A saga's state, or ACCEPTED: Kafka has the start.", examples=["COMPLETED"]
+    )
+    result: Any = Field(description="What the saga returned; null unless it is COMPLETED.")
+    code: str | None
+    reason: str | None
+    remedy: str | None
+    step: str | None
+    with_exceptions: bool
+
+
+class ActionResult(BaseModel):
+    """What became of an action."""
+
+    saga_id: str = Field(examples=["order-42"])
+    action: str = Field(examples=["retry"])
+    outcome: str = Field(
+        description="applied; or sent: Kafka has it and it will be carried out once, nobody has answered yet."
+    )
+    state: str | None = Field(description="The saga's state after it.", examples=["COMPENSATING"])
+    run_id: str | None
+    action_id: str = Field(description="Send it as Idempotency-Key to send this very action again.")
+
+
+class DefinitionOut(BaseModel):
+    """A saga that can be started."""
+
+    name: str = Field(examples=["payment"])
+    version: int
+    newest: bool
+    input: Any = Field(description="The input as a JSON Schema; null where the author's model has none.")
+    input_schema: Any = Field(description="The input's Avro schema: what a start is encoded with.")
+
+
+class DefinitionList(BaseModel):
+    """What the orchestrators of the namespace can start."""
+
+    namespace: str = Field(examples=["orders"])
+    definitions: list[DefinitionOut]
+
+
+# --- requests
+
+
+class _Asked(BaseModel):
+    """A field that isn't known is refused: it may be a typing error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StartRequest(_Asked):
+    """Which saga to start, with what."""
+
+    saga_id: str = Field(
+        min_length=1,
+        max_length=MAX_SAGA_ID_CHARACTERS,
+        description="Yours, such as an order's number. The same id, name and input is the same saga.",
+        examples=["order-42"],
+    )
+    name: str = Field(pattern=SAGA_NAME, examples=["payment"])
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="The newest by default.")
+    input: Any = Field(
+        description="The saga's one argument. Times, decimals and bytes are text: RFC 3339, digits, base64.",
+        examples=[{"id": "order-42", "lines": [{"sku": "a", "quantity": 1}]}],
+    )
+
+
+Who = Annotated[
+    str, Field(default="", max_length=200, description="Who acts, for the history.", examples=["anna"])
+]
+Step = Annotated[
+    str,
+    Field(default="", max_length=200, description="Only if the saga is stuck at this step.", examples=["1"]),
+]
+Reason = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=MAX_REASON, description="Why, for the history.", examples=["disk is back"]
+    ),
+]
+
+
+class CancelRequest(_Asked):
+    """Undo what a saga has done, and end it."""
+
+    reason: Annotated[str, Field(max_length=MAX_REASON, description="Why, for the history.")] = ""
+    by: Who = ""
+
+
+class RetryRequest(CancelRequest):
+    """Let a STUCK saga try again, now."""
+
+    step: Step = ""
+
+
+class SkipRequest(_Asked):
+    """Leave the step that a saga is stuck at undoing as it is, and go on."""
+
+    reason: Reason
+    by: Who = ""
+    step: Step = ""
+
+
+class ResolveRequest(SkipRequest):
+    """Say what became of the step that a saga is stuck at."""
+
+    value: Any = Field(
+        default=None,
+        description="The step's result, where the saga's code waits for one; else you undid it by hand.",
+    )
+
+
+class Filter(_Asked):
+    """Which sagas. What is left out chooses all."""
+
+    state: list[SagaState] = Field(default=[], max_length=20, description="One of these; may be repeated.")
+    name: str = Field(default="", max_length=63, description="Of this saga.")
+    saga_id: str = Field(default="", max_length=MAX_SAGA_ID_CHARACTERS, description="With this very id.")
+    id_prefix: str = Field(default="", max_length=MAX_SAGA_ID_CHARACTERS, description="Whose id begins so.")
+    code: str = Field(default="", max_length=20, description="With this code as the reason.")
+    started_after: AwareDatetime | None = None
+    started_before: AwareDatetime | None = None
+    updated_after: AwareDatetime | None = Field(default=None, description="Whose state has changed since.")
+    updated_before: AwareDatetime | None = None
+
+
+class ListQuery(Filter):
+    """Which sagas, and which page of them."""
+
+    limit: int = Field(default=USUAL_PAGE, ge=1, le=MAX_PAGE)
+    cursor: str = Field(default="", max_length=100, description="`next_cursor` of the page before.")
+
+
+class HistoryQuery(_Asked):
+    """Which part of a history."""
+
+    payloads: bool = Field(default=True, description="Show inputs and results: they are other people's data.")
+    limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
+    cursor: str = Field(default="", max_length=100, description="`next_cursor` of the page before.")

@@ -34,7 +34,7 @@ from ..client.errors import (
     UnknownSaga,
 )
 from ..errors import NotApplicable, PayloadTooLarge
-from ..store.errors import StoreError
+from ..store.errors import StoreError, StoreUnavailable
 from .errors import (
     BodyTooLarge,
     Busy,
@@ -53,9 +53,13 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 """When a caller may try again what failed since a server is away."""
 
+AWAY = "Postgres can't be reached, or asks to try again; the API's log has its words"
+"""What callers are told: libpq's own words name hosts and users."""
+
 FIELDS_SHOWN = 20
 """Refused fields named in one answer."""
 
+MEND = "Mend the field that is named"
 UNEXPECTED = "KSG-599"
 
 STATUSES: tuple[tuple[type[KasagaError], int], ...] = (
@@ -104,8 +108,8 @@ def problem(error: KasagaError, headers: Mapping[str, str] | None = None) -> Res
     return document(
         status,
         error.code,
-        error.message,
-        error.remedy,
+        AWAY if isinstance(error, StoreUnavailable) else error.message,
+        error.remedy or (MEND if status == 422 else ""),
         fields=fields or (((path, error.message),) if path else ()),
         headers=more,
     )
@@ -137,13 +141,23 @@ def document(
     return Response(json.dumps(made), status, dict(headers or {}), MEDIA_TYPE)
 
 
+def unexpected() -> Response:
+    """Return the answer to a bug. Its stack is logged, and shown to nobody."""
+    return document(
+        500,
+        UNEXPECTED,
+        "the API failed in a way that it doesn't know",
+        "Report it with what the API's log says",
+    )
+
+
 def install(app: FastAPI) -> None:
     """Let every error of an application be answered with a problem document."""
 
     async def known(request: Request, error: Exception) -> Response:
         assert isinstance(error, KasagaError)
         if status_of(error) >= 500:
-            log.warning("not answered: %s", error.message, extra={"code": error.code})
+            log.warning("not answered", extra={"error": str(error), "code": error.code})
         return problem(error)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -154,19 +168,9 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return problem(_http(error), error.headers)
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        # The stack is logged by whoever runs the application, and shown to nobody.
-        return document(
-            500,
-            UNEXPECTED,
-            "the API failed in a way that it doesn't know",
-            "Report it with what the API's log says",
-        )
-
     app.add_exception_handler(KasagaError, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
 
 
 def _invalid(error: RequestValidationError) -> InvalidRequest:

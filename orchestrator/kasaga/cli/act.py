@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from ..client import Client, NoAnswer, UnknownSaga
+from ..client import acting as client_actions
 from ..errors import NotApplicable
 from ..explain import row_json
 from ..store.base import SagaFilter, SagaRow, SagaState
@@ -49,7 +50,7 @@ class ActionFailed(click.exceptions.Exit):
 class Action:
     """What is to be done, to each of the sagas chosen."""
 
-    name: str
+    name: client_actions.Action
     reason: str
     step: str = ""
     value: Any = None
@@ -59,26 +60,15 @@ class Action:
         """Do it to one saga; what became of it, as JSON-able values."""
         made: dict[str, Any] = {"saga_id": saga_id, "action": self.name}
         try:
-            match self.name:
-                case "retry":
-                    status = await client.retry(
-                        saga_id, reason=self.reason, step=self.step, by=by, timeout=self.timeout
-                    )
-                case "skip":
-                    status = await client.skip(
-                        saga_id, reason=self.reason, step=self.step, by=by, timeout=self.timeout
-                    )
-                case "resolve":
-                    status = await client.resolve(
-                        saga_id,
-                        reason=self.reason,
-                        value=self.value,
-                        step=self.step,
-                        by=by,
-                        timeout=self.timeout,
-                    )
-                case _:
-                    status = await client.cancel(saga_id, reason=self.reason, by=by, timeout=self.timeout)
+            status = await client.act(
+                self.name,
+                saga_id,
+                reason=self.reason,
+                step=self.step,
+                value=self.value,
+                by=by,
+                timeout=self.timeout,
+            )
         except NotApplicable as error:
             return {**made, "outcome": "not_applicable", "reason": error.message}
         except UnknownSaga as error:

@@ -10,7 +10,6 @@ hears. Nothing here writes a saga, and nothing needs the database.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import weakref
@@ -18,17 +17,18 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID, uuid5
 
-from kasaga_wire.codec import Codec, Schemas, codec_for, to_json
+from kasaga_wire.codec import Codec, Schema, Schemas, codec_for, to_json
 from kasaga_wire.envelope import AnswerEnvelope, ReplyTo
 from kasaga_wire.errors import DeliveryError, KasagaError, UnknownSchema
 from kasaga_wire.kafka import KafkaSettings, Record, partition_for
 from kasaga_wire.records import Answer, Control, answer_codec, control_codec, own_schemas
 from kasaga_wire.topics import Topics
 
-from ..errors import NotApplicable, PayloadTooLarge
+from ..errors import PayloadTooLarge
 from ..saga import Saga
-from .errors import ClientClosed, NoAnswer, StartUnconfirmed, UnknownSaga
-from .handle import FIRST_WAIT, Handle
+from .acting import Acting, Question
+from .errors import ClientClosed, StartUnconfirmed, UnknownSaga
+from .handle import Handle
 from .headers import check_id, control_headers, start_headers
 from .ids import uuid7
 from .link import KafkaLink, Link, Outgoing
@@ -40,26 +40,11 @@ R = TypeVar("R")
 CONFIRM_SECONDS = 30.0
 """How long Kafka may take to say that it has a record."""
 
-ANSWER_SECONDS = 30.0
-"""How long a saga's owner may take to answer an action: longer than a take-over after a crash."""
-
-LONGEST_ASK = 8.0
-"""Seconds between two times that an unanswered action is sent, at most."""
-
 MAX_INPUT_BYTES = 900_000
 """Of a saga's input: the orchestrator's default for one value."""
 
 
-class Question:
-    """What waits for answers: those to any of the ids that it was registered under."""
-
-    __slots__ = ("__weakref__", "heard")
-
-    def __init__(self) -> None:
-        self.heard: asyncio.Queue[Record] = asyncio.Queue()
-
-
-class Client:
+class Client(Acting):
     """A client of one namespace, as an asynchronous context manager; of one event loop."""
 
     def __init__(
@@ -166,33 +151,63 @@ class Client:
             EncodeError: the input doesn't fit; names the field.
             BadRequest: the id can't be used.
         """
-        check_id(id)
         declared = saga if isinstance(saga, Saga) else None
         name = declared.name if declared else str(saga)
         codec: Codec[Any] = declared.input if declared else codec_for(type(input), name=f"{name}.input")
-        value = codec.encode(input)
+        version = declared.version if declared else None
+        handle = self.handle(declared or name, id)
+        await self._start(handle, codec.schema, codec.encode(input), version, wait=wait, timeout=timeout)
+        return handle
+
+    async def start_encoded(
+        self,
+        saga: str,
+        payload: bytes,
+        schema: Schema,
+        *,
+        id: str,
+        version: int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Handle[Any]:
+        """Start a saga by name with an input that is encoded already, with `schema`; else as `start`.
+
+        `version`: the newest that the orchestrator has, by default.
+        """
+        handle = self.handle(saga, id)
+        await self._start(handle, schema, payload, version, wait=wait, timeout=timeout)
+        return handle
+
+    async def _start(
+        self,
+        handle: Handle[Any],
+        schema: Schema,
+        value: bytes,
+        version: int | None,
+        *,
+        wait: bool,
+        timeout: float | None,
+    ) -> None:
         if len(value) > MAX_INPUT_BYTES:
-            raise PayloadTooLarge(f"the input of saga {id} has {len(value)} bytes, over {MAX_INPUT_BYTES}")
-        handle = Handle[Any](self, id, declared.result if declared else None, name=name)
+            text = f"the input of saga {handle.id} has {len(value)} bytes, over {MAX_INPUT_BYTES}"
+            raise PayloadTooLarge(text)
         run_id = str(uuid7())
         if wait:
             await self._hear_answers()
-        version = declared.version if declared else None
         handle.started(run_id, value, version, self.question(run_id) if wait else None)
         patience = CONFIRM_SECONDS if timeout is None else timeout
         try:
             async with asyncio.timeout(patience):
-                await self._publish(codec)
+                await self._publish(schema)
                 await self.send_start(handle, run_id, value, version, reply=wait)
         except TimeoutError:
-            text = f"Kafka didn't confirm the start of saga {id} within {patience:g} s"
+            text = f"Kafka didn't confirm the start of saga {handle.id} within {patience:g} s"
             raise StartUnconfirmed(text) from None
         except DeliveryError as error:
             if error.permanent:
                 raise
-            text = f"Kafka didn't confirm the start of saga {id}: {error.message}"
+            text = f"Kafka didn't confirm the start of saga {handle.id}: {error.message}"
             raise StartUnconfirmed(text) from None
-        return handle
 
     async def run(self, saga: Saga[A, R], input: A, *, id: str, timeout: float | None = None) -> R:
         """Start a saga and wait for its result: `start(wait=True)` and `result(timeout)`."""
@@ -212,61 +227,6 @@ class Client:
         return Handle(
             self, id, declared.result if declared else None, name=declared.name if declared else str(saga)
         )
-
-    # --- acting
-
-    async def cancel(
-        self,
-        id: str,
-        *,
-        reason: str = "",
-        by: str = "",
-        timeout: float | None = None,
-    ) -> SagaStatus:
-        """Undo what a saga has done, and end it. Returns when that is decided, not when it is done."""
-        return await self._act("cancel", id, by, timeout, reason=reason)
-
-    async def retry(
-        self,
-        id: str,
-        *,
-        reason: str = "",
-        step: str = "",
-        by: str = "",
-        timeout: float | None = None,
-    ) -> SagaStatus:
-        """Let a STUCK saga try again, now."""
-        return await self._act("retry", id, by, timeout, reason=reason, step=step)
-
-    async def skip(
-        self,
-        id: str,
-        *,
-        reason: str,
-        step: str = "",
-        by: str = "",
-        timeout: float | None = None,
-    ) -> SagaStatus:
-        """Leave the step that a saga is STUCK at undoing as it is, and go on."""
-        return await self._act("skip", id, by, timeout, reason=reason, step=step)
-
-    async def resolve(
-        self,
-        id: str,
-        *,
-        reason: str,
-        value: object = None,
-        step: str = "",
-        by: str = "",
-        timeout: float | None = None,
-    ) -> SagaStatus:
-        """Say what became of the step that a saga is STUCK at.
-
-        `value` is the step's result, as JSON-able values, where the saga's code waits for one;
-        where an undo is stuck there is none: you undid it by hand.
-        """
-        text = json.dumps(value, ensure_ascii=False)
-        return await self._act("resolve", id, by, timeout, reason=reason, step=step, value=text)
 
     async def describe(self, id: str, *, timeout: float | None = None) -> SagaStatus:
         """Say where a saga stands: from the database if this client knows it, else by asking the owner.
@@ -294,47 +254,6 @@ class Client:
         if row is None:
             raise UnknownSaga(f"there is no saga {saga_id}")
         return SagaStatus.of_row(row)
-
-    async def _act(
-        self,
-        action: str,
-        saga_id: str,
-        by: str,
-        timeout: float | None,
-        *,
-        reason: str,
-        step: str = "",
-        value: str = "",
-    ) -> SagaStatus:
-        body = Control(
-            action=action, by=by or self.name, reason=reason, step=step or None, value=value or None
-        )
-        answer = await self._answered(action, saga_id, timeout, body)
-        if answer.what == "not_applicable":
-            raise NotApplicable(f"saga {saga_id}: {answer.reason or f'{action} does not fit its state'}")
-        return SagaStatus.of_answer(answer)
-
-    async def _answered(
-        self, action: str, saga_id: str, timeout: float | None, body: Control, *, action_id: str = ""
-    ) -> Answer:
-        """Send a control record until it is answered; always with the same id, so that it is done once."""
-        action_id = action_id or str(uuid7())
-        question = self.question(action_id)
-        patience = ANSWER_SECONDS if timeout is None else timeout
-        wait = FIRST_WAIT
-        try:
-            async with asyncio.timeout(patience):
-                while True:
-                    await self.ask_control(action, saga_id, action_id=action_id, body=body)
-                    answer = await self.hear(question, wait)
-                    if answer is not None:
-                        break
-                    wait = min(wait * 2, LONGEST_ASK)
-        except TimeoutError:
-            raise NoAnswer(f"nobody answered `{action}` for saga {saga_id} within {patience:g} s") from None
-        if answer.what == "unknown":
-            raise UnknownSaga(f"there is no saga {saga_id}")
-        return answer
 
     # --- for handles
 
@@ -446,9 +365,8 @@ class Client:
         if question is not None:
             question.heard.put_nowait(record)
 
-    async def _publish(self, codec: Codec[Any]) -> None:
+    async def _publish(self, schema: Schema) -> None:
         """Make the input's schema known before the first record that is written with it."""
-        schema = codec.schema
         if schema.id in self._published:
             return
         self._schemas.add(schema)

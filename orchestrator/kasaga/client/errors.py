@@ -63,6 +63,12 @@ class NoAnswer(ClientError):
     code = "KSG-505"
     default_remedy = "Is an orchestrator running? `kasaga list` shows whether the saga moves"
 
+    def __init__(self, message: str, *, sent: bool = True, action_id: str = "") -> None:
+        """Keep whether Kafka has the question, and its id: with the same one it is carried out once."""
+        super().__init__(message)
+        self.sent = sent
+        self.action_id = action_id
+
 
 class ClientClosed(ClientError):
     """The client was used before `async with`, or after it."""

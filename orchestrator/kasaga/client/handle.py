@@ -20,7 +20,8 @@ from .ids import uuid7
 from .status import FINAL, STUCK, SagaStatus, state_of
 
 if TYPE_CHECKING:
-    from .client import Client, Question
+    from .acting import Question
+    from .client import Client
 
 R = TypeVar("R")
 

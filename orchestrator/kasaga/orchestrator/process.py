@@ -19,6 +19,7 @@ from kasaga_wire.records import own_schemas
 from kasaga_wire.redaction import hide, hide_in
 from kasaga_wire.topics import Topics
 
+from ..probes import Probes
 from ..saga import App
 from ..settings import Settings, SettingsInvalid
 from ..store.base import Offsets, StoreUnavailable
@@ -29,7 +30,6 @@ from .census import Census
 from .clock import Clock
 from .loop import Loop
 from .metrics import Metrics
-from .probes import Probes
 from .relay import Relay
 from .retention import Retention
 from .rows import Addresses

@@ -1,4 +1,7 @@
-"""A small HTTP server of the process itself: /metrics, /live and /ready."""
+"""A small HTTP server of the process itself: /metrics, /live and /ready.
+
+Station: of an orchestrator, and of the HTTP API beside its own port.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ SLOW_CLIENT_SECONDS = 10.0
 class Probes:
     """Serves in a thread of its own.
 
-    /live says whether the loop turns; /ready whether Postgres and Kafka answer it. A lost database
+    /live says whether the process's loop turns; /ready whether Postgres and Kafka answer it. A lost database
     makes the process unready and never dead: ending it would help nobody.
     """
 

@@ -1,0 +1,163 @@
+"""Acting on sagas: retry, skip, resolve, cancel. Each is a record to the saga's owner, who answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID, uuid4, uuid5
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from ..client.acting import Action
+from ..client.errors import NoAnswer, UnknownSaga
+from ..errors import NotApplicable
+from .access import require_token
+from .answers import BackendOf, answer, refusals
+from .backend import Backend
+from .models import ActionResult, CancelRequest, ResolveRequest, RetryRequest, SkipRequest
+from .paths import SagaId
+from .waiting import check_wait, unless_gone
+
+BY = "http-api"
+"""Who acts where the request doesn't say."""
+
+USUAL_WAIT = 10.0
+"""Seconds for the owner's answer: longer than a take-over after a crash."""
+
+_KEYS = UUID("6b617361-6761-5a70-a100-000000000000")
+"""The name space of the ids that are made from callers' keys."""
+
+router = APIRouter(prefix="/api/v1", tags=["actions"], dependencies=[Depends(require_token)])
+
+ActionWait = Annotated[
+    float,
+    Query(
+        ge=1,
+        description="Wait so many seconds for the owner's answer; KASAGA_API_MAX_WAIT_SECONDS is the limit.",
+        examples=[10],
+    ),
+]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="An action is carried out once per key: send it again with the same one.",
+        examples=["5f0c1a52-6d0e-4c1c-a7e0-0b4d3c1f7a11"],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Acting:
+    """One request to act, without its body."""
+
+    saga_id: str
+    request: Request
+    backend: Backend
+    wait: float
+    key: str
+
+    async def act(
+        self, action: Action, *, reason: str, by: str, step: str = "", value: object = None
+    ) -> Response:
+        """Do it and answer: 200 when the owner has, 202 when only Kafka has."""
+        backend = self.backend
+        check_wait(backend, self.wait)
+        made: dict[str, object] = {"saga_id": self.saga_id, "action": action, "action_id": self.key}
+        result = "failed"
+        try:
+            with backend.ends.place():
+                work = backend.client.act(
+                    action,
+                    self.saga_id,
+                    reason=reason,
+                    step=step,
+                    value=value,
+                    by=by or BY,
+                    timeout=self.wait,
+                    # The same key for another action or saga is another action.
+                    action_id=str(uuid5(_KEYS, f"{action}\n{self.saga_id}\n{self.key}")),
+                )
+                status = await unless_gone(self.request, work)
+            result = "confirmed"
+        except NoAnswer as error:
+            if not error.sent:
+                raise
+            result = "confirmed"
+            return answer({**made, "outcome": "sent", "state": None, "run_id": None}, 202)
+        except (NotApplicable, UnknownSaga):
+            result = "confirmed"
+            raise
+        finally:
+            backend.metrics.sent("action", result)
+        return answer(
+            {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id or None}
+        )
+
+
+async def _acting(
+    saga_id: SagaId, request: Request, backend: BackendOf, wait: ActionWait = USUAL_WAIT, key: Key = None
+) -> Acting:
+    return Acting(saga_id, request, backend, wait, key or str(uuid4()))
+
+
+ActingOf = Annotated[Acting, Depends(_acting)]
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The owner has done it."},
+    202: {
+        "description": "Kafka has it, and it will be done once; nobody has answered yet.",
+        "model": ActionResult,
+    },
+    **refusals(400, 403, 404, 409, 413, 415),
+}
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/retry",
+    operation_id="retry_saga",
+    summary="Let a STUCK saga try again, now",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def retry(asked: RetryRequest, acting: ActingOf) -> Response:
+    """Send the undo or the step again, or step the saga's code again."""
+    return await acting.act("retry", reason=asked.reason, by=asked.by, step=asked.step)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/skip",
+    operation_id="skip_step",
+    summary="Leave the step that a saga is stuck at undoing as it is, and go on",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def skip(asked: SkipRequest, acting: ActingOf) -> Response:
+    """Go on without the undo; the saga's end is then COMPENSATED with exceptions."""
+    return await acting.act("skip", reason=asked.reason, by=asked.by, step=asked.step)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/resolve",
+    operation_id="resolve_step",
+    summary="Say what became of the step that a saga is stuck at",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def resolve(asked: ResolveRequest, acting: ActingOf) -> Response:
+    """Go on with the value as the step's result; or, where an undo is stuck, as if it had been undone."""
+    return await acting.act("resolve", reason=asked.reason, by=asked.by, step=asked.step, value=asked.value)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/cancel",
+    operation_id="cancel_saga",
+    summary="Undo what a saga has done, and end it",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def cancel(asked: CancelRequest, acting: ActingOf) -> Response:
+    """Answered when it is decided, not when it is done."""
+    return await acting.act("cancel", reason=asked.reason, by=asked.by)
