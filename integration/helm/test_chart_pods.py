@@ -15,10 +15,10 @@ from helm.chart import CI, ROOT, Helm, Object, Rendered
 from kasaga.api.serve import GRACE_SECONDS
 from kasaga.api.settings import ApiSettings, api_variable
 from kasaga.orchestrator.loop import FLUSH_SECONDS
-from kasaga.orchestrator.tracing import CLOSE_SECONDS
 from kasaga.settings import Settings
 from kasaga.store.settings import StoreSettings
 from kasaga_participant.app import Participant
+from kasaga_wire.tracing import CLOSE_SECONDS
 
 GUIDES = ("orchestrator/README.md", "orchestrator/api.md", "participants/README.md")
 

@@ -149,3 +149,30 @@ def test_an_old_snapshot_makes_no_commit_walk_further(bench: PostgresBench) -> N
         after = buffers_of_a_commit(bench, owner)
         dump.rollback()
     assert after < before + 20
+
+
+LONG_AGO = """
+INSERT INTO kasaga.history (shard, run_id, seq, at, kind, step, body)
+SELECT i % 4, gen_random_uuid(), 1, now() - interval '1 day' + i * interval '1 second', 'replied', '1',
+    repeat('x', 200)::bytea
+FROM generate_series(1, 60000) i
+"""
+
+
+def test_what_was_decided_lately_is_found_by_its_time(bench: PostgresBench) -> None:
+    """However long the history is: an heir looks for what a dead owner hadn't exported."""
+    statement = read_statements("read")["touched"]
+    lately = LONG_AGO.replace("- interval '1 day'", "").replace("60000", "500")
+    with psycopg.connect(bench.conninfo, autocommit=True) as connection:
+        connection.execute(LONG_AGO.encode())
+        connection.execute("VACUUM ANALYZE kasaga.history")  # which also tells the index of all pages
+        pages = connection.execute("SELECT pg_relation_size('kasaga.history') / 8192").fetchone()
+        connection.execute(lately.encode())
+        connection.pgconn.prepare(b"looked_at", statement.sql, statement.oids)
+        values = "3, now() - interval '5 minutes', now() + interval '5 minutes', 1000"
+        query = f"EXPLAIN (ANALYZE, BUFFERS) EXECUTE looked_at ({values})"
+        found = "\n".join(line for (line,) in connection.execute(query.encode()))
+    assert "Bitmap Index Scan on history_at" in found
+    (blocks,) = re.findall(r"Heap Blocks: .*?lossy=(\d+)", found)
+    assert pages is not None
+    assert int(blocks) < 300 < pages[0], found

@@ -10,6 +10,7 @@ from store.contract import CommitContract, LeaseContract, owner, store
 from store.people import PeopleContract, PurgeContract
 from store.postgres_bench import PostgresBench, shared_database
 from store.refusals import RefusalContract
+from store.traces import TracesContract
 
 __all__ = ["owner", "shared_database", "store"]
 
@@ -33,6 +34,9 @@ class TestPurge(PurgeContract): ...
 
 
 class TestRefusals(RefusalContract): ...
+
+
+class TestTraces(TracesContract): ...
 
 
 class TestPooled(CommitContract, RefusalContract):

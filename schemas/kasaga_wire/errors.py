@@ -15,6 +15,7 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
     ├── EnvelopeError          KSG-120  a header is missing, malformed or too big
     ├── TopicNameError         KSG-130  a topic, namespace or prefix can't be a topic's name
     ├── LogSettingsError       KSG-150  no such log format or level
+    ├── TracingSettingsError   KSG-151  one of OpenTelemetry's variables can't be followed
     └── KafkaFailure
         ├── TopicRefused       KSG-131  a topic's settings would lose records
         ├── TopicMismatch      KSG-132  a topic has other partitions than the namespace
@@ -144,6 +145,13 @@ class LogSettingsError(KasagaError):
     """No such log format or level."""
 
     code = "KSG-150"
+
+
+class TracingSettingsError(KasagaError):
+    """One of OpenTelemetry's variables asks for what there isn't."""
+
+    code = "KSG-151"
+    default_remedy = "Look at the OTEL_… variables"
 
 
 class KafkaFailure(KasagaError):

@@ -190,7 +190,7 @@ def test_the_outbox_tells_its_depth_and_the_age_of_its_oldest_record() -> None:
 
 def test_spans_are_counted_by_what_became_of_them() -> None:
     class Traces(NoTracer):
-        exported, failed, dropped = 5, 2, 1
+        totals = (5, 2, 1)
 
     metrics, (sends, _) = Metrics(), relay()
     for _ in range(2):

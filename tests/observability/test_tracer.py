@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -19,22 +20,21 @@ from kasaga.engine.lifecycle import STUCK
 from kasaga.engine.model import RunLocal, Send
 from kasaga.orchestrator.spans import Builder
 from kasaga.orchestrator.traceids import ALL, Sampling, hashed_trace_id, span_id
-from kasaga.orchestrator.tracing import (
-    NoTracer,
-    Root,
-    Tracer,
-    exporter_names,
-    sampling_from,
-    tracer_from,
-)
-from kasaga.settings import SettingsInvalid
+from kasaga.orchestrator.tracing import Job, NoTracer, Root, Tracer, sampling_from, tracer_from
+from kasaga_wire.errors import TracingSettingsError
+from kasaga_wire.tracing import SpanExport, exporter_names
 from observability.traced import BUILD, TRACEPARENT, Traced, ids
 
 EVERY = Sampling()
 
+log = logging.getLogger("kasaga.tracing")
+
 
 def tracer(exporter: SpanExporter, *, sampling: Sampling = EVERY, queue: int = 100) -> Tracer:
-    return Tracer([exporter], BUILD, sampling, queue=queue, batch=10, delay=0.01)
+    export = SpanExport[Job]([exporter], BUILD, log, queue=queue, batch=10, delay=0.01)
+    made = Tracer(export, sampling)
+    export.start()
+    return made
 
 
 def completed(run_id: str = "run", traceparent: str = "") -> Traced:
@@ -55,7 +55,7 @@ def test_what_is_committed_is_exported_by_itself_and_the_rest_at_the_end() -> No
     eventually(lambda: len(exporter.get_finished_spans()) == 4)
     traces.committed(second.happened)
     traces.close()
-    assert (traces.exported, traces.failed, traces.dropped) == (8, 0, 0)
+    assert traces.totals == (8, 0, 0)
     assert {ids(span)[0] for span in exporter.get_finished_spans()} == {
         hashed_trace_id("a"),
         hashed_trace_id("b"),
@@ -84,10 +84,10 @@ def test_a_slow_collector_costs_spans_not_sagas() -> None:
     assert exporter.entered.wait(30)
     for number in range(10):
         traces.committed(completed(f"b{number}").happened)
-    assert traces.dropped == 30
+    assert traces.totals[2] == 30
     exporter.go.set()
     traces.close()
-    assert traces.exported == 14
+    assert traces.totals[0] == 14
 
 
 def test_a_collector_that_fails_or_raises_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -102,7 +102,7 @@ def test_a_collector_that_fails_or_raises_is_counted_and_logged(caplog: pytest.L
         traces = tracer(exporter)
         traces.committed(completed().happened)
         traces.close()
-        assert (traces.exported, traces.failed) == (0, 4)
+        assert traces.totals == (0, 4, 0)
         assert [record.message for record in caplog.records] == ["spans are not exported"]
 
 
@@ -268,7 +268,7 @@ def test_open_telemetrys_variables_say_what_is_sampled(env: dict[str, str], samp
     ],
 )
 def test_what_cannot_be_is_refused_by_the_variables_name(env: dict[str, str], word: str) -> None:
-    with pytest.raises(SettingsInvalid, match=word):
+    with pytest.raises(TracingSettingsError, match=word):
         tracer_from(env, namespace="shop", process="p")
 
 
@@ -277,7 +277,7 @@ def test_the_exporters_of_the_environment_are_made() -> None:
     made = tracer_from(env, namespace="shop", process="p")
     made.committed(completed().happened)
     made.close()
-    assert made.exported == 4
+    assert made.totals == (4, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from store.contract import SHARDS, CommitContract, LeaseContract, owner, store
 from store.people import PeopleContract, PurgeContract
 from store.refusals import RefusalContract
 from store.samples import Owner, refuse_all, run_id, start
+from store.traces import TracesContract
 
 __all__ = ["owner", "store"]
 
@@ -46,6 +47,9 @@ class TestPurge(PurgeContract): ...
 
 
 class TestRefusals(RefusalContract): ...
+
+
+class TestTraces(TracesContract): ...
 
 
 def test_the_namespace_is_the_one_given() -> None:

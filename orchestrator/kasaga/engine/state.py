@@ -41,7 +41,7 @@ from .model import (
 )
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 
-__all__ = ["MAX_REASON", "RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "fold"]
+__all__ = ["MAX_REASON", "RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "extend", "fold"]
 
 MAX_REASON = 4_000
 """Characters of a reason."""
@@ -229,19 +229,24 @@ def fold(run_id: str, records: Iterable[Record]) -> State:
     """
     state = State(run_id)
     for record in records:
-        if record.seq != state.next_seq:
-            raise HistoryUnreadable(f"row {record.seq} stands where row {state.next_seq} should be")
-        if (record.seq == 1) != isinstance(record.event, Started):
-            name = type(record.event).__name__
-            raise HistoryUnreadable(f"row {record.seq} is a {name}; a history begins with its only Started")
-        try:
-            state.begin(record.event, record.at, record.row)
-            for decision in record.decisions:
-                state.apply(decision)
-        except (KeyError, ValueError, TypeError, AttributeError, lifecycle.IllegalMove) as error:
-            raise HistoryUnreadable(f"row {record.seq} can't be: {type(error).__name__}: {error}") from error
-        state.end()
+        extend(state, record)
     return state
+
+
+def extend(state: State, record: Record) -> None:
+    """Fold one more record. Raises HistoryUnreadable as `fold` does; the state is of no use then."""
+    if record.seq != state.next_seq:
+        raise HistoryUnreadable(f"row {record.seq} stands where row {state.next_seq} should be")
+    if (record.seq == 1) != isinstance(record.event, Started):
+        name = type(record.event).__name__
+        raise HistoryUnreadable(f"row {record.seq} is a {name}; a history begins with its only Started")
+    try:
+        state.begin(record.event, record.at, record.row)
+        for decision in record.decisions:
+            state.apply(decision)
+    except (KeyError, ValueError, TypeError, AttributeError, lifecycle.IllegalMove) as error:
+        raise HistoryUnreadable(f"row {record.seq} can't be: {type(error).__name__}: {error}") from error
+    state.end()
 
 
 def _resume(state: State, decision: Resume, row: int) -> None:

@@ -44,10 +44,11 @@ from .ownership import Ownership
 from .relay import Relay
 from .rows import Addresses
 from .runs import Runs
+from .salvage import Salvage
 from .shards import Shard
 from .source import Source
 from .stuck_lines import StuckLines
-from .tracing import NoTracer, Tracing
+from .tracing import NO_TRACER, Tracing
 from .watchdog import Watchdog
 from .work import Work
 
@@ -68,8 +69,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 AWAY_LINES = 20
 """Tries for which one log line is enough."""
 
-FLUSH_SECONDS = 5.0
-"""For which the end waits for what is on its way to Kafka."""
+FLUSH_SECONDS, TRACES_SECONDS = 5.0, 0.3
+"""For which the end waits for what is on its way to Kafka, and a hand-over for the export of spans."""
 
 
 class Loop:
@@ -97,7 +98,7 @@ class Loop:
             clock,
             metrics,
         )
-        self._tracer = tracer or NoTracer()
+        self._tracer = tracer or NO_TRACER
         self._runs = Runs(store, settings.max_live_sagas)
         self._functions = Functions(
             settings.run_threads, defs.schemas, settings.max_payload_bytes, where.sampling
@@ -172,6 +173,15 @@ class Loop:
         self._functions.drop_shard(number)
         self._holding.drop_shard(number)
         self._carried = [item for item in self._carried if shard_of(item) != number]
+
+    def hands_over(self) -> None:
+        """Have exported what is there: a shard's next owner relies on that."""
+        self._tracer.flush(TRACES_SECONDS)
+
+    def inherited(self, shard: int, since: int, owner: str) -> None:
+        """Have exported what the shard's last owner, who died, had decided since and perhaps not exported."""
+        if self._tracer.exports:
+            self._tracer.inherit(Salvage(self._store, shard, since, self._clock.now(), owner))
 
     # --- the loop ---
 
@@ -307,7 +317,7 @@ class Loop:
         for place in self._decider.places(shard.number, run_id, event):
             mark = Work(self._where, self._defs.fingerprint)
             mark.touch(shard)
-            self._commit(mark, mark.batch(self._relay, now, Suspect(UUID(run_id), place)))
+            self._commit(mark, mark.batch(self._relay, now, Suspect(UUID(run_id), place), self._tracer))
             if self._shards.get(shard.number) is not shard:
                 return
 
@@ -329,6 +339,7 @@ class Loop:
             for shard in self._shards.values()
             if self._relay.has_acked(shard.number)
             or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
+            or (shard.untraced and self._tracer.mark(shard.number, now) == now)
         ]
 
     def _process(self, found: Sequence[Input], now: int, sweep: Iterable[Shard] = ()) -> None:
@@ -344,7 +355,7 @@ class Loop:
             work.touch(shard)
         if work.shards:
             crash_point("orchestrator.before_commit")
-            self._commit(work, work.batch(self._relay, now))
+            self._commit(work, work.batch(self._relay, now, None, self._tracer))
         handled = {id(item) for item in found} - {id(item) for item in later}
         self._carried = [item for item in self._carried if id(item) not in handled]
 

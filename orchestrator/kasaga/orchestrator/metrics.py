@@ -19,7 +19,7 @@ from ..engine.model import Clear, Move, Send, Settle
 from ..store.base import Attention, SagaState
 from .relay import Relay
 from .shards import Shard
-from .tracing import NoTracer, Tracing
+from .tracing import Tracing
 from .work import Happened
 
 BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -181,7 +181,7 @@ class Metrics:
         live: int,
         running: int,
         now: float,
-        tracer: Tracing | None,
+        tracer: Tracing,
     ) -> None:
         """Sample what is cheap; called by the loop's thread. `now`: monotonic seconds."""
         owned = list(shards)
@@ -195,9 +195,8 @@ class Metrics:
         self._drain("produced", self._produced, relay.produced)
         self._drain("failed", self._failed, relay.failed)
         self._drain("cpu", self._cpu, time.thread_time())
-        traces = tracer or NoTracer()
-        for result in ("exported", "failed", "dropped"):
-            self._drain(f"spans {result}", self._spans.labels(result), getattr(traces, result))
+        for result, spans in zip(("exported", "failed", "dropped"), tracer.totals, strict=True):
+            self._drain(f"spans {result}", self._spans.labels(result), spans)
 
     def _drain(self, name: str, counter: Counter, total: float) -> None:
         """Bring a counter up to a total that somebody else counts."""

@@ -12,7 +12,7 @@ from kasaga_wire.errors import KafkaFailure
 
 from ..settings import Settings
 from ..store.base import Offsets, OutboxRow, RowKind, Store, Suspect
-from .clock import Clock
+from .clock import Clock, to_micros
 from .leases import plan
 from .relay import Relay
 from .shards import PARDON_AFTER, Shard
@@ -33,6 +33,10 @@ class Owner(Protocol):
     def took(self, shard: Shard, rows: Sequence[OutboxRow], parked: Sequence[UUID]) -> None: ...  # noqa: D102
 
     def gave_up(self, number: int) -> None: ...  # noqa: D102
+
+    def hands_over(self) -> None: ...  # noqa: D102
+
+    def inherited(self, shard: int, since: int, owner: str) -> None: ...  # noqa: D102
 
 
 class Ownership:
@@ -119,6 +123,8 @@ class Ownership:
         self._relay.send([each for each in rows if _to_send(each, row.acked_seq)], self._clock.now())
         crash_point("orchestrator.after_resend")
         self._owner.took(shard, rows, parked)
+        if row.traced is not None and row.last_owner not in (None, self._settings.process):
+            self._owner.inherited(number, to_micros(row.traced), row.last_owner)
         log.info(
             "shard taken",
             extra={
@@ -134,6 +140,7 @@ class Ownership:
     def give(self, numbers: Collection[int]) -> None:
         """Hand shards over: nothing of theirs is in flight between two turns."""
         shards = [self._owner.shards[number] for number in numbers]
+        self._owner.hands_over()
         self._forget(numbers)
         crash_point("orchestrator.before_release")
         self._store.release([(shard.number, shard.token) for shard in shards])
@@ -142,6 +149,7 @@ class Ownership:
     def give_all(self) -> None:
         """Hand everything over and leave."""
         shards = list(self._owner.shards.values())
+        self._owner.hands_over()
         self._forget([shard.number for shard in shards])
         crash_point("orchestrator.before_release")
         self._store.release([(shard.number, shard.token) for shard in shards], self._settings.process)

@@ -52,6 +52,8 @@ class Shard:
     """Events decided since the shard was taken over."""
     acked_row: int = 0
     """The acknowledged position as last committed."""
+    untraced: bool = False
+    """The last batch left a mark behind which something isn't exported: another is due when it is."""
     open: dict[int, UUID] = field(default_factory=dict[int, UUID])
     """Open rows that can fire, by sequence number."""
     timers: list[Due] = field(default_factory=list[Due])

@@ -43,8 +43,19 @@ class Builder:
             own["service.name"] = "kasaga-orchestrator"
         if "service.instance.id=" in named:
             del own["service.instance.id"]
-        self._resource = Resource.create(own)
+        self._own, self._resources = own, dict[str, Resource]()
+        self._resource = self._of("")
         self._scope = InstrumentationScope("kasaga.orchestrator", __version__)
+
+    def _of(self, process: str) -> Resource:
+        """Of this process, or of another of the same service that died before it could export."""
+        known = self._resources.get(process)
+        if known is None:
+            own = self._own
+            if process and "service.instance.id" in own:
+                own = {**own, "service.instance.id": process}
+            known = self._resources[process] = Resource.create(own)
+        return known
 
     def __call__(self, job: Job) -> ReadableSpan:
         """The span of one job."""
@@ -158,7 +169,7 @@ class Builder:
             name,
             context=own,
             parent=parent,
-            resource=self._resource,
+            resource=self._of(saga.by) if saga.by else self._resource,
             attributes=attributes,
             events=[_event(mark) for mark in marks],
             kind=kind,

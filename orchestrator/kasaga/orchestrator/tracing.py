@@ -2,8 +2,8 @@
 
 Station: the loop hands over what it has committed; only the few fields that spans need are put into a bounded
 queue. Whoever ends an attempt exports its span with the true start: ids and times come from the saga's
-history, so it doesn't matter which process sent it. What a process dies with, committed and not exported,
-is missing from the trace; nothing else is, and nothing has two ids.
+history, so it doesn't matter which process sent it. What a process dies with, committed and not exported, the
+shard's next owner finds by the mark that each commit leaves, and exports in its name: see `salvage.py`.
 
 Configured by OpenTelemetry's own variables; without an endpoint nothing here is built, and `NoTracer` costs
 one call a commit. `spans.py` makes the spans, `traceids.py` their ids.
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from kasaga_wire.errors import TracingSettingsError
+from kasaga_wire.tracing import BATCH_SPANS, SpanExport, export_from, exporter_names, exporter_of, is_disabled
 
 from ..engine.driver import TIMED_OUT
 from ..engine.lifecycle import FINAL, STUCK
@@ -43,27 +43,14 @@ from ..engine.model import (
 )
 from ..engine.state import State
 from ..engine.turn import CANCELLED, UNDELIVERABLE
-from ..settings import SettingsInvalid
+from ..store.base import StoreUnavailable
 from .traceids import ALL, Sampling
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.sdk.trace.export import SpanExporter
-
+    from .salvage import Salvage
     from .work import Happened
 
 log = logging.getLogger("kasaga.tracing")
-
-QUEUE_SPANS, BATCH_SPANS, DELAY_MS = 10_000, 512, 1_000
-"""Defaults of OTEL_BSP_MAX_QUEUE_SIZE, …_MAX_EXPORT_BATCH_SIZE, …_SCHEDULE_DELAY. The queue is larger than
-OpenTelemetry's: a thousand sagas a second end thousands of spans while one export waits for its answer. The
-delay is shorter: what isn't exported is lost with its process."""
-
-CLOSE_SECONDS = 5.0
-"""For which the end of the process waits for the last export."""
-
-COMPLAIN_SECONDS = 30.0
-"""Between two log lines about exports that fail."""
 
 MAX_TEXT = 1_000
 """Characters of a reason or an error in a span."""
@@ -78,6 +65,8 @@ class Saga(NamedTuple):
     version: int
     traceparent: str
     tracestate: str
+    by: str = ""
+    """The process that has ended it, where that is another one: it died before it could export."""
 
 
 class Attempt(NamedTuple):
@@ -124,11 +113,18 @@ Job = Attempt | Stuck | Root
 class Tracing(Protocol):
     """What the loop and the metrics see."""
 
-    exported: int
-    failed: int
-    dropped: int
+    exports: bool
+
+    @property
+    def totals(self) -> tuple[int, int, int]: ...  # noqa: D102
 
     def committed(self, records: Sequence[Happened]) -> None: ...  # noqa: D102
+
+    def mark(self, shard: int, now: int) -> int | None: ...  # noqa: D102
+
+    def inherit(self, salvage: Salvage) -> None: ...  # noqa: D102
+
+    def flush(self, seconds: float) -> None: ...  # noqa: D102
 
     def close(self) -> None: ...  # noqa: D102
 
@@ -136,96 +132,107 @@ class Tracing(Protocol):
 class NoTracer:
     """Traces are not configured."""
 
-    exported = failed = dropped = 0
+    exports = False
+    totals = (0, 0, 0)
 
     def committed(self, records: Sequence[Happened]) -> None:
         """Nothing."""
 
+    def mark(self, shard: int, now: int) -> int | None:
+        """No mark is left."""
+        return None
+
+    def inherit(self, salvage: Salvage) -> None:
+        """Nothing."""
+
+    def flush(self, seconds: float) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
+
+
+NO_TRACER = NoTracer()
 
 
 class Tracer:
-    """Of one process. `committed` is called by the loop's thread, the rest happens in the tracer's."""
+    """Of one process. The loop's thread calls all of it but `_spare`, which is the exporting thread's."""
 
-    def __init__(
-        self,
-        exporters: Sequence[SpanExporter],
-        build: Callable[[Job], ReadableSpan],
-        sampling: Sampling,
-        *,
-        queue: int = QUEUE_SPANS,
-        batch: int = BATCH_SPANS,
-        delay: float = DELAY_MS / 1000,
-    ) -> None:
-        self.exported = self.failed = self.dropped = 0
-        self._exporters, self._build, self._sampling = exporters, build, sampling
-        self._room, self._batch, self._delay = queue, min(batch, queue), delay
-        self._queue: deque[Job] = deque()
-        self._wake = threading.Event()
-        self._closing = False
-        self._complained = -COMPLAIN_SECONDS
-        self._thread = threading.Thread(target=self._run, name="kasaga-tracer", daemon=True)
-        self._thread.start()
+    exports = True
+
+    def __init__(self, export: SpanExport[Job], sampling: Sampling) -> None:
+        """`export`: not started yet, or not to be."""
+        self._export, self._sampling = export, sampling
+        self._pending: deque[tuple[int, int]] = deque()
+        """Of each commit that ended something: when, and how many spans were taken up to its last one."""
+        self._salvages: deque[Salvage] = deque()
+        export.spare = self._spare
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """How many spans were exported, failed and dropped."""
+        return self._export.exported, self._export.failed, self._export.dropped
 
     def committed(self, records: Sequence[Happened]) -> None:
         """Take what a commit has ended. Never waits; what the queue has no room for is dropped."""
-        queue = self._queue
+        export, before, at = self._export, self._export.accepted, 0
         for _, run, record, ended in records:
             if self._sampling.keeps(run.state):
                 for job in jobs(run.state, record, ended):
-                    if len(queue) < self._room:
-                        queue.append(job)
-                    else:
-                        self.dropped += 1
-        if len(queue) >= self._batch:
-            self._wake.set()
+                    if export.put(job):
+                        at = min(at or record.at, record.at)
+        if export.accepted > before:
+            self._pending.append((at, export.accepted))
+
+    def mark(self, shard: int, now: int) -> int | None:
+        """Say from when on a shard's history may hold what isn't exported, if this commit's is of `now`.
+
+        Conservative: all shards of a process share one queue, and its oldest entry counts for each of them.
+        """
+        while self._pending and self._pending[0][1] <= self._export.disposed:
+            self._pending.popleft()
+        mark = min(now, self._pending[0][0]) if self._pending else now
+        return min((each.since for each in tuple(self._salvages) if each.shard == shard), default=mark)
+
+    def inherit(self, salvage: Salvage) -> None:
+        """Export what a shard's dead owner couldn't, when there is time for it."""
+        self._salvages.append(salvage)
+        self._export.wake()
+
+    def flush(self, seconds: float) -> None:
+        """Wait a moment for what is there to be exported."""
+        self._export.flush(seconds)
 
     def close(self) -> None:
         """Export what is there, in a bounded time."""
-        self._closing = True
-        self._wake.set()
-        self._thread.join(CLOSE_SECONDS)
-        for exporter in self._exporters:
-            exporter.shutdown()
-        self._thread.join(1.0)
+        self._export.close()
 
-    def _run(self) -> None:
-        from opentelemetry import context
-
-        # Else an instrumented HTTP client would trace the export of traces.
-        quiet = context._SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage]
-        context.attach(context.set_value(quiet, True))
-        while not self._closing or self._queue:
-            self._wake.wait(0 if self._closing else self._delay)
-            self._wake.clear()
-            while self._queue:
-                self._export([self._queue.popleft() for _ in range(min(len(self._queue), self._batch))])
-
-    def _export(self, found: Sequence[Job]) -> None:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
+    def _spare(self) -> bool:
+        """Go on with the first salvage; says whether there is more to do at once."""
+        if not self._salvages:
+            return False
+        salvage = self._salvages[0]
         try:
-            spans = [self._build(job) for job in found]
-            results = [exporter.export(spans) for exporter in self._exporters]
-        except Exception as error:  # noqa: BLE001 - whatever an exporter raises, sagas go on
-            results, why = [SpanExportResult.FAILURE], f"{type(error).__name__}: {error}"
-        else:
-            why = "the exporter says no"
-        if all(result is SpanExportResult.SUCCESS for result in results):
-            self.exported += len(found)
-            return
-        self.failed += len(found)
-        if time.monotonic() - self._complained > COMPLAIN_SECONDS:
-            self._complained = time.monotonic()
-            log.warning("spans are not exported", extra={"spans": self.failed, "error": why})
+            found = salvage.step(self._sampling)
+        except StoreUnavailable as error:
+            log.debug("what a dead owner left isn't read yet", extra={"error": str(error)})
+            return False
+        if found is None:
+            self._salvages.popleft()
+            return bool(self._salvages)
+        for first in range(0, len(found), BATCH_SPANS):
+            self._export.send(found[first : first + BATCH_SPANS])
+        return True
 
 
 # --- what a record has ended
 
 
-def jobs(state: State, record: Record, ended: Sequence[EndedFields]) -> Iterable[Job]:
-    """The spans that a record ends. Of the state only what doesn't change any more is looked at."""
+def jobs(state: State, record: Record, ended: Sequence[EndedFields], by: str = "") -> Iterable[Job]:
+    """The spans that a record ends; `by`: the process that did, if it was another one.
+
+    Of the state only what doesn't change any more is looked at.
+    """
     moves = [
         each
         for each in record.decisions
@@ -233,7 +240,9 @@ def jobs(state: State, record: Record, ended: Sequence[EndedFields]) -> Iterable
     ]
     if not ended and not moves:
         return
-    saga = Saga(state.run_id, state.saga_id, state.name, state.version, state.traceparent, state.tracestate)
+    saga = Saga(
+        state.run_id, state.saga_id, state.name, state.version, state.traceparent, state.tracestate, by
+    )
     for fields in ended:
         each = Ended(*fields)
         step = state.steps[each.step]
@@ -302,7 +311,7 @@ def sampling_from(environment: Mapping[str, str]) -> Sampling:
 
     The flag in the headers that participants get follows it, too: they decide by the flag.
     """
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if is_disabled(environment):
         return Sampling(parent_based=True, below=0)
     name = environment.get("OTEL_TRACES_SAMPLER", "").lower() or "parentbased_always_on"
     parent_based, kind = name.startswith("parentbased_"), name.removeprefix("parentbased_")
@@ -312,7 +321,7 @@ def sampling_from(environment: Mapping[str, str]) -> Sampling:
         return Sampling(parent_based, 0)
     if kind == "traceidratio":
         return Sampling(parent_based, round(_ratio(environment.get("OTEL_TRACES_SAMPLER_ARG", "")) * ALL))
-    raise SettingsInvalid(
+    raise TracingSettingsError(
         f"OTEL_TRACES_SAMPLER: no sampler {name!r}",
         remedy="Use always_on, always_off, traceidratio, or one of these with parentbased_ in front",
     )
@@ -324,36 +333,16 @@ def _ratio(text: str) -> float:
     except ValueError:
         ratio = -1.0
     if not 0 <= ratio <= 1:
-        raise SettingsInvalid(
+        raise TracingSettingsError(
             f"OTEL_TRACES_SAMPLER_ARG: {text!r} is no ratio", remedy="A number from 0 to 1, such as 0.05"
         )
     return ratio
 
 
-def exporter_names(environment: Mapping[str, str]) -> list[str]:
-    """Which exporters are wanted, by their entry points' names; none where nothing is configured."""
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return []
-    endpoint = any(environment.get(f"OTEL_EXPORTER_OTLP_{each}ENDPOINT") for each in ("", "TRACES_"))
-    wanted = environment.get("OTEL_TRACES_EXPORTER", "").strip() or ("otlp" if endpoint else "none")
-    names = [name.strip() for name in wanted.split(",")]
-    protocol = (
-        environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-        or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-        or "http/protobuf"
-    )
-    otlp = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}.get(protocol)
-    if "otlp" in names and otlp is None:
-        raise SettingsInvalid(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol!r} isn't known", remedy="Use http/protobuf or grpc"
-        )
-    return [(otlp or "") if name == "otlp" else name for name in names if name and name != "none"]
-
-
 def tracer_from(
     environment: Mapping[str, str] | None = None, *, namespace: str, process: str, prefix: str = ""
 ) -> Tracing:
-    """Make the tracer that the environment asks for. Raises SettingsInvalid naming the variable.
+    """Make the tracer that the environment asks for. Raises TracingSettingsError naming the variable.
 
     The exporters themselves read their endpoints, headers and certificates from the process' environment.
     """
@@ -364,42 +353,14 @@ def tracer_from(
     try:
         from .spans import Builder
     except ImportError as error:
-        raise SettingsInvalid(
+        raise TracingSettingsError(
             f"traces are configured, and {error.name} isn't installed",
             remedy="pip install kasaga[orchestrator]",
         ) from None
-    exporters = [_exporter(name) for name in names]
+    exporters = [exporter_of(name) for name in names]
     ratio = {"parent_based": sampling.parent_based, "ratio": round(sampling.below / ALL, 6)}
     log.info("traces are exported", extra={"exporters": names, **ratio})
-    return Tracer(
-        exporters,
-        Builder(namespace, process, prefix, env),
-        sampling,
-        queue=_number(env, "OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SPANS),
-        batch=_number(env, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS),
-        delay=_number(env, "OTEL_BSP_SCHEDULE_DELAY", DELAY_MS) / 1000,
-    )
-
-
-def _exporter(name: str) -> SpanExporter:
-    found = list(entry_points(group="opentelemetry_traces_exporter", name=name))
-    if not found:
-        package = f"opentelemetry-exporter-{name.replace('_', '-')}"
-        raise SettingsInvalid(
-            f"OTEL_TRACES_EXPORTER: {name} isn't installed", remedy=f"pip install {package}"
-        )
-    try:
-        make: Callable[[], SpanExporter] = found[0].load()
-        return make()
-    except Exception as error:  # whatever an exporter thinks of its settings
-        raise SettingsInvalid(
-            f"the exporter {name} can't be set up: {type(error).__name__}: {error}",
-            remedy="Look at the OTEL_EXPORTER_… variables",
-        ) from error
-
-
-def _number(environment: Mapping[str, str], variable: str, default: int) -> int:
-    text = environment.get(variable, "").strip() or str(default)
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingsInvalid(f"{variable}: {text!r} is no number above 0")
-    return int(text)
+    export = export_from(env, exporters, Builder(namespace, process, prefix, env), log)
+    tracer = Tracer(export, sampling)
+    export.start()
+    return tracer

@@ -14,6 +14,7 @@ from .clock import to_datetime
 from .relay import Relay
 from .rows import Addresses, add_record, uuid_of
 from .shards import Shard
+from .tracing import NO_TRACER, Tracing
 
 SPARE_ROWS = 100_000
 """Outbox sequence numbers kept free behind each commit, for the sagas that the store makes us park in it.
@@ -142,12 +143,16 @@ class Work:
         kept = [each for each in self.records if each.key not in self.replacements]
         return kept + [each for parked in self.replacements.values() for each in parked.records]
 
-    def batch(self, relay: Relay, now: int, suspect: Suspect | None = None) -> Batch:
+    def batch(
+        self, relay: Relay, now: int, suspect: Suspect | None = None, tracer: Tracing = NO_TRACER
+    ) -> Batch:
         """Return the transaction's rows. Call it once; the same batch is submitted until it is known."""
         writes: list[ShardWrite] = []
         acked: list[tuple[int, int]] = []
         for shard in self.shards.values():
             shard.now = max(shard.now, now)
+            mark = tracer.mark(shard.number, now)
+            shard.untraced = mark is not None and (mark < now or bool(self.records))
             writes.append(
                 ShardWrite(
                     shard=shard.number,
@@ -159,6 +164,7 @@ class Work:
                     now=to_datetime(shard.now),
                     suspect=suspect,
                     acquitted=self._acquitted(shard),
+                    traced=to_datetime(mark) if mark is not None else None,
                 )
             )
             acked += relay.take_acked(shard.number)

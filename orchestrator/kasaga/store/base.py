@@ -176,6 +176,8 @@ class ShardWrite:
     """In suspect mode: the saga about to be stepped; the next commit takes the mark back."""
     acquitted: UUID | None = None
     """The saga whose deaths are forgotten: this commit parks it for them."""
+    traced: datetime | None = None
+    """What was decided before this is exported as spans, or given up. None: the process exports none."""
 
 
 @dataclass(slots=True)
@@ -364,6 +366,14 @@ class Store(Protocol):
 
     def parked(self, shard: int, code: str) -> list[UUID]:
         """Return STUCK sagas of a shard whose `parked_code` is set and is not `code`."""
+        ...
+
+    def touched(self, shard: int, since: datetime, until: datetime, *, limit: int) -> list[UUID]:
+        """Return at most `limit` runs of a shard of which something was decided then, for any thread."""
+        ...
+
+    def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
+        """As `load`, for any thread."""
         ...
 
     # writing

@@ -104,6 +104,7 @@ def _fence(batch: Batch) -> Call:
         [s.next_seq for s in shards],
         [s.now for s in shards],
         [s.suspect.run_id if s.suspect is not None else None for s in shards],
+        [s.traced for s in shards],
     )
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from uuid import UUID, uuid4
 
 from kasaga.store.base import (
@@ -107,6 +108,7 @@ class MemoryStore:
                 return None
             row.deaths += died
             row.take_mark(died=died)
+            last_owner = row.owner
             row.token, row.owner = token, process
             row.replaced, row.dropped = {}, []
             row.epoch += 1
@@ -122,6 +124,8 @@ class MemoryStore:
                 row.now or now,
                 row.deaths,
                 row.prime_suspect,
+                row.traced,
+                last_owner,
             )
 
     def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
@@ -180,6 +184,25 @@ class MemoryStore:
                 for row in self._tables.sagas.values()
                 if row.shard == shard and row.state is SagaState.STUCK and row.parked_code not in ("", code)
             )
+
+    # reading, for the thread that exports spans
+    def touched(self, shard: int, since: datetime, until: datetime, *, limit: int) -> list[UUID]:
+        """See `base.Store.touched`."""
+        self._fault("touched")
+        with self._lock:
+            found = (
+                run_id
+                for run_id, rows in sorted(self._tables.history.items())
+                if self._tables.sagas[run_id].shard == shard
+                and any(since <= row.at <= until for row in rows.values())
+            )
+            return list(islice(found, limit))
+
+    def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
+        """See `base.Store.histories`."""
+        self._fault("histories")
+        with self._lock:
+            return {run: self._history_of(run) for _, run in sorted(runs) if run in self._tables.history}
 
     # writing
     def commit(self, batch: Batch, replace: Replace) -> Committed:
@@ -254,7 +277,7 @@ class MemoryStore:
             shard = self._shards[entry.shard]
             shard.offsets, shard.commit_seq = replace(entry.offsets), entry.commit_seq
             shard.acked_seq, shard.next_seq = entry.acked_seq, entry.next_seq
-            shard.now, shard.suspect = entry.now, entry.suspect
+            shard.now, shard.suspect, shard.traced = entry.now, entry.suspect, entry.traced
             if entry.acquitted is not None:
                 shard.suspects.pop(entry.acquitted, None)
         for write in staged.writes:

@@ -43,6 +43,7 @@ class MemoryShard:
     now: datetime | None = None
     suspect: Suspect | None = None
     suspects: dict[UUID, Suspect] = field(default_factory=dict[UUID, Suspect])
+    traced: datetime | None = None
     replaced: dict[UUID, str] = field(default_factory=dict[UUID, str])
     dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
 

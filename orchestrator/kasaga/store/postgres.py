@@ -8,7 +8,7 @@ migrations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from psycopg.errors import LockNotAvailable
@@ -151,6 +151,15 @@ class PostgresStore:
     def parked(self, shard: int, code: str) -> list[UUID]:
         """See `base.Store.parked`."""
         return [run_id for (run_id,) in self._session.query(_READ["parked"].bind(shard, code))]
+
+    # reading, for the thread that exports spans
+    def touched(self, shard: int, since: datetime, until: datetime, *, limit: int) -> list[UUID]:
+        """See `base.Store.touched`; reads the pages written to since, by the index on time."""
+        return [run_id for (run_id,) in self._ask(_READ["touched"].bind(shard, since, until, limit))]
+
+    def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
+        """See `base.Store.histories`."""
+        return rows.histories(self._ask(_READ["load"].bind(*zip(*runs, strict=True)))) if runs else {}
 
     # writing
     def commit(self, batch: Batch, replace: Replace) -> Committed:

@@ -65,10 +65,12 @@ def histories(rows: list[Row]) -> dict[UUID, list[HistoryRow]]:
 
 def shard_row(shard: int, row: Row) -> ShardRow:
     """Read `claim`."""
-    token, epoch, sagas, replies, control, commit_seq, acked_seq, next_seq, now, deaths, *marked = row
+    token, epoch, sagas, replies, control, commit_seq, acked_seq, next_seq, now, deaths, *rest = row
+    *marked, traced, last_owner = rest
     offsets = None if sagas is None else Offsets(sagas, replies, control)
     suspect = None if marked[0] is None else Suspect(*marked)
-    return ShardRow(shard, token, epoch, offsets, commit_seq, acked_seq, next_seq, now, deaths, suspect)
+    counts = commit_seq, acked_seq, next_seq, now, deaths
+    return ShardRow(shard, token, epoch, offsets, *counts, suspect, traced, last_owner)
 
 
 def membership(rows: list[Row]) -> Membership:

@@ -53,6 +53,8 @@ CREATE TABLE kasaga.position (
     -- In suspect mode: the saga about to be stepped, and the line that it goes on from. The next commit takes it back.
     suspect uuid,
     suspect_at text NOT NULL DEFAULT '',
+    -- What was decided before this is exported as spans; what wasn't, a dead owner's heir looks for. NULL: no traces.
+    traced timestamptz,
     PRIMARY KEY (shard, commit_seq)
 ) WITH (autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_scale_factor = 0);
 
@@ -110,6 +112,11 @@ CREATE TABLE kasaga.history (
     -- A whole history is one range. A second writer of the same decision collides here: no ON CONFLICT, ever.
     PRIMARY KEY (shard, run_id, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05);
+
+-- The way to what was decided since a time, for the heir of an owner that died with spans. A range of pages knows its
+-- latest time, and that is when something was last written to it, whatever was deleted before: few ranges to read. It
+-- costs an insert next to nothing, where a tree on time would cost as much again as the key.
+CREATE INDEX history_at ON kasaga.history USING brin (at) WITH (autosummarize = on);
 
 -- What a shard's owner still has to do or waits for; see RowKind. Only the key: rows are inserted and deleted by
 -- it, and a take-over reads one range. "What does this saga wait for" reads the shard's range: a person waits.
@@ -176,7 +183,8 @@ CREATE TABLE kasaga.definition (
 -- A zombie waits here for the lock of the new owner's claim and then sees the new token.
 CREATE FUNCTION kasaga.fence(
     shards integer[], tokens uuid[], commit_seqs bigint[], sagas bigint[], replies bigint[], controls bigint[],
-    acked_seqs bigint[], next_seqs bigint[], nows timestamptz[], suspects uuid[]
+    acked_seqs bigint[], next_seqs bigint[], nows timestamptz[], suspects uuid[],
+    traced timestamptz[]
 ) RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     lost integer[] := '{}';
@@ -203,9 +211,9 @@ BEGIN
             CONTINUE;
         END IF;
         INSERT INTO kasaga.position (shard, commit_seq, sagas_offset, replies_offset, control_offset, acked_seq,
-                                     next_seq, now, suspect)
+                                     next_seq, now, suspect, traced)
             VALUES (shards[i], commit_seqs[i], sagas[i], replies[i], controls[i], acked_seqs[i],
-                    next_seqs[i], nows[i], suspects[i]);
+                    next_seqs[i], nows[i], suspects[i], traced[i]);
         -- The heartbeat renews the lease; a commit helps only where that is late, to keep the row's versions few.
         IF until < clock_timestamp() + make_interval(secs => seconds / 2) THEN
             UPDATE kasaga.shard s SET lease_until = clock_timestamp() + make_interval(secs => seconds)
@@ -225,6 +233,15 @@ BEGIN
     END IF;
     RETURN clock_timestamp();
 END $$;
+
+-- The fence as processes of an older release call it, which leave no mark. To be dropped when there are none left.
+CREATE FUNCTION kasaga.fence(
+    shards integer[], tokens uuid[], commit_seqs bigint[], sagas bigint[], replies bigint[], controls bigint[],
+    acked_seqs bigint[], next_seqs bigint[], nows timestamptz[], suspects uuid[]
+) RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT kasaga.fence(shards, tokens, commit_seqs, sagas, replies, controls, acked_seqs, next_seqs, nows, suspects,
+                        array_fill(NULL::timestamptz, ARRAY[cardinality(shards)]))
+$$;
 
 -- Ends a trial: raises, so that the transaction is rolled back with everything before it.
 CREATE FUNCTION kasaga.undo() RETURNS void LANGUAGE plpgsql AS $$
@@ -261,7 +278,7 @@ END $$;
 CREATE FUNCTION kasaga.claim(wanted integer, process text, fresh uuid, seconds double precision)
 RETURNS TABLE (token uuid, epoch bigint, deaths integer, commit_seq bigint, sagas_offset bigint,
                replies_offset bigint, control_offset bigint, acked_seq bigint, next_seq bigint, now timestamptz,
-               suspect uuid, suspect_deaths integer, suspect_at text)
+               suspect uuid, suspect_deaths integer, suspect_at text, traced timestamptz, last_owner text)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     holder text;
@@ -298,7 +315,8 @@ BEGIN
                 RETURNING s.shard, s.token, s.epoch, s.deaths
         )
         SELECT t.token, t.epoch, t.deaths, p.commit_seq, p.sagas_offset, p.replies_offset, p.control_offset,
-            p.acked_seq, p.next_seq, coalesce(p.now, clock_timestamp()), x.run_id, x.deaths, x.place
+            p.acked_seq, p.next_seq, coalesce(p.now, clock_timestamp()), x.run_id, x.deaths, x.place,
+            p.traced, holder
         FROM taken t JOIN kasaga.position p ON p.shard = t.shard LEFT JOIN kasaga.suspect x ON x.shard = t.shard
         ORDER BY p.commit_seq DESC, x.deaths DESC, x.run_id LIMIT 1;
 END $$;

@@ -47,6 +47,10 @@ class ShardRow:
     """Owners in a row that lost this shard without releasing it, since the last quiet period."""
     suspect: Suspect | None = None
     """The saga that was marked at most of those deaths, if any was."""
+    traced: datetime | None = None
+    """As the last commit said; see `ShardWrite.traced`."""
+    last_owner: str | None = None
+    """Who had it until now. None: nobody, or it was handed over."""
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@
 -- saw it empty is enough to make the planner read all of its index for each batch (seen: 48 ms instead of 5).
 -- Nobody else moves these rows: only their shard's owner writes them.
 
--- fence: int4[] uuid[] int8[] int8[] int8[] int8[] int8[] int8[] timestamptz[] uuid[]
-SELECT kasaga.fence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+-- fence: int4[] uuid[] int8[] int8[] int8[] int8[] int8[] int8[] timestamptz[] uuid[] timestamptz[]
+SELECT kasaga.fence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- note_place: int4 int8 text
 -- Only in suspect mode: where the saga stands that this commit marks.

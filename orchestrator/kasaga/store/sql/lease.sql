@@ -8,7 +8,7 @@ SELECT set_config('lock_timeout', $1, true)
 
 -- claim: int4 text uuid float8
 SELECT token, epoch, sagas_offset, replies_offset, control_offset, commit_seq, acked_seq, next_seq, now, deaths,
-    suspect, suspect_at, suspect_deaths
+    suspect, suspect_at, suspect_deaths, traced, last_owner
 FROM kasaga.claim($1, $2, $3, $4)
 
 -- terminate_holder: int4

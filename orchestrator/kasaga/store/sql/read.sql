@@ -35,6 +35,11 @@ SELECT h.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
     FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id ORDER BY seq OFFSET 0
 ) AS h
 
+-- touched: int4 timestamptz timestamptz int4
+-- By the index on time alone: the key would have the planner read all that a shard ever decided.
+SELECT DISTINCT run_id FROM kasaga.history
+WHERE at BETWEEN $2 AND $3 AND shard IS NOT DISTINCT FROM $1 LIMIT $4
+
 -- parked: int4 text
 SELECT run_id FROM kasaga.saga
 WHERE attention AND shard = $1 AND state = 'STUCK' AND parked_code <> '' AND parked_code <> $2
