@@ -14,7 +14,8 @@ venv: ## make .venv from requirements.lock (does nothing if it is up to date)
 demo: venv ## a saga across three services, on a real Kafka and a real Postgres
 	@$(BIN)/python participants/examples/demo.py
 
-test: venv ## all tests, on real servers too
+test: venv ## all tests, on real servers and in a real browser too
+	@.ci/chromium >/dev/null
 	@.ci/test
 
 unit: venv ## the tests that need no servers: seconds

@@ -90,7 +90,8 @@ class Page(HTMLParser):
         labelled = {each.attributes.get("for") for each in self.all("label")}
         for each in self.elements:
             kind = each.attributes.get("type", "")
-            if each.tag in ("input", "textarea") and kind not in ("hidden", "checkbox"):
+            shown = kind not in ("hidden", "checkbox") and "hidden" not in each.attributes
+            if each.tag in ("input", "textarea") and shown:
                 assert each.attributes["id"] in labelled, each
         assert len(self.all("h1")) == 1
         assert self.all("title")[0].text
