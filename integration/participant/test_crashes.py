@@ -25,8 +25,7 @@ POINTS = [
     "participant.after_produce_before_ack",
     "participant.after_produce_before_ack:4",
     "participant.after_ack_before_offset",
-    "participant.refusal.after_rollback",
-    "participant.refusal.after_store",
+    "participant.after_rollback",
     "participant.fence.after_claim",
     "participant.fence.before_commit",
 ]

@@ -40,19 +40,25 @@ class AsyncRunner:
         self.connection = connection
         self.session = session or PostgresSession(connection, LIMITS)
 
-    async def settle(self, works: Sequence[Work], handler: Handler, now: float = NOW) -> list[Answer]:
+    async def settle(
+        self, works: Sequence[Work], handler: Handler, now: float = NOW, *, guarded: bool = False
+    ) -> list[Answer]:
         async def invoke(work: Work, stored: bytes | None, connection: HandlerConnection) -> bytes | None:
             await connection.execute(EFFECT, (work.id,))
             return await handler(work, stored)
 
-        return await drive_async(settle(works, RULES, lambda: now, encode_error), self.session, invoke)
+        return await drive_async(
+            settle(works, RULES, lambda: now, encode_error, guarded=guarded), self.session, invoke
+        )
 
 
 class ThreadRunner:
     def __init__(self, connection: SyncHandlerConnection) -> None:
         self.session = SyncPostgresSession(connection, LIMITS)
 
-    async def settle(self, works: Sequence[Work], handler: Handler, now: float = NOW) -> list[Answer]:
+    async def settle(
+        self, works: Sequence[Work], handler: Handler, now: float = NOW, *, guarded: bool = False
+    ) -> list[Answer]:
         loop = asyncio.get_running_loop()
 
         async def run(work: Work, stored: bytes | None) -> bytes | None:
@@ -62,7 +68,7 @@ class ThreadRunner:
             connection.execute(EFFECT, (work.id,))
             return asyncio.run_coroutine_threadsafe(run(work, stored), loop).result()
 
-        plan = settle(works, RULES, lambda: now, encode_error)
+        plan = settle(works, RULES, lambda: now, encode_error, guarded=guarded)
         return await asyncio.to_thread(drive_sync, plan, self.session, invoke)
 
 
@@ -168,6 +174,19 @@ def test_a_spoiled_batch_leaves_no_effects(bench: PostgresBench) -> None:
     run_with(bench, run())
 
 
+def test_in_a_guarded_batch_only_the_effects_of_those_that_raised_are_gone(bench: PostgresBench) -> None:
+    async def run() -> None:
+        runner, works = await bench.runner(), [command(f"r.{number}") for number in range(1, 6)]
+        ends = (b"one", Refused("no"), b"three", RetryableError("later"), b"five")
+        await runner.settle(works, Shop(*ends), guarded=True)
+
+        assert await bench.effects() == ["r.1", "r.3", "r.5"]
+        kept = [await bench.row(work.id) for work in works]
+        assert [row and row.outcome for row in kept] == ["done", "refused", "done", None, "done"]
+
+    run_with(bench, run())
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_when_the_answer_to_a_commit_is_lost_the_next_claim_tells(database: str, committed: bool) -> None:
     class Deaf(PostgresSession):
@@ -258,6 +277,47 @@ def test_ending_the_transaction_by_sql_never_commits_a_claim(database: str, stat
         assert (answer.outcome, (answer.payload or b"").split(b":")[0]) == ("failed", b"TransactionEnded")
         assert await bench.effects() == []
         assert await bench.row("r.1") is None
+
+    bench = PostgresBench(database)
+    run_with(bench, run())
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+def test_ending_the_transaction_of_a_guarded_batch_spoils_it(database: str, statement: str) -> None:
+    """A savepoint is of no use where the transaction is gone."""
+
+    async def run() -> None:
+        runner, shop = await bench.runner(), Shop(b"one", Refused("no"))
+
+        async def end(work: Work, stored: bytes | None) -> bytes | None:
+            if work.id == "r.3":
+                await runner.connection.execute(statement.encode())
+            return await shop(work, stored)
+
+        works = [command("r.1"), command("r.2"), command("r.3")]
+        with pytest.raises(Spoiled) as spoiled:
+            await runner.settle(works, end, guarded=True)
+
+        assert spoiled.value.index == 2
+        assert await bench.effects() == []
+        assert [await bench.row(work.id) for work in works] == [None, None, None]
+
+    bench = PostgresBench(database)
+    run_with(bench, run())
+
+
+def test_a_statement_that_fails_in_a_guarded_batch_fails_its_own_command(database: str) -> None:
+    async def run() -> None:
+        runner = await bench.runner()
+
+        async def divide(work: Work, _: bytes | None) -> bytes:
+            await runner.connection.execute("SELECT 1 / %s", (0 if work.id == "r.2" else 1,))
+            return b"done"
+
+        answers = await runner.settle([command(f"r.{n}") for n in (1, 2, 3)], divide, guarded=True)
+
+        assert [answer.outcome for answer in answers] == ["done", "failed", "done"]
+        assert await bench.effects() == ["r.1", "r.3"]
 
     bench = PostgresBench(database)
     run_with(bench, run())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .jobs import Job, Lane
 from .progress import Progress
-from .settings import BATCH_RISK, BATCH_SECONDS
+from .settings import BATCH_SECONDS
 
 Key = tuple[str, bytes]
 
@@ -134,23 +134,20 @@ class Dispatcher:
 
 
 class _Budget:
-    """What still fits into a batch: jobs, expected seconds, expected failures; no row twice."""
+    """What still fits into a batch: jobs, expected seconds; no row twice."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._seconds = BATCH_SECONDS
-        self._risk = BATCH_RISK
         self._rows: set[str] = set()
 
     def fits(self, job: Job) -> bool:
         """Whether the job can be added. The first one always can."""
         if not self._rows:
             return True
-        behaviour = job.behaviour
         return (
             self._jobs > 0
-            and behaviour.seconds <= self._seconds
-            and behaviour.risk <= self._risk
+            and job.behaviour.seconds <= self._seconds
             and self._rows.isdisjoint(job.work.ids())
         )
 
@@ -158,7 +155,6 @@ class _Budget:
         """Count the job in."""
         self._jobs -= 1
         self._seconds -= job.behaviour.seconds
-        self._risk -= job.behaviour.risk
         self._rows.update(job.work.ids())
 
 

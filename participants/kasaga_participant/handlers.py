@@ -32,7 +32,7 @@ class Behaviour:
     risk: float = 0.0
 
     def ran(self, seconds: float, *, failed: bool) -> None:
-        """Count one run. `failed`: it raised, so it rolled its batch back."""
+        """Count one run. `failed`: it raised, so that what it did was rolled back."""
         self.seconds += (seconds - self.seconds) * WEIGHT
         self.risk += ((1.0 if failed else 0.0) - self.risk) * WEIGHT
 

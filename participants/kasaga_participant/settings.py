@@ -28,7 +28,7 @@ IN_HAND_BYTES = 64 * 1024 * 1024
 BATCH_SECONDS = 0.05
 """A batch is filled with commands whose handlers are expected to take about this long, all together."""
 BATCH_RISK = 0.5
-"""… and in which about this many failures are expected: each rolls the whole batch back."""
+"""Where more failures than this are expected in a batch, each of its handlers gets a savepoint."""
 SLOW_HANDLER_SECONDS = 10.0
 """A handler that runs longer is named in the log. It is never killed."""
 COMMIT_SECONDS = 0.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from kasaga_wire.errors import UnknownSchema
 
@@ -20,7 +21,7 @@ from .inbox.rows import FAILED, UNDECODABLE, Answer, Kind, Rules
 from .jobs import Job
 from .log import about, logger
 from .outage import GivenUp, Outage
-from .settings import MAX_HANDLER_KILLS
+from .settings import BATCH_RISK, MAX_HANDLER_KILLS
 from .store import Store
 
 Answered = Callable[[Job, Answer], None]
@@ -51,7 +52,8 @@ class Worker:
     async def run(self, jobs: Sequence[Job], *, sync: bool) -> list[Job]:
         """Settle the jobs; gives those that were given up: the process stops, or has lost them."""
         left = await self._prepared(jobs)
-        groups: deque[list[Job]] = deque([left] if left else [])
+        risky = sum(job.behaviour.risk for job in left) > BATCH_RISK
+        groups: deque[_Group] = deque([_Group(left, risky)] if left else [])
         while groups:
             group = groups.popleft()
             try:
@@ -59,9 +61,9 @@ class Worker:
             except _Split as split:
                 groups.extendleft(reversed(split.groups))
             except GivenUp:
-                return [job for each in (group, *groups) for job in each]
+                return [job for each in (group, *groups) for job in each.jobs]
             else:
-                for job, answer in zip(group, answers, strict=True):
+                for job, answer in zip(group.jobs, answers, strict=True):
                     self._answered(job, answer)
         return []
 
@@ -85,29 +87,31 @@ class Worker:
             self._answered(job, Answer(outcome, encode_error(job.fault), job.fault))
         return left
 
-    async def _settled(self, group: list[Job], *, sync: bool) -> list[Answer]:
+    async def _settled(self, group: _Group, *, sync: bool) -> list[Answer]:
         """Settle a group in one transaction. Raises _Split and GivenUp."""
-        works = [job.work for job in group]
+        works, guarded = [job.work for job in group.jobs], group.guarded
         tries = 0
         while True:
             try:
                 answers = await self._store.settle(
-                    lambda: settle(works, self._rules, self._clock, encode_error), self._calls, sync=sync
+                    lambda: settle(works, self._rules, self._clock, encode_error, guarded=guarded),
+                    self._calls,
+                    sync=sync,
                 )
             except Spoiled as spoiled:
-                raise _Split(_around(group, spoiled.index)) from spoiled
+                raise _Split(_after(spoiled, group)) from spoiled
             except InboxAway as away:
-                if away.during is not None and (answer := _killed(group, away)) is not None:
+                if away.during is not None and (answer := _killed(group.jobs, away)) is not None:
                     return [answer]
                 error = away.error
             except InboxError as refused:
                 if refused.content:
-                    return [_content_refused(group, refused)]
+                    return [_content_refused(group.jobs, refused)]
                 error = refused.error
             else:
                 self._outage.over()
                 return answers
-            if not any(job.progress.active for job in group):
+            if not any(job.progress.active for job in group.jobs):
                 raise GivenUp  # somebody else reads them now
             await self._outage.ride_out(error, tries)
             tries += 1
@@ -116,7 +120,7 @@ class Worker:
 def _killed(group: list[Job], away: InboxAway) -> Answer | None:
     """The connection was lost under a handler: not its fault, unless it happens to it each time."""
     if len(group) > 1:
-        raise _Split([[job] for job in group])
+        raise _Split(_each(group))
     [job] = group
     job.kills += 1
     if job.kills < MAX_HANDLER_KILLS:
@@ -129,27 +133,43 @@ def _killed(group: list[Job], away: InboxAway) -> Answer | None:
 def _content_refused(group: list[Job], refused: InboxError) -> Answer:
     """The database refuses what is to be written: for one record alone that is its answer."""
     if len(group) > 1:
-        raise _Split([[job] for job in group])
+        raise _Split(_each(group))
     error = InboxRefused(f"the database refuses to store {group[0].work.id}: {refused.error}")
     logger.error("%s", error, extra=about(group[0]))
     return Answer(FAILED, encode_error(error), error)
 
 
-class _Split(Exception):
-    """These groups of jobs are to be settled instead, in this order."""
+class _Group(NamedTuple):
+    """Jobs that share a transaction; `guarded`: each of them behind a savepoint."""
 
-    def __init__(self, groups: list[list[Job]]) -> None:
+    jobs: list[Job]
+    guarded: bool
+
+
+class _Split(Exception):
+    """These groups are to be settled instead, in this order."""
+
+    def __init__(self, groups: list[_Group]) -> None:
         super().__init__()
         self.groups = groups
 
 
-def _around(group: list[Job], index: int) -> list[list[Job]]:
-    """Those before the one that raised, it alone, those after it.
+def _each(jobs: list[Job]) -> list[_Group]:
+    """Each alone."""
+    return [_Group([job], guarded=True) for job in jobs]
 
-    So nobody's handler runs more than twice for one that raises, and only that one runs alone.
+
+def _after(spoiled: Spoiled, group: _Group) -> list[_Group]:
+    """What to do when one has raised: the same again, guarded.
+
+    Where savepoints were of no use, since it has ended the transaction itself: those before it, it alone, and
+    those after it.
     """
-    parts = (group[:index], [group[index]], group[index + 1 :])
-    return [part for part in parts if part]
+    if not group.guarded:
+        return [_Group(group.jobs, guarded=True)]
+    jobs, index = group.jobs, spoiled.index
+    parts = (jobs[:index], [jobs[index]], jobs[index + 1 :])
+    return [_Group(part, guarded=True) for part in parts if part]
 
 
 def _unknown(job: Job) -> bool:

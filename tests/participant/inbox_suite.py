@@ -32,7 +32,9 @@ def encode_error(error: BaseException) -> bytes:
 class Runner(Protocol):
     """One connection's worth of an inbox."""
 
-    async def settle(self, works: Sequence[Work], handler: Handler, now: float = NOW) -> list[Answer]: ...
+    async def settle(
+        self, works: Sequence[Work], handler: Handler, now: float = NOW, *, guarded: bool = False
+    ) -> list[Answer]: ...
 
 
 class Bench(Protocol):
@@ -449,6 +451,68 @@ class InboxSuite:
             assert [await bench.row(work.id) for work in works] == [None, None, None]
 
         run_with(bench, run())
+
+    @in_loop
+    async def test_in_a_guarded_batch_each_that_raises_answers_for_itself(self, bench: Bench) -> None:
+        runner = await bench.runner()
+        works = [command(f"r.{number}") for number in range(1, 7)]
+        ends = (
+            b"one",
+            Refused("no"),
+            RetryableError("later"),
+            b"four",
+            Undecodable(ValueError("poison")),
+            b"six",
+        )
+
+        answers = await runner.settle(works, Shop(*ends), guarded=True)
+        again = await runner.settle(works, Shop(*[b"again"] * 2), guarded=True)
+
+        assert [(a.outcome, a.payload) for a in answers] == [
+            ("done", b"one"),
+            ("refused", b"Refused: no"),
+            ("failed", b"RetryableError: later"),
+            ("done", b"four"),
+            ("undecodable", b"ValueError: poison"),
+            ("done", b"six"),
+        ]
+        assert [a.payload for a in again] == [b"one", b"Refused: no", b"again", b"four", b"again", b"six"]
+        assert [a.duplicate for a in again] == [True, True, False, True, False, True]
+
+    @in_loop
+    async def test_in_a_guarded_batch_a_failing_undo_takes_its_tombstone_back(self, bench: Bench) -> None:
+        runner, shop = await bench.runner(), Shop(b"one", b"two", RetryableError("not now"), b"")
+        await runner.settle([command("r.1"), command("r.2")], shop)
+        works = [undo("r.1"), undo("r.3"), undo("r.2")]
+
+        answers = await runner.settle(works, shop, guarded=True)
+        again = await runner.settle(works, shop, guarded=True)
+
+        assert [answer.outcome for answer in answers] == ["failed", "nothing", "undone"]
+        assert [answer.outcome for answer in again] == ["undone", "nothing", "undone"]
+        assert shop.ids == ["r.1", "r.2", "r.1~undo", "r.2~undo", "r.1~undo"]
+
+    @in_loop
+    async def test_a_claim_that_is_taken_back_lets_the_next_one_in(self, bench: Bench) -> None:
+        one, two = await bench.runner(), await bench.runner()
+        inside, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(work: Work, _: bytes | None) -> bytes:
+            inside.set()
+            await go_on.wait()
+            if work.id == "r.1":
+                raise RetryableError("no")
+            return b"first"
+
+        works = [command("r.1"), command("r.2")]
+        first = asyncio.create_task(one.settle(works, slow, guarded=True))
+        await inside.wait()
+        second = asyncio.create_task(two.settle(works, Shop(b"second"), guarded=True))
+        await until(lambda: _is(bench.waiting(), 1))
+        go_on.set()
+
+        assert [answer.outcome for answer in await first] == ["failed", "done"]
+        assert [answer.payload for answer in await second] == [b"second", b"first"]
 
     # --- all short histories
 

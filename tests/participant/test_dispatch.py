@@ -13,7 +13,7 @@ from kasaga_participant.dispatch import Batch, Dispatcher
 from kasaga_participant.handlers import Registry
 from kasaga_participant.jobs import Intake, Job, Lane
 from kasaga_participant.progress import Progress, Room
-from kasaga_participant.settings import BATCH_RISK, BATCH_SECONDS
+from kasaga_participant.settings import BATCH_SECONDS
 from kasaga_wire.contracts import contract_of
 from kasaga_wire.envelope import CommandEnvelope, Undoes
 from kasaga_wire.kafka import Record
@@ -138,15 +138,6 @@ def test_slow_handlers_share_no_batch() -> None:
 
     assert bench.taken() == ["a.1"]
     assert bench.taken() == ["b.1"]
-
-
-def test_risky_handlers_go_in_small_batches() -> None:
-    bench = Bench()
-    bench.registry.handlers["inventory.reserve"].behaviour.risk = BATCH_RISK / 4
-    for number in range(10):
-        bench.submit(f"r{number}.1")
-
-    assert len(bench.take().jobs) == 4
 
 
 def test_behaviour_is_learnt() -> None:

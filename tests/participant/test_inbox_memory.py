@@ -18,11 +18,15 @@ class MemoryRunner:
     def __init__(self, inbox: MemoryInbox) -> None:
         self.session = MemorySession(inbox, None)
 
-    async def settle(self, works: Sequence[Work], handler: Handler, now: float = NOW) -> list[Answer]:
+    async def settle(
+        self, works: Sequence[Work], handler: Handler, now: float = NOW, *, guarded: bool = False
+    ) -> list[Answer]:
         async def invoke(work: Work, stored: bytes | None, _: None) -> bytes | None:
             return await handler(work, stored)
 
-        return await drive_async(settle(works, RULES, lambda: now, encode_error), self.session, invoke)
+        return await drive_async(
+            settle(works, RULES, lambda: now, encode_error, guarded=guarded), self.session, invoke
+        )
 
 
 class MemoryBench:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kasaga_participant import Tx
+from kasaga_participant import Refused, Tx
 from kasaga_participant import calls as calls_module
 from kasaga_participant import outage as outage_module
 from kasaga_participant.calls import Calls
@@ -124,6 +124,22 @@ def test_only_the_record_that_the_database_refuses_fails() -> None:
 
     assert store.tries == 1 + 3
     assert desk.answers == [("r0.1", "failed"), ("r1.1", "done"), ("r2.1", "done")]
+
+
+async def refuse(order: Order, tx: Tx) -> Reservation:
+    raise Refused("sold out")
+
+
+@pytest.mark.parametrize(("risk", "tries"), [(0.0, 2), (1.0, 1)])
+def test_who_raises_spoils_at_most_one_try(risk: float, tries: int) -> None:
+    """The second one has savepoints; a handler that is known to raise often has them from the beginning."""
+    desk = Desk(3)
+    handler = desk.bench.registry.handlers["inventory.reserve"]
+    handler.call, handler.behaviour.risk = refuse, risk
+    store, _ = desk.run()
+
+    assert store.tries == tries
+    assert [outcome for _, outcome in desk.answers] == ["refused"] * 3
 
 
 def test_who_stops_does_not_wait_for_the_database() -> None:

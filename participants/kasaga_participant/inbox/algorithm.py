@@ -40,9 +40,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Begin a transaction and claim these rows, in the order of their ids. Gives the claimed ids."""
+    """Begin a transaction and claim these rows, in the order of their ids. Gives the claimed ids.
+
+    `guarded`: set a savepoint behind the claim.
+    """
 
     rows: tuple[NewRow, ...]
+    guarded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,16 @@ class Read:
     """Gives the rows that exist, by id. A statement of its own, so it sees what the claim has waited for."""
 
     ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Set another savepoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retreat:
+    """Roll back to the last savepoint, which stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +85,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Write the outcomes, note which old rows were used again, and commit."""
+    """Write the outcomes, take claims back, note which old rows were used again, and commit."""
 
     outcomes: tuple[Outcome, ...]
+    released: tuple[str, ...]
     used: tuple[str, ...]
 
 
@@ -82,24 +97,20 @@ class Abort:
     """Roll back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Insert a finished row in its own transaction, unless there is one. Gives whether it did."""
-
-    row: NewRow
-    payload: bytes | None
-
-
-Effect = Open | Read | Invoke | Close | Abort | Keep
+Effect = Open | Read | Guard | Invoke | Retreat | Close | Abort
 Plan = Generator[Effect, Any, T]
 
 
 class HandlerRaised(Exception):
-    """Thrown into the plan when a handler has raised. `error`: what it raised."""
+    """Thrown into the plan when a handler has raised.
 
-    def __init__(self, error: BaseException) -> None:
+    `error`: what it raised. `over`: it has ended the transaction, or left it where nothing can go on.
+    """
+
+    def __init__(self, error: BaseException, *, over: bool = False) -> None:
         super().__init__(repr(error))
         self.error = error
+        self.over = over
 
 
 class Undecodable(Exception):
@@ -124,16 +135,20 @@ def settle(
     rules: Rules,
     clock: Callable[[], float],
     encode_error: Callable[[BaseException], bytes],
+    *,
+    guarded: bool = False,
 ) -> Plan[list[Answer]]:
-    """Settle a batch in one transaction, without savepoints: all of it, or (more than one record) `Spoiled`.
+    """Settle a batch in one transaction: all of it, or (more than one record) `Spoiled`.
 
     No two records of a batch may touch the same row. `clock`: seconds since 1970. `encode_error`: an error as
-    the payload of a reply.
+    the payload of a reply. `guarded`: each handler has a savepoint before it, so that one that raises spoils
+    nothing; that costs a round trip for each, and is only worth it where one is expected to raise.
     """
+    guarded = guarded or len(works) == 1  # the first savepoint travels with the claim
     while True:
         now = clock()
         claims = _claims(works, rules, now)
-        claimed: frozenset[str] = yield Open(claims)
+        claimed: frozenset[str] = yield Open(claims, guarded)
         crash_point("participant.after_claim")
         fence = any(work.original is not None for work in works)
         if fence:
@@ -143,33 +158,72 @@ def settle(
         if any(row.id not in claimed and row.id not in known for row in claims):
             yield Abort()  # purged between the claim and the reading: it is absent now
             continue
-        answers: list[Answer] = []
-        outcomes: list[Outcome] = []
+        batch = _Batch(guarded, claimed, encode_error)
         for index, work in enumerate(works):
             verdict = judge(work, known.get(work.id), _original(known, work), rules, now)
             if isinstance(verdict, Say):
-                answer = _said(verdict, encode_error)
-                keep = verdict.keep
-            else:
-                try:
-                    result: bytes | None = yield Invoke(work, verdict.stored)
-                except HandlerRaised as raised:
-                    yield Abort()
-                    if len(works) > 1:
-                        raise Spoiled(index, raised.error) from raised
-                    return [(yield from _failed(work, raised.error, encode_error, rules, clock))]
-                crash_point("participant.after_handler")
-                answer = Answer(DONE, result, ran=True) if work.original is None else Answer(UNDONE, ran=True)
-                keep = True
-            answers.append(answer)
-            if keep:
-                outcomes.append(Outcome(work.id, answer.outcome, answer.payload))
+                batch.add(work, _said(verdict, encode_error), keep=verdict.keep)
+                continue
+            try:
+                yield from batch.run(work, verdict.stored)
+            except HandlerRaised as raised:
+                yield Abort()
+                if len(works) > 1:
+                    raise Spoiled(index, raised.error) from raised
+                return [Answer(FAILED, encode_error(raised.error), raised.error, ran=True)]
         crash_point("participant.before_commit")
         if fence:
             crash_point("participant.fence.before_commit")
-        yield Close(tuple(outcomes), _used(known.values()))
+        used = _used(known.values())
+        if batch.released and not batch.outcomes and not used:
+            yield Abort()  # nothing is left that could be committed
+            return batch.answers
+        yield Close(tuple(batch.outcomes), tuple(batch.released), used)
         crash_point("participant.after_commit")
-        return answers
+        return batch.answers
+
+
+class _Batch:
+    """A batch in the making."""
+
+    def __init__(
+        self, guarded: bool, claimed: frozenset[str], encode_error: Callable[[BaseException], bytes]
+    ) -> None:
+        self._guarded = self._fresh = guarded
+        self._claimed = claimed
+        self._encode_error = encode_error
+        self.answers: list[Answer] = []
+        self.outcomes: list[Outcome] = []
+        self.released: list[str] = []
+        """Claims of what is stored nowhere: a failure that was stored could never succeed again."""
+
+    def run(self, work: Work, stored: bytes | None) -> Plan[None]:
+        """Run a handler. Raises HandlerRaised where the whole batch has to be rolled back for it."""
+        if self._guarded and not self._fresh:
+            yield Guard()
+        self._fresh = False
+        try:
+            result: bytes | None = yield Invoke(work, stored)
+        except HandlerRaised as raised:
+            if raised.over or not self._guarded:
+                raise
+            yield Retreat()
+            self._fresh = True
+            crash_point("participant.after_rollback")
+            answer = _raised(work, raised.error, self._encode_error)
+            self.add(work, answer, keep=answer.outcome == REFUSED)
+            if answer.outcome != REFUSED:
+                self.released += [id_ for id_ in work.ids() if id_ in self._claimed]
+            return
+        crash_point("participant.after_handler")
+        done = Answer(DONE, result, ran=True) if work.original is None else Answer(UNDONE, ran=True)
+        self.add(work, done, keep=True)
+
+    def add(self, work: Work, answer: Answer, *, keep: bool) -> None:
+        """Take one record's answer; `keep`: store it."""
+        self.answers.append(answer)
+        if keep:
+            self.outcomes.append(Outcome(work.id, answer.outcome, answer.payload))
 
 
 def _claims(works: Iterable[Work], rules: Rules, now: float) -> tuple[NewRow, ...]:
@@ -203,31 +257,9 @@ def _said(say: Say, encode_error: Callable[[BaseException], bytes]) -> Answer:
     return Answer(say.outcome, payload, say.error, duplicate=say.duplicate)
 
 
-def _failed(
-    work: Work,
-    error: BaseException,
-    encode_error: Callable[[BaseException], bytes],
-    rules: Rules,
-    clock: Callable[[], float],
-) -> Plan[Answer]:
-    """One record alone whose handler raised, after the rollback.
-
-    Only a refusal is stored. A failure that was stored could never succeed again.
-    """
+def _raised(work: Work, error: BaseException, encode_error: Callable[[BaseException], bytes]) -> Answer:
+    """The answer for a record whose handler raised, and whose work was taken back."""
     if isinstance(error, Undecodable):
         return Answer(UNDECODABLE, encode_error(error.error), error.error)
-    if not isinstance(error, Refused) or work.kind is not Kind.COMMAND:
-        return Answer(FAILED, encode_error(error), error, ran=True)
-    payload = encode_error(error)
-    crash_point("participant.refusal.after_rollback")
-    while True:
-        row = NewRow(work.id, work.type, work.input_hash, REFUSED)
-        if (yield Keep(row, payload)):
-            crash_point("participant.refusal.after_store")
-            return Answer(REFUSED, payload, error, ran=True)
-        # Somebody else has finished the command, or voided it, between our rollback and now: that stands.
-        known: Mapping[str, StoredRow] = yield Read((work.id,))
-        if work.id in known:
-            verdict = judge(work, known[work.id], None, rules, clock())
-            assert isinstance(verdict, Say)
-            return _said(verdict, encode_error)
+    refused = isinstance(error, Refused) and work.kind is Kind.COMMAND
+    return Answer(REFUSED if refused else FAILED, encode_error(error), error, ran=True)

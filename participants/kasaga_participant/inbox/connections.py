@@ -92,10 +92,12 @@ def after_handler(connection: AnyConnection, work: Work, error: BaseException | 
     if status == TransactionStatus.IDLE:
         ended = TransactionEnded(f"the handler of {work.type} ended the transaction")
         ended.__cause__ = error
-        raise HandlerRaised(ended)
+        raise HandlerRaised(ended, over=True)
+    over = status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
     if error is not None:
-        raise HandlerRaised(error)
+        raise HandlerRaised(error, over=over)
     if status == TransactionStatus.INERROR:
         raise HandlerRaised(TransactionAborted(f"{work.type} went on after a failed statement"))
-    if status != TransactionStatus.INTRANS:
-        raise HandlerRaised(TransactionOver(f"{work.type} returned while a statement was running"))
+    if over:
+        running = TransactionOver(f"{work.type} returned while a statement was running")
+        raise HandlerRaised(running, over=True)

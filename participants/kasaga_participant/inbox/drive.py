@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from .algorithm import Abort, Close, Effect, HandlerRaised, Invoke, Keep, Open, Plan, Read
+from .algorithm import Abort, Close, Effect, Guard, HandlerRaised, Invoke, Open, Plan, Read, Retreat
 from .rows import Work
 
 T = TypeVar("T")
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
 
-RowEffect = Open | Read | Close | Abort | Keep
+RowEffect = Open | Read | Guard | Retreat | Close | Abort
 
 
 class InboxAway(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .algorithm import Abort, Close, HandlerRaised, Invoke, Keep, Open, Read
+from .algorithm import Abort, Close, Guard, HandlerRaised, Invoke, Open, Read, Retreat
 from .drive import AsyncInvoke, RowEffect
 from .rows import NewRow, StoredRow
 
@@ -112,25 +112,19 @@ class MemorySession(Generic[C]):
                 self._close(effect)
             case Abort():
                 self._inbox.end(self._claimed, {}, self._mine)
-            case Keep():
-                return await self._keep(effect)
+            case Guard() | Retreat():
+                pass  # handlers have no transaction here that could go back
         return None
 
     def _close(self, effect: Close) -> None:
         written = {id_: _stored(row, row.outcome, None) for id_, row in self._claimed.items()}
+        for id_ in effect.released:
+            del written[id_]
         for answer in effect.outcomes:
             written[answer.id] = _stored(self._claimed[answer.id], answer.outcome, answer.payload)
         for id_ in effect.used:
             self._inbox.touch(id_)
         self._inbox.end(self._claimed, written, self._mine)
-
-    async def _keep(self, effect: Keep) -> bool:
-        mine = asyncio.Event()
-        if not await self._inbox.claim(effect.row, mine):
-            return False
-        row = _stored(effect.row, effect.row.outcome, effect.payload)
-        self._inbox.end({row.id: effect.row}, {row.id: row}, mine)
-        return True
 
     async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:
         """Run one handler. Raises HandlerRaised."""
@@ -151,9 +145,7 @@ class PlainSession(Generic[C]):
                 return frozenset(row.id for row in effect.rows)
             case Read():
                 return {}
-            case Keep():
-                return True
-            case Close() | Abort():
+            case Guard() | Retreat() | Close() | Abort():
                 return None
 
     async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:

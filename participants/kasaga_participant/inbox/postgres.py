@@ -13,7 +13,8 @@ import asyncio
 from typing import Any
 
 import psycopg
-from psycopg.rows import tuple_row
+from psycopg import AsyncCursor, Cursor
+from psycopg.rows import TupleRow, tuple_row
 
 from .algorithm import Invoke
 from .connections import (
@@ -38,6 +39,8 @@ class PostgresSession:
         self.connection = connection
         self._limits = limits
         self._cursor = connection.cursor(row_factory=tuple_row)
+        """For the statement whose rows are wanted."""
+        self._rest = connection.cursor(row_factory=tuple_row)
 
     async def rows(self, effect: RowEffect) -> Any:
         """Carry out one effect. Raises InboxAway and InboxError."""
@@ -51,15 +54,15 @@ class PostgresSession:
 
     async def _execute(self, sent: Script) -> Any:
         if len(sent.statements) == 1:
-            await self._send(sent.statements[0])
+            await self._send(self._cursor, sent.statements[0])
         else:
             async with self.connection.pipeline():
-                for each in sent.statements:
-                    await self._send(each)
+                for number, each in enumerate(sent.statements):
+                    await self._send(self._cursor if number == sent.of else self._rest, each)
         return sent.result(await self._cursor.fetchall()) if sent.result is not None else None
 
-    async def _send(self, each: Statement) -> None:
-        await self._cursor.execute(each.sql, each.parameters, prepare=each.prepare)
+    async def _send(self, cursor: AsyncCursor[TupleRow], each: Statement) -> None:
+        await cursor.execute(each.sql, each.parameters, prepare=each.prepare)
 
     async def _roll_back(self) -> None:
         try:
@@ -91,6 +94,8 @@ class SyncPostgresSession:
         self.connection = connection
         self._limits = limits
         self._cursor = connection.cursor(row_factory=tuple_row)
+        """For the statement whose rows are wanted."""
+        self._rest = connection.cursor(row_factory=tuple_row)
 
     def rows(self, effect: RowEffect) -> Any:
         """Carry out one effect. Raises InboxAway and InboxError."""
@@ -104,15 +109,15 @@ class SyncPostgresSession:
 
     def _execute(self, sent: Script) -> Any:
         if len(sent.statements) == 1:
-            self._send(sent.statements[0])
+            self._send(self._cursor, sent.statements[0])
         else:
             with self.connection.pipeline():
-                for each in sent.statements:
-                    self._send(each)
+                for number, each in enumerate(sent.statements):
+                    self._send(self._cursor if number == sent.of else self._rest, each)
         return sent.result(self._cursor.fetchall()) if sent.result is not None else None
 
-    def _send(self, each: Statement) -> None:
-        self._cursor.execute(each.sql, each.parameters, prepare=each.prepare)
+    def _send(self, cursor: Cursor[TupleRow], each: Statement) -> None:
+        cursor.execute(each.sql, each.parameters, prepare=each.prepare)
 
     def _roll_back(self) -> None:
         try:

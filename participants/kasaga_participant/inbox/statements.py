@@ -12,7 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from .algorithm import Abort, Close, Keep, Open, Read
+from .algorithm import Abort, Close, Guard, Open, Read, Retreat
+from .drive import RowEffect
 from .rows import StoredRow
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
@@ -56,11 +57,13 @@ class Statement:
 class Script:
     """What one effect takes.
 
-    Its statements are sent together; `result` makes its value of the last one's rows, None where it has none.
+    Its statements are sent together. `result` makes its value of the rows of statement number `of`; None
+    where it has none.
     """
 
     statements: tuple[Statement, ...]
     result: Callable[[Rows], object] | None = None
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Limits:
     idle_in_transaction: float
 
 
-def script(effect: Open | Read | Close | Abort | Keep, limits: Limits) -> Script:
+def script(effect: RowEffect, limits: Limits) -> Script:
     """The statements of one effect."""
     match effect:
         case Open():
@@ -83,15 +86,15 @@ def script(effect: Open | Read | Close | Abort | Keep, limits: Limits) -> Script
             return _close(effect)
         case Abort():
             return Script((_statement("rollback"),))
-        case Keep():
-            row = effect.row
-            parameters = (row.id, row.type, row.input_hash, row.outcome, effect.payload)
-            return Script((_statement("keep", *parameters),), bool)
+        case Guard():
+            return Script((_statement("guard"),))
+        case Retreat():
+            return Script((_statement("retreat"),))
 
 
 # They look rows up. A plan kept from when the table was small reads all of it once it is large, until its
 # statistics are taken again; planning anew takes a tenth of a millisecond a batch.
-_PLANNED_ANEW = frozenset({"read", "answer", "touch"})
+_PLANNED_ANEW = frozenset({"read", "answer", "release", "touch"})
 
 
 def _statement(name: str, *parameters: object) -> Statement:
@@ -109,7 +112,8 @@ def _open(effect: Open, limits: Limits) -> Script:
         [row.input_hash for row in rows],
         [row.outcome for row in rows],
     )
-    return Script((begin, idle, claim), _ids)
+    sent = (begin, idle, claim)
+    return Script((*sent, _statement("guard")) if effect.guarded else sent, _ids, of=2)
 
 
 def _close(effect: Close) -> Script:
@@ -117,6 +121,8 @@ def _close(effect: Close) -> Script:
     if rows := effect.outcomes:
         columns = ([row.id for row in rows], [row.outcome for row in rows], [row.payload for row in rows])
         sent += (_statement("answered"), _statement("answer", *columns))
+    if effect.released:
+        sent += (_statement("answered"), _statement("release", list(effect.released)))
     if effect.used:
         sent.append(_statement("touch", list(effect.used)))
     sent.append(_statement("commit"))

@@ -30,6 +30,17 @@ SET outcome = new.outcome, payload = new.payload
 FROM unnest(%s::text[], %s::text[], %b::bytea[]) AS new (id, outcome, payload)
 WHERE row.id = new.id
 
+-- name: release
+-- Of what failed: its answer is stored nowhere, so that it can be tried again.
+DELETE FROM kasaga_inbox.inbox WHERE id = ANY (%s::text[])
+
+-- name: guard
+-- Never released: the transaction ends soon, and the next one of this name stands before it.
+SAVEPOINT kasaga
+
+-- name: retreat
+ROLLBACK TO SAVEPOINT kasaga
+
 -- name: touch
 UPDATE kasaga_inbox.inbox AS row
 SET used_at = now()
@@ -43,12 +54,6 @@ COMMIT
 
 -- name: rollback
 ROLLBACK
-
--- name: keep
-INSERT INTO kasaga_inbox.inbox (id, type, input_hash, outcome, payload)
-VALUES (%s, %s, %b, %s, %b)
-ON CONFLICT (id) DO NOTHING
-RETURNING id
 
 -- name: purge
 -- SKIP LOCKED: several processes may purge, and a row that is being used again is not worth waiting for.
