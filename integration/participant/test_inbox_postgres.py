@@ -17,12 +17,11 @@ from kasaga_participant.inbox.postgres import PostgresSession, SyncPostgresSessi
 from kasaga_participant.inbox.rows import Answer, StoredRow, Work
 from kasaga_participant.inbox.statements import Limits
 from kasaga_participant.inbox.upkeep import migrate, pending, purge_slice
-from participant.inbox_suite import (
+from participant.inbox_bench import (
     DAY,
     NOW,
     RULES,
     Handler,
-    InboxSuite,
     Shop,
     command,
     encode_error,
@@ -30,6 +29,7 @@ from participant.inbox_suite import (
     undo,
     until,
 )
+from participant.inbox_suite import InboxSuite
 
 LIMITS = Limits(retention=RULES.retention, idle_in_transaction=60)
 EFFECT = "INSERT INTO effect (command) VALUES (%s)"

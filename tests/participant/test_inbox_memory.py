@@ -11,7 +11,8 @@ from kasaga_participant.inbox.algorithm import Invoke, settle
 from kasaga_participant.inbox.drive import RowEffect, drive_async
 from kasaga_participant.inbox.memory import MemoryInbox, MemorySession
 from kasaga_participant.inbox.rows import Answer, Rules, StoredRow, Work
-from participant.inbox_suite import DAY, NOW, RULES, Handler, InboxSuite, Shop, command, encode_error
+from participant.inbox_bench import DAY, NOW, RULES, Handler, Shop, command, encode_error
+from participant.inbox_suite import InboxSuite
 
 
 class MemoryRunner:
