@@ -75,7 +75,7 @@ def test_creating_a_database_twice_is_no_error(postgres: PostgresServer, databas
 
 
 def test_kafka_serves_at_the_address_that_it_is_given(server_directory: Path) -> None:
-    """For clients that can't reach our loopback, such as pods. A name for it is an address of its own here."""
+    """For clients that can't reach our loopback, such as pods. Here its other address is a name."""
     with KafkaServer(server_directory / "elsewhere", address="localhost") as server:
         assert server.bootstrap == f"localhost:{server.port}"
         assert brokers(server.bootstrap) == [server.bootstrap]
