@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import kasaga_wire
 from helm.chart import CI, ROOT, Helm, Object, Rendered
 from kasaga.api.serve import GRACE_SECONDS
 from kasaga.api.settings import ApiSettings, api_variable
@@ -307,6 +308,17 @@ def test_the_migration_comes_first_and_fails_before_helm_gives_up(helm: Helm) ->
     assert helm.template(EVERYTHING).environment("shop-migration")["KASAGA_NAMESPACE"] == "shop"
     [volume] = [v for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == "database"]
     assert volume["secret"]["secretName"] == "shop-database-owner"
+
+
+def test_post_migrations_are_asked_for_by_the_version_that_they_finish(helm: Helm) -> None:
+    """A value that `--reuse-values` keeps must do nothing in the next upgrade."""
+
+    def phase(finish: str) -> str:
+        job = helm.template(CI[0], more={"migration.finish": finish}).pods()["kasaga-migration"]
+        return str(job["spec"]["containers"][0]["args"][2])
+
+    assert phase(kasaga_wire.__version__) == "post"
+    assert {phase(finish) for finish in ("", "0.0.9", "1.0.0", "post")} == {"pre"}
 
 
 def test_what_the_migration_needs_comes_before_it(helm: Helm) -> None:
