@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Generator
 from itertools import count
 from pathlib import Path
 from signal import SIGINT
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -92,6 +95,19 @@ class Laptop:
         return receipt
 
 
+def ask(url: str, body: object = None) -> int:
+    """The status of an answer; 0 where nobody answers."""
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(url, data, {"Content-Type": "application/json"}), timeout=40) as answer:
+            status: int = answer.status
+            return status
+    except HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
 @pytest.fixture
 def laptop() -> Generator[Laptop]:
     # Postgres may run as another user, who can't enter pytest's own directories.
@@ -111,6 +127,14 @@ def test_from_nothing_to_a_result_and_there_again_next_time(laptop: Laptop) -> N
     laptop.dev()
     assert laptop.buys("d-1") == {"order": "d-1", "shelf": "shelf of d-1"}
 
+    # The API and its pages are there as well, and know what can be started.
+    pages = re.search(r"Pages +(http://127\.0\.0\.1:\d+)/", laptop.said.read_text())
+    assert pages is not None
+    eventually(lambda: ask(f"{pages[1]}/ready") == 200, timeout=PATIENCE)
+    body = {"saga_id": "d-0", "name": "purchase", "input": {"id": "d-0"}}
+    assert ask(f"{pages[1]}/api/v1/sagas?wait=30", body) == 200
+    assert ask(f"{pages[1]}/") == 200
+
     # Code changes: the processes begin anew, and what comes then meets the new code.
     code = laptop.module.read_text()
     laptop.module.write_text(code.replace('f"shelf of {order.id}"', '"new shelf"'))
@@ -125,6 +149,7 @@ def test_from_nothing_to_a_result_and_there_again_next_time(laptop: Laptop) -> N
     listed = [json.loads(line) for line in laptop.kasaga("list", "-o", "json").stdout.splitlines()]
     assert {row["state"] for row in listed} == {"COMPLETED"}
     assert listed[-1]["saga_id"] == "d-1"
+    assert "d-0" in {row["saga_id"] for row in listed}
     assert laptop.kasaga("history", "d-1").returncode == 0
     assert laptop.buys("e-1") == {"order": "e-1", "shelf": "new shelf"}
     assert laptop.ctrl_c() == 0

@@ -11,7 +11,7 @@ from kasaga_wire.codec import Schemas
 
 from .client.errors import UnknownSaga
 from .engine.codec import decode
-from .engine.model import Record
+from .engine.model import Asked, Record
 from .engine.state import fold
 from .explain import Explanation, explain
 from .store.base import SagaRow, Store
@@ -38,6 +38,16 @@ def first_record(store: Store, row: SagaRow) -> Record | None:
     """Return the record of a saga's start; None where its history was purged."""
     entry = next(iter(store.history(row)), None)
     return None if entry is None else decode(entry.seq, entry.body)
+
+
+def asked_before(store: Store, saga_id: str, action_id: str) -> SagaRow | None:
+    """Return the saga's row if this very action is in its history, else None."""
+    row = store.saga(saga_id)
+    if row is None:
+        return None
+    records = (record.event for record in read_records(store, row))
+    done = any(isinstance(event, Asked) and event.action_id == action_id for event in records)
+    return row if done else None
 
 
 def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[Record]]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid5
 
 import httpx
 import pytest
 
 from api.desk_api import Desk, is_problem
 from cli.tales import Tale
+from kasaga.api import actions
+from kasaga.engine.model import Asked, Clear, Move
 from kasaga_wire.envelope import ControlEnvelope
+
+ACTION_ID = str(uuid5(actions._KEYS, "skip\no-6\nk-1"))  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture
@@ -108,6 +113,25 @@ def test_an_action_that_nobody_answers_yet_can_be_sent_again(desk: Desk) -> None
         assert len(ids(desk)) == 1
         await caller.post("/api/v1/sagas/o-3/cancel", json={}, headers={"Idempotency-Key": key})
         assert len(ids(desk)) == 2
+
+    desk.play(scene)
+
+
+def test_an_action_that_was_done_before_the_saga_ended(desk: Desk) -> None:
+    """The owner has forgotten it; the history hasn't."""
+    done = Tale(6).reserved().charge_refused().release_fails()
+    end = Move("COMPENSATED", "KSG-253", "the card is blocked", "", "2")
+    asked = Asked(ACTION_ID, "skip", "anna", "gone", "", "", "")
+    done.then(60, asked, Clear("1", "skipped"), Move("COMPENSATING"), end)
+    desk.keep(done)
+    desk.owner.refuse = "the saga is COMPENSATED"
+
+    async def scene(caller: httpx.AsyncClient) -> None:
+        body = {"reason": "gone"}
+        again = await caller.post("/api/v1/sagas/o-6/skip", json=body, headers={"Idempotency-Key": "k-1"})
+        assert (again.status_code, again.json()["state"]) == (200, "COMPENSATED"), again.text
+        other = await caller.post("/api/v1/sagas/o-6/skip", json=body, headers={"Idempotency-Key": "k-2"})
+        is_problem(other, 409, "KSG-230")
 
     desk.play(scene)
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from ..client.acting import Action
 from ..client.errors import NoAnswer, UnknownSaga
 from ..errors import NotApplicable
+from ..lookup import asked_before
 from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
@@ -65,6 +66,8 @@ class Acting:
         """Do it and answer: 200 when the owner has, 202 when only Kafka has."""
         backend = self.backend
         check_wait(backend, self.wait)
+        # The same key for another action or saga is another action.
+        action_id = str(uuid5(_KEYS, f"{action}\n{self.saga_id}\n{self.key}"))
         made: dict[str, object] = {"saga_id": self.saga_id, "action": action, "action_id": self.key}
         result = "failed"
         try:
@@ -77,8 +80,7 @@ class Acting:
                     value=value,
                     by=by or BY,
                     timeout=self.wait,
-                    # The same key for another action or saga is another action.
-                    action_id=str(uuid5(_KEYS, f"{action}\n{self.saga_id}\n{self.key}")),
+                    action_id=action_id,
                 )
                 status = await unless_gone(self.request, work)
             result = "confirmed"
@@ -87,9 +89,16 @@ class Acting:
                 raise
             result = "confirmed"
             return answer({**made, "outcome": "sent", "state": None, "run_id": None}, 202)
-        except (NotApplicable, UnknownSaga):
+        except UnknownSaga:
             result = "confirmed"
             raise
+        except NotApplicable:
+            result = "confirmed"
+            # An owner forgets what was asked of a saga that has ended; its history doesn't.
+            row = await backend.read(lambda store: asked_before(store, self.saga_id, action_id))
+            if row is None:
+                raise
+            return answer({**made, "outcome": "applied", "state": row.state.value, "run_id": str(row.run_id)})
         finally:
             backend.metrics.sent("action", result)
         return answer(

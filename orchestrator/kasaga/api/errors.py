@@ -10,7 +10,8 @@ KasagaError
     ├── BodyTooLarge       KSG-546  the body is larger than any input may be
     ├── Busy               KSG-547  more requests, or more waiting ones, than the process takes
     ├── UndeclaredSaga     KSG-548  no orchestrator has announced a saga of this name and version
-    └── NoSuchPath         KSG-549  the API has no such path, or not with this method
+    ├── NoSuchPath         KSG-549  the API has no such path, or not with this method
+    └── CannotListen       KSG-550  the address is in use, or isn't this machine's
 """
 
 from __future__ import annotations
@@ -100,3 +101,10 @@ class NoSuchPath(ApiError):
         """Keep the status to answer with."""
         super().__init__(message)
         self.status = status
+
+
+class CannotListen(ApiError):
+    """The address is in use, or isn't this machine's."""
+
+    code = "KSG-550"
+    default_remedy = "Name another with --host and --port, or end what serves there"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGTERM
 from types import TracebackType
@@ -48,7 +49,8 @@ QUIET_SECONDS = 60.0
 PROBE_SECONDS = 1.0
 """How long it may take to say whether it serves."""
 
-ORCHESTRATOR = "orchestrator"
+ORCHESTRATOR, API = "orchestrator", "api"
+API_NEEDS = ("fastapi", "jinja2", "jsonschema", "uvicorn")
 ONE_REPLICA = b"min.insync.replicas=1"
 """A warning about each topic, which is no news on a laptop with one broker."""
 
@@ -63,6 +65,8 @@ class Child:
     argv: list[str]
     environment: dict[str, str]
     log: Path
+    reload: bool = True
+    """It runs the author's code, and is started again when that changes."""
     process: Process | None = None
     began: float = 0.0
     wait: float = FIRST_WAIT
@@ -133,12 +137,24 @@ class DevRun:
             "PYTHONHASHSEED": "0",
         }
         self._add(ORCHESTRATOR, ["-m", "kasaga", "orchestrator", self._target], {**shared, **own})
+        api = self._api(database_url, shared)
         for module in self._services:
             name = module.rpartition(".")[2]
             self._add(name, ["-m", module], {**shared, **self._database_of(name)})
         self._wait_until_ready(port)
         self._note(database_url, bootstrap)
-        self._announce(database_url, bootstrap, port)
+        self._announce(database_url, bootstrap, port, api)
+
+    def _api(self, database_url: str, shared: Mapping[str, str]) -> int:
+        """Start the HTTP API and its pages, and return their port; 0 where the extra isn't installed."""
+        if any(find_spec(name) is None for name in API_NEEDS):
+            return 0
+        port = self._port("api")
+        arguments = ["-m", "kasaga", "api", "--host", "127.0.0.1", "--port", str(port)]
+        # The port of an operator's probes is the orchestrator's here.
+        own = {"KASAGA_DATABASE_URL": database_url, "KASAGA_HTTP_PORT": ""}
+        self._add(API, arguments, {**shared, **own}, reload=False)
+        return port
 
     def _wait_until_ready(self, port: int) -> None:
         """Show what the processes say until the orchestrator serves; then a start finds its topics."""
@@ -209,13 +225,16 @@ class DevRun:
         file.write_text(json.dumps(known))
         self._stack.callback(file.unlink, missing_ok=True)
 
-    def _announce(self, database_url: str, bootstrap: str, port: int) -> None:
+    def _announce(self, database_url: str, bootstrap: str, port: int, api: int) -> None:
         name = next(iter(self._app.sagas), ("NAME", 1))[0]
         lines = [
             "",
             f"  Postgres  {database_url}",
             f"  Kafka     {bootstrap}",
             f"  Metrics   http://127.0.0.1:{port}/metrics",
+            f"  Pages     http://127.0.0.1:{api}/ and the API below /api/v1/"
+            if api
+            else "  Pages     none: pip install 'kasaga[api]'",
             f"  Data      {self._directory} (kept; --fresh begins anew)",
             "",
             "  For services:",
@@ -230,12 +249,14 @@ class DevRun:
 
     # --- processes
 
-    def _add(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> None:
+    def _add(
+        self, name: str, arguments: list[str], environment: Mapping[str, str], *, reload: bool = True
+    ) -> None:
         if any(child.name == name for child in self._children):
             raise DevFailed(f"two processes are named {name}", remedy="Name each module once")
         log = self._directory / f"{name}.log"
         log.write_bytes(b"")
-        child = Child(name, [sys.executable, *arguments], {**os.environ, **environment}, log)
+        child = Child(name, [sys.executable, *arguments], {**os.environ, **environment}, log, reload)
         self._children.append(child)
         self._start(child)
         self._stack.callback(self._stop, child)
@@ -263,8 +284,9 @@ class DevRun:
                     code = now
                     self._say("code has changed: starting again")
                     for child in self._children:
-                        self._stop(child)
-                        self._start(child)
+                        if child.reload:
+                            self._stop(child)
+                            self._start(child)
             time.sleep(LOOK_SECONDS)
 
     def _look_after(self, child: Child) -> None:
