@@ -198,6 +198,11 @@ def _name(fn: object) -> str:
 # --- resolving
 
 
+def is_contract(cls: object) -> bool:
+    """Whether a class is marked by `@participant` itself; services that implement it are not."""
+    return isinstance(cls, type) and _OWNER in cls.__dict__
+
+
 def contract_of(cls: Callable[..., Any]) -> Contract:
     """The contract of a class that `@participant` marks, of a service that implements it, or of one command.
 

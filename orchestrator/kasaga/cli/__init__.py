@@ -16,6 +16,7 @@ from kasaga_wire.redaction import PROCESS, redact
 from ..client import ResultTimeout, SagaCompensated, SagaStuck
 from .act import cancel, resolve, retry, skip
 from .api import api
+from .check import check
 from .dev import dev
 from .errors import Unexpected
 from .output import one_line
@@ -46,7 +47,7 @@ def saga_group() -> None:
 
 ABOUT_SAGAS = (start, list_sagas, describe, history, retry, skip, resolve, cancel)
 
-for command in (dev, migrate, orchestrator, api, *ABOUT_SAGAS, saga_group):
+for command in (dev, check, migrate, orchestrator, api, *ABOUT_SAGAS, saga_group):
     cli.add_command(command)
 for command in ABOUT_SAGAS:
     saga_group.add_command(command)
