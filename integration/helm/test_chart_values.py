@@ -117,6 +117,7 @@ def test_every_value_says_what_it_is_for() -> None:
         ("tracing.protocol", "http/json"),
         ("tracing.resourceAttributes", {"a": "b,c=d"}),
         ("log.level", "verbose"),
+        ("listen", "127.0.0.1"),
         ("orchestrator.replicas", -1),
         ("orchestrator.settings", {"leaseSecond": 5}),
         ("orchestrator.settings", {"leaseSeconds": 0}),
@@ -245,6 +246,14 @@ def test_every_setting_of_the_programs_can_be_set(helm: Helm) -> None:
 def test_numbers_arrive_as_they_were_written(helm: Helm, given: float, told: str) -> None:
     rendered = helm.template(MINIMAL, more={"orchestrator.settings.hangSeconds": given})
     assert rendered.environment("kasaga-orchestrator")["KASAGA_HANG_SECONDS"] == told
+
+
+def test_pods_listen_where_the_kubelet_can_reach_them(helm: Helm) -> None:
+    for listen in ("0.0.0.0", "::"):
+        rendered = helm.template(MINIMAL, more={"listen": listen})
+        assert rendered.environment("kasaga-orchestrator")["KASAGA_HTTP_HOST"] == listen
+        assert rendered.environment("kasaga-api")["KASAGA_HTTP_HOST"] == listen
+        assert rendered.environment("kasaga-api")["KASAGA_API_HOST"] == listen
 
 
 def test_shards_are_the_programs_own_number_by_default() -> None:

@@ -6,6 +6,7 @@ Station: of an orchestrator, and of the HTTP API beside its own port.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,10 @@ Check = Callable[[], tuple[bool, dict[str, object]]]
 
 SLOW_CLIENT_SECONDS = 10.0
 """For which a client may take to ask: each has a thread until then."""
+
+
+class _IPv6Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
 
 class Probes:
@@ -53,7 +58,8 @@ class Probes:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Probes come every few seconds: no log of them."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        kind = _IPv6Server if ":" in host else ThreadingHTTPServer
+        self._server = kind((host.strip("[]"), port), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="kasaga-probes", daemon=True)
         self._thread.start()

@@ -47,6 +47,17 @@ def ask(probes: Probes, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+def test_it_serves_on_ipv6_and_then_on_ipv4_too() -> None:
+    """As in a cluster of IPv6 alone, or of both."""
+    made = Probes("::", 0, CollectorRegistry(), lambda: (True, {}), lambda: (True, {}))
+    try:
+        for host in ("[::1]", "127.0.0.1"):
+            with urllib.request.urlopen(f"http://{host}:{made.port}/live", timeout=10) as answer:
+                assert answer.status == 200
+    finally:
+        made.close()
+
+
 @pytest.mark.parametrize("path", ["/live", "/ready"])
 def test_each_probe_says_its_own_state_and_why(probes: Probes, health: Health, path: str) -> None:
     assert ask(probes, path)[0] == 200
