@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import tarfile
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 from kubernetes_validate.utils import all_versions
 
 from helm.chart import CHART, CI, Helm, Object
+from helm.make_golden import GOLDEN, objects
 
 OLDEST = (1, 30)
 """The oldest minor version of Kubernetes in Chart.yaml."""
@@ -57,3 +61,19 @@ def test_a_wrong_object_would_be_found(helm: Helm) -> None:
     deployment["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         check(deployment, VERSIONS[0])
+
+
+def test_what_is_packed_is_what_an_install_needs(helm: Helm, tmp_path: Path) -> None:
+    helm.run("package", str(CHART), "--destination", str(tmp_path))
+    [archive] = tmp_path.glob("kasaga-*.tgz")
+    with tarfile.open(archive) as packed:
+        names = {name.removeprefix("kasaga/") for name in packed.getnames()}
+    assert {"Chart.yaml", "README.md", "values.yaml", "values.schema.json", "templates/NOTES.txt"} <= names
+    assert {"files/order.json", "files/ask_api.py", "dashboards/kasaga.json"} <= names
+    assert not [name for name in names if re.search(r"^ci/|__pycache__|\.pyc$|/\.", name)]
+    assert archive.stat().st_size < 1_000_000, "Helm keeps each release in a Secret, of 1 MiB at most"
+
+
+def test_the_smallest_install_is_what_it_was(helm: Helm) -> None:
+    """`make_golden.py` writes it anew; what has changed is to be read."""
+    assert objects(helm) == list(yaml.safe_load_all(GOLDEN.read_text()))
