@@ -11,9 +11,11 @@ import pytest
 
 from eventually import eventually
 from kasaga.dev.servers import KafkaServer, PostgresServer
-from kasaga.errors import BugInSaga, KilledProcess, SagaHangs
+from kasaga.errors import BugInSaga, HistoryUnreadable, KilledProcess, SagaHangs
 from kasaga.store.base import SagaState
+from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope
+from kasaga_wire.records import event_codec
 from orchestrator.realm import SHARDS, Owner, Realm, mood_for
 from raw_kafka import cut, remake_topic
 
@@ -120,6 +122,54 @@ def test_sagas_that_block_or_end_their_process_are_stuck_after_a_few_deaths(
     lonely.wait_until_over(prefix, len(sagas))
     rows = lonely.audit(prefix)
     assert {row.state for row in rows} == {SagaState.COMPLETED}
+
+
+def test_a_damaged_history_makes_its_saga_stuck_until_it_is_restored(lonely: Realm, prefix: str) -> None:
+    """Damaged in the database, while a step is out; the others go on meanwhile."""
+    lonely.desk.mood = mood_for(
+        {prefix: lambda envelope: "silent" if envelope.type == "post.send" else "done"}
+    )
+    owner = lonely.owner()
+    lonely.run(prefix, [("trip", "bad"), *(("trip", str(number)) for number in range(8))])
+    eventually(lambda: received(lonely, prefix) >= 27)
+    owner.kill()
+    bad = lonely.saga(f"{prefix}bad")
+    where = "WHERE shard = %s AND run_id = %s AND seq = 2"
+    with psycopg.connect(lonely.database) as connection:
+        found = connection.execute(
+            f"SELECT body FROM kasaga.history {where}".encode(), (bad.shard, bad.run_id)
+        )
+        (body,) = found.fetchone() or (b"",)
+        update = f"UPDATE kasaga.history SET body = %s {where}".encode()
+        connection.execute(update, (b"\xc1damaged", bad.shard, bad.run_id))
+    lonely.desk.mood = mood_for({})
+
+    lonely.owner()
+    lonely.wait_until_over(prefix, 9, stuck=frozenset({bad.saga_id}))
+    eventually(lambda: lonely.saga(bad.saga_id).code == HistoryUnreadable.code)
+    row = lonely.saga(bad.saga_id)
+    assert "row 2" in row.reason
+    assert row.remedy
+    states = [row.state for row in lonely.sagas(prefix) if row.run_id != bad.run_id]
+    assert set(states) == {SagaState.COMPLETED}
+    kinds = [each.kind for each in lonely.store.history(row)]
+    assert (kinds.count("Faulted"), kinds[3]) == (1, "Faulted"), kinds
+    eventually(lambda: lonely.answers_to(str(bad.run_id)))
+    assert {answer.what for answer in lonely.answers_to(str(bad.run_id))} == {"STUCK"}
+    assert states_told(lonely, bad.saga_id) == ["STUCK"]
+
+    with psycopg.connect(lonely.database) as connection:
+        connection.execute(update, (body, bad.shard, bad.run_id))
+    lonely.control("retry", bad.saga_id)
+    lonely.wait_until_over(prefix, 9)
+    lonely.audit(prefix)
+    assert lonely.saga(bad.saga_id).state is SagaState.COMPLETED
+
+
+def states_told(realm: Realm, saga_id: str) -> list[str]:
+    """What the events' topic says of a saga."""
+    bodies = [event_codec.decode(record.value or b"", Schemas()) for record in list(realm.events)]
+    return [body.state for body in bodies if body.saga_id == saga_id]
 
 
 def test_logs_that_were_cut_and_topics_made_anew(lonely: Realm, prefix: str) -> None:

@@ -162,7 +162,7 @@ class HistoryUnreadable(KasagaError):
 
     code = "KSG-211"
     default_remedy = (
-        "It was written by a newer release, or damaged: run the newer release, or restore the row."
+        "It was written by a newer release, or damaged: run the newer release, or restore the row and retry."
     )
 
 

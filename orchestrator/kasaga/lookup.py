@@ -10,11 +10,12 @@ from datetime import datetime
 from kasaga_wire.codec import Schemas
 
 from .client.errors import UnknownSaga
-from .engine.codec import decode
+from .engine.codec import HistoryUnreadable, decode
 from .engine.model import Asked, Record
 from .engine.state import fold
 from .explain import Explanation, explain
-from .store.base import SagaRow, Store
+from .remedies import rereading
+from .store.base import HistoryRow, SagaRow, SagaState, Store
 from .timeline import Decode, decoder
 
 
@@ -35,29 +36,45 @@ def read_records(store: Store, row: SagaRow) -> list[Record]:
 
 
 def first_record(store: Store, row: SagaRow) -> Record | None:
-    """Return the record of a saga's start; None where its history was purged."""
+    """Return the record of a saga's start; None where its history was purged, or can't be read."""
     entry = next(iter(store.history(row)), None)
-    return None if entry is None else decode(entry.seq, entry.body)
+    return None if entry is None else _read(entry)
 
 
 def asked_before(store: Store, saga_id: str, action_id: str) -> SagaRow | None:
-    """Return the saga's row if this very action is in its history, else None."""
+    """Return the saga's row if this very action is in its history, as far as that can be read, else None."""
     row = store.saga(saga_id)
     if row is None:
         return None
-    records = (record.event for record in read_records(store, row))
-    done = any(isinstance(event, Asked) and event.action_id == action_id for event in records)
+    events = (record.event for entry in store.history(row) if (record := _read(entry)) is not None)
+    done = any(isinstance(event, Asked) and event.action_id == action_id for event in events)
     return row if done else None
 
 
+def _read(entry: HistoryRow) -> Record | None:
+    try:
+        return decode(entry.seq, entry.body)
+    except HistoryUnreadable:
+        return None
+
+
 def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[Record]]:
-    """Read and explain one saga; raises UnknownSaga."""
+    """Read and explain one saga; raises UnknownSaga.
+
+    Of one whose history can't be read its row alone is told, and no records.
+    """
     row = find(store, saga_id)
-    records = read_records(store, row)
     lease = next((lease for lease in store.shards() if lease.shard == row.shard), None)
+    try:
+        records = read_records(store, row)
+        state = fold(str(row.run_id), records)
+    except HistoryUnreadable as error:
+        made = Explanation(row, now, progress=f"Its history can't be read: {error.message}")
+        made.remedies = [rereading(saga_id)] if row.state is SagaState.STUCK else []
+        made.owner = lease.owner or "" if lease is not None and not lease.expired else ""
+        return made, []
     if not records:
         return Explanation(row, now, progress="Its history has been purged"), records
-    state = fold(str(row.run_id), records)
     return explain(row, state, store.waits(row), now=now, lease=lease), records
 
 

@@ -45,6 +45,11 @@ def cancelling(saga_id: str) -> Remedy:
     return _remedy(saga_id, "cancel", "undo what was done, and end")
 
 
+def rereading(saga_id: str) -> Remedy:
+    """The remedy of a saga whose history couldn't be read."""
+    return _remedy(saga_id, "retry", "read its history again, when it is restored")
+
+
 def _remedy(saga_id: str, action: str, effect: str, step: str = "", *, value: bool = False) -> Remedy:
     command = f"kasaga {action} {shlex.quote(saga_id)}"
     if step:

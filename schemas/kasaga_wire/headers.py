@@ -198,11 +198,16 @@ class Fields:
     def trace(self) -> tuple[str | None, str | None]:
         """W3C says: what can't be understood is as if it were absent. A trace must never cost a record."""
         parent, state = self._values.get("traceparent"), self._values.get("tracestate")
-        if parent is None or not _TRACEPARENT.fullmatch(parent):
+        if parent is None or not is_traceparent(parent):
             return None, None
         if state is None or len(state) > MAX_TRACESTATE_BYTES or not state.isascii():
             return parent.decode(), None
         return parent.decode(), state.decode()
+
+
+def is_traceparent(value: bytes) -> bool:
+    """Whether W3C would take it."""
+    return _TRACEPARENT.fullmatch(value) is not None
 
 
 def _own_bytes(values: dict[str, bytes | None]) -> int:

@@ -6,6 +6,8 @@ import pytest
 
 from cli.shell import Shell
 from cli.tales import Tale
+from kasaga.engine.model import Asked
+from kasaga.lookup import asked_before, first_record, read_records
 
 
 def test_a_list_for_people(shop: Shell) -> None:
@@ -181,3 +183,34 @@ def test_colours_are_for_terminals(shop: Shell, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
     del shop.environment["NO_COLOR"]
     assert "\x1b" not in shop("list").out
+
+
+def test_a_saga_whose_history_can_not_be_read_is_described_by_its_row(shell: Shell) -> None:
+    """Where it is STUCK for it, with what to do; where nobody has noticed yet, with what is wrong."""
+    shell.keep(Tale(1).reserved().parked(), Tale(2).reserved())
+    for history in shell.store._tables.history.values():  # pyright: ignore[reportPrivateUsage]
+        history[2].body = b"\xc1"
+    said = shell("describe", "o-1")
+    assert said.status == 0
+    assert "Its history can't be read: row 2" in said.out
+    assert "kasaga retry o-1" in said.out
+    told = shell("describe", "o-2", "-o", "json").json
+    assert (told["state"], told["remedies"]) == ("RUNNING", [])
+    said = shell("history", "o-1")
+    assert (said.status, said.out) == (1, "")
+    assert "KSG-211" in said.err
+
+
+def test_what_is_looked_up_in_a_damaged_history_is_found_as_far_as_it_goes(shell: Shell) -> None:
+    shell.keep(Tale(1).reserved().parked().asks("retry", "it is mended"))
+    store = shell.store
+    row = store.saga("o-1")
+    assert row is not None
+    (asked,) = (each.event for each in read_records(store, row) if isinstance(each.event, Asked))
+    first = first_record(store, row)
+    store._tables.history[row.run_id][2].body = b""  # pyright: ignore[reportPrivateUsage]
+    assert asked_before(store, "o-1", asked.action_id) == row
+    assert asked_before(store, "o-1", "another") is None
+    assert first_record(store, row) == first
+    store._tables.history[row.run_id][1].body = b""  # pyright: ignore[reportPrivateUsage]
+    assert first_record(store, row) is None

@@ -295,6 +295,7 @@ class World:
         partition: int | None = None,
         age: timedelta = timedelta(0),
         value: bytes | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Put a start into Kafka; returns the run id."""
         run_id = run_id or str(self.uuid())
@@ -305,6 +306,7 @@ class World:
             saga_id=saga_id,
             saga=saga,
             reply_to=ReplyTo(self.topics.answers, 0) if ask else None,
+            traceparent=traceparent,
         )
         if value is None:
             value = self.app.sagas["trip", 1].input.encode(Trip(id=saga_id, note=note))

@@ -255,6 +255,8 @@ class CommitContract:
         assert store.load([(3, run)]) == {run: history}
         assert list(store.history(saga)) == history
         assert store.find([(3, "order-1")]) == {"order-1": saga}
+        assert store.find_runs([(3, run), (3, run_id(2))]) == {run: saga}
+        assert store.find_runs([(4, run)]) == {}
         assert store.saga("order-1") == saga
         assert store.list_sagas(SagaFilter()) == [saga]
         assert store.open_rows(3) == [opens[0], opens[1], loose[0], opens[2]]
@@ -411,6 +413,7 @@ class CommitContract:
         none: list[tuple[int, UUID]] = []
         assert store.load(none) == {}
         assert store.find([]) == {}
+        assert store.find_runs(none) == {}
         assert store.find([(3, "nobody")]) == {}
         assert store.saga("nobody") is None
         assert list(store.history(saga_row(3, 1))) == []

@@ -100,6 +100,8 @@ def decode(seq: int, body: bytes) -> Record:
         if fields[0] != FORMAT:
             raise HistoryUnreadable(f"row {seq} has format {fields[0]}; this release reads {FORMAT}")
         _, at, row, event, decisions = fields
+        if type(at) is not int or type(row) is not int:
+            raise TypeError("its time and its first row are no numbers")
         made = tuple([_decision(each) for each in decisions])
         return Record(seq, at, row, _MAKE_EVENT[event[0]](*event[1:]), made)
     except (ValueError, TypeError, KeyError, IndexError) as error:

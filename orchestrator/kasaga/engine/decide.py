@@ -15,11 +15,12 @@ from .driver import Guard, unguarded
 from .model import Asked, CodeArrived, Event, Faulted, Record, Started, Tell
 from .operator import note as note_action
 from .operator import refuses
-from .relevance import irrelevant
+from .relevance import irrelevant, is_pending
 from .run import Definitions, Run
+from .step import STEP_EVENTS
 from .turn import Turn
 
-__all__ = ["Definitions", "Ignored", "Run", "Turn", "decide", "record_parked"]
+__all__ = ["Definitions", "Ignored", "Run", "Turn", "decide", "record_parked", "record_unread"]
 
 
 class Ignored(NamedTuple):
@@ -85,6 +86,30 @@ def record_parked(
             turn.fault(fault)
         elif isinstance(event, Asked) and event.action != "watch" and event.reply_to:
             turn.add(Tell(event.reply_to, "not_applicable", event.action_id))
+        state.end()
+        yield Record(state.next_seq - 1, when, row, event, tuple(turn.decisions))
+        row = state.row
+
+
+def record_unread(
+    defs: Definitions, run: Run, events: Sequence[Event], fault: Faulted, *, at: int, row: int
+) -> Iterator[Record]:
+    """Record that a history can't be read, once, and behind that what has come for its steps, undecided.
+
+    `run` isn't the fold of the history. Known is who the saga is, the number of its next row, who watches
+    it, and what has come since it was parked for this. Which events are stale shows when it goes on. Yields
+    one by one, as `record_parked` does.
+    """
+    state = run.state
+    mine = [] if state.parked else [fault]
+    for event in (*mine, *(each for each in events if isinstance(each, STEP_EVENTS))):
+        if event is not fault and isinstance(event, STEP_EVENTS) and is_pending(state, event):
+            continue
+        when = max(at, state.at)
+        state.begin(event, when, row)
+        turn = Turn(defs, run, when, unguarded)
+        if event is fault:
+            turn.fault(fault)
         state.end()
         yield Record(state.next_seq - 1, when, row, event, tuple(turn.decisions))
         row = state.row

@@ -69,7 +69,7 @@ def irrelevant(state: State, event: Event, at: int) -> str:
         stuck = state.parked or state.fingerprint
         return "" if stuck and state.fingerprint != event.fingerprint else "not for new code"
     why = stale(state, event, at)
-    return "duplicate" if not why and state.parked and _is_pending(state, event) else why
+    return "duplicate" if not why and state.parked and is_pending(state, event) else why
 
 
 def stale(state: State, event: StepEvent, at: int) -> str:
@@ -100,7 +100,7 @@ def _is_knowledge(event: StepEvent) -> bool:
     return isinstance(event, Ran) and event.ok
 
 
-def _is_pending(state: State, event: StepEvent) -> bool:
+def is_pending(state: State, event: StepEvent) -> bool:
     """The same news is recorded already: so the list stays short however often a record comes."""
     return any(
         type(event) is type(other)

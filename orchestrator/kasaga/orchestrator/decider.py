@@ -15,11 +15,12 @@ from kasaga_wire.logs import here
 from kasaga_wire.records import Answer
 
 from ..engine.codec import HistoryUnreadable, decode
-from ..engine.decide import Definitions, Ignored, Run, decide, record_parked
+from ..engine.decide import Definitions, Ignored, Run, decide, record_parked, record_unread
 from ..engine.lifecycle import FINAL
 from ..engine.model import Asked, Event, Faulted, Started
 from ..engine.model import Record as Decided
-from ..errors import EngineBug, SagaCodeError
+from ..engine.state import STEP_EVENTS
+from ..errors import EngineBug, NotApplicable, SagaCodeError
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
@@ -29,8 +30,9 @@ from .rows import Addresses, add_record
 from .runs import Runs
 from .shards import Shard
 from .source import move_past
+from .unread import Glance, Unread, glance
 from .watchdog import Watchdog
-from .work import Happened, Parked, Work
+from .work import Happened, Key, Parked, Work
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -52,6 +54,8 @@ class Decider:
     ) -> None:
         self._app, self._defs, self._where, self._shards = app, defs, where, shards
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
+        self._unread: dict[Key, Glance] = {}
+        """Of the batch: sagas that have a row, haven't ended, and whose history can't be read."""
 
     def decide(self, work: Work, found: Sequence[Input], now: int) -> list[Input]:
         """Decide everything, in order. StoreUnavailable leaves the work half done: drop it and its runs.
@@ -121,22 +125,22 @@ class Decider:
                 load.append((item.shard, item.run_id))
         rows = self._store.find(ask) if ask else {}
         load += [(row.shard, str(row.run_id)) for row in rows.values() if row.state not in FINAL]
-        if load:
-            self.load(load)
+        self._unread = self.load(load)
         return rows
 
-    def load(self, wanted: list[tuple[int, str]]) -> None:
-        """Bring (shard, run id) into memory; a history that can't be read is left out, with a log line."""
-        try:
-            self._runs.load(wanted)
-        except HistoryUnreadable as error:
-            if len(wanted) == 1:
-                shard, run_id = wanted[0]
-                extra = {"shard": shard, "run_id": run_id, "error": str(error)}
-                log.error("a history can't be read", extra=extra)
-                return
-            for one in wanted:
-                self.load([one])
+    def load(self, wanted: Iterable[Key]) -> dict[Key, Glance]:
+        """Bring runs into memory; return those that have a row, haven't ended, and can't be read."""
+        unread = self._runs.load(wanted)
+        return self._glance(unread) if unread else {}
+
+    def _glance(self, unread: Mapping[Key, Unread]) -> dict[Key, Glance]:
+        rows = self._store.find_runs([(shard, UUID(run_id)) for shard, run_id in unread])
+        found = ((key, rows.get(UUID(key[1]))) for key in unread)
+        return {
+            key: glance(row, unread[key], self._where.topics)
+            for key, row in found
+            if row is not None and row.state not in FINAL
+        }
 
     def _decide(self, work: Work, item: Item, rows: dict[str, SagaRow], now: int) -> None:
         """Let one thing happen to one saga."""
@@ -148,10 +152,17 @@ class Decider:
         if isinstance(item.event, Started):
             run, event = self._starting(work, shard, item, item.event, rows, now)
         else:
-            run_id = item.run_id or self._runs.id_of(item.saga_id)
+            run_id = item.run_id or self._runs.id_of(item.saga_id) or _run_id(rows.get(item.saga_id))
             run, event = self._runs.get(item.shard, run_id) if run_id else None, item.event
             if run_id and (item.shard, run_id) in work.faults:
                 self._park(work, shard, run_id, item.event, now)
+                return
+            unread = self._unread.get((item.shard, run_id)) if run is None else None
+            if unread is not None:
+                try:
+                    self._record_unread(work, shard, unread, item.event, now)
+                except Exception:
+                    log.exception("a bug in the engine: what came for a damaged saga is lost")
                 return
         if run is None or event is None:
             if isinstance(item.event, Asked):
@@ -171,6 +182,8 @@ class Decider:
             return
         try:
             out = decide(self._defs, run, event, at=now, row=shard.next_row, guard=self._watchdog.guard)
+            if isinstance(out, Decided):
+                work.add(shard, run, out)
         except Exception as error:
             log.exception("a bug in the engine: the saga is parked")
             fault = Faulted(EngineBug.code, f"{type(error).__name__}: {error}", EngineBug.default_remedy)
@@ -180,7 +193,6 @@ class Decider:
         if isinstance(out, Decided):
             if isinstance(event, Started):
                 self._runs.started(run)
-            work.add(shard, run, out)
             if isinstance(event, Asked) and event.action == "watch":
                 self._answer(work, shard, answers.running(run.state, event), event, now)
         elif isinstance(out, Ignored):
@@ -250,6 +262,21 @@ class Decider:
         events.append(event)
         work.park(shard, run_id, self.parked(shard, run_id, events, work.faults[key], now))
 
+    def _record_unread(self, work: Work, shard: Shard, found: Glance, event: Event, now: int) -> None:
+        """Park a saga whose history can't be read, and keep behind it what has come."""
+        run = found.run
+        here.subject = run.state
+        watching = isinstance(event, Asked) and event.action == "watch"
+        if not run.state.parked or not (watching or isinstance(event, STEP_EVENTS)):
+            extra = {**about.saga(run.state), "shard": shard.number, "error": found.error.message}
+            log.error("a history can't be read", extra=extra)
+        for record in record_unread(self._defs, run, [event], found.fault, at=now, row=shard.next_row):
+            work.add(shard, run, record)
+        if isinstance(event, Asked):
+            why = NotApplicable(found.error.message, remedy=found.error.remedy)
+            body = answers.running(run.state, event) if watching else answers.refused(run.state, event, why)
+            self._answer(work, shard, body, event, now)
+
     def _answer(self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int) -> None:
         if ask.reply_to:
             work.add_loose(
@@ -282,15 +309,43 @@ class Decider:
         """Return the rows that park a saga as it was before `events`, with these undecided."""
         self._runs.drop(shard.number, run_id)
         rows = self._store.load([(shard.number, UUID(run_id))]).get(UUID(run_id), [])
-        run = Run(run_id, [decode(row.seq, row.body) for row in rows])
         parked = Parked(SagaWrite(shard.number, UUID(run_id)), [])
-        for event in events:
-            if isinstance(event, Started) and run.state.saga_id not in ("", event.saga_id):
-                extra = {**about.saga(run.state), "left_out": event.saga_id}
-                log.error("a start has another saga's run id: it is left out", extra=extra)
-                return parked
-        for record in record_parked(self._defs, run, events, fault, at=now, row=shard.next_row):
+        try:
+            run = Run(run_id, [decode(row.seq, row.body) for row in rows])
+            if not _left_out(run, events):
+                records = record_parked(self._defs, run, events, fault, at=now, row=shard.next_row)
+                self._take(parked, shard, run, records)
+            return parked
+        except HistoryUnreadable as error:
+            unread = Unread(rows, error)
+        except Exception as error:
+            log.exception(
+                "a saga can't be parked: its history is taken for damaged", extra={"run_id": run_id}
+            )
+            said = f"nothing can be decided from it: {type(error).__name__}: {error}"
+            unread = Unread(rows, HistoryUnreadable(said))
+        parked = Parked(SagaWrite(shard.number, UUID(run_id)), [])
+        for found in self._glance({(shard.number, run_id): unread}).values():
+            behind = record_unread(self._defs, found.run, events, found.fault, at=now, row=shard.next_row)
+            self._take(parked, shard, found.run, behind)
+        return parked
+
+    def _take(self, parked: Parked, shard: Shard, run: Run, records: Iterable[Decided]) -> None:
+        for record in records:
             add_record(parked.write, run.state, record, self._where, self._defs.fingerprint)
             parked.records.append(Happened(shard.number, run, record, run.state.ended))
             shard.next_row = run.state.row
-        return parked
+
+
+def _left_out(run: Run, events: Sequence[Event]) -> bool:
+    """Say, and log, that these are of another saga that has this run's id."""
+    for event in events:
+        if isinstance(event, Started) and run.state.saga_id not in ("", event.saga_id):
+            extra = {**about.saga(run.state), "left_out": event.saga_id}
+            log.error("a start has another saga's run id: it is left out", extra=extra)
+            return True
+    return False
+
+
+def _run_id(row: SagaRow | None) -> str:
+    return str(row.run_id) if row is not None else ""

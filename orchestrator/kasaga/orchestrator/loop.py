@@ -462,8 +462,12 @@ class Loop:
         ]
         if not rows:
             return
-        self._decider.load([(row.shard, str(row.run_id)) for row in rows])
+        unread = self._decider.load([(row.shard, str(row.run_id)) for row in rows])
         for row in rows:
+            found = unread.get((row.shard, str(row.run_id)))
+            if found is not None:
+                self._functions.hold(row)
+                self._carried.append(Item(REPLY, row.shard, str(row.run_id), "", found.fault, None))
             shard, run = self._shards.get(row.shard), self._runs.get(row.shard, str(row.run_id))
             if shard is None or run is None:
                 continue

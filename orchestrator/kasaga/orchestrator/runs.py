@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from uuid import UUID
 
-from ..engine.codec import decode
+from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
 from ..store.base import Store
+from .unread import Unread
+from .work import Key
 
 
 class Runs:
@@ -47,27 +49,33 @@ class Runs:
         if run.state.saga_id:
             self._by_saga[run.state.saga_id] = run.state.run_id
 
-    def load(self, wanted: Iterable[tuple[int, str]]) -> None:
-        """Bring runs into memory from history, in one query; those that don't exist are left out.
+    def load(self, wanted: Iterable[Key]) -> dict[Key, Unread]:
+        """Bring runs into memory from history, in one query; return those that can't be read, or have none.
 
-        Raises HistoryUnreadable for a history that this release can't read, StoreUnavailable.
+        Raises StoreUnavailable.
         """
+        unread: dict[Key, Unread] = {}
         missing: dict[str, int] = {}
-        again: list[tuple[int, str]] = []
+        again: list[Key] = []
         for shard, run_id in wanted:
             if (shard, run_id) in self._runs:
                 continue
             if missing.setdefault(run_id, shard) != shard:
                 again.append((shard, run_id))
         if not missing:
-            return
+            return unread
         histories = self._store.load([(shard, UUID(run_id)) for run_id, shard in missing.items()])
-        for found, rows in histories.items():
-            run_id = str(found)
-            self.add(missing[run_id], Run(run_id, [decode(row.seq, row.body) for row in rows]))
-            self.loaded += 1
-        if again:
-            self.load(again)
+        for run_id, shard in missing.items():
+            rows = histories.get(UUID(run_id), [])
+            try:
+                if not rows:
+                    raise HistoryUnreadable("it has no rows")
+                self.add(shard, Run(run_id, [decode(row.seq, row.body) for row in rows]))
+            except HistoryUnreadable as error:
+                unread[shard, run_id] = Unread(rows, error)
+            else:
+                self.loaded += 1
+        return {**unread, **self.load(again)} if again else unread
 
     def drop(self, shard: int, run_id: str) -> None:
         """Evict one run: it ended, or its live state is not to be trusted."""

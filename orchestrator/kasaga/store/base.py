@@ -360,6 +360,10 @@ class Store(Protocol):
         """Return the rows of these (shard, saga id) that exist, by saga id."""
         ...
 
+    def find_runs(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, SagaRow]:
+        """Return the rows of these (shard, run id) that exist and aren't purged."""
+        ...
+
     def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """Return whole histories, ordered by seq, of the runs that exist."""
         ...

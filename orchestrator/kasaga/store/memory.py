@@ -166,6 +166,15 @@ class MemoryStore:
         run_id = self._tables.runs.get((shard, saga_id))
         return self._tables.ended.get((shard, saga_id)) if run_id is None else self._tables.sagas[run_id]
 
+    def find_runs(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, SagaRow]:
+        """See `base.Store.find_runs`."""
+        self._fault("find_runs")
+        with self._lock:
+            found = ((shard, self._tables.sagas.get(run_id)) for shard, run_id in runs)
+            return {
+                row.run_id: replace(row) for shard, row in found if row is not None and row.shard == shard
+            }
+
     def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """See `base.Store.load`."""
         self._fault("load")

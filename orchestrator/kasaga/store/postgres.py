@@ -142,6 +142,13 @@ class PostgresStore:
         found = [rows.saga_row(row) for result in results for row in self._session.rows(result)]
         return {row.saga_id: row for row in found}
 
+    def find_runs(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, SagaRow]:
+        """See `base.Store.find_runs`."""
+        if not runs:
+            return {}
+        found = self._session.query(_READ["find_runs"].bind(*zip(*runs, strict=True)))
+        return {row.run_id: row for row in map(rows.saga_row, found)}
+
     def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """See `base.Store.load`."""
         if not runs:

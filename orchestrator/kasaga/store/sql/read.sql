@@ -29,6 +29,13 @@ SELECT e.* FROM unnest($1, $2) AS u (shard, saga_id), LATERAL (
     FROM kasaga.ended WHERE saga_id = u.saga_id COLLATE "C" AND shard = u.shard OFFSET 0
 ) AS e
 
+-- find_runs: int4[] uuid[]
+SELECT s.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+    SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
+        reason, remedy, with_exceptions, parked_code, result
+    FROM kasaga.saga WHERE run_id = u.run_id AND shard IS NOT DISTINCT FROM u.shard OFFSET 0
+) AS s
+
 -- load: int4[] uuid[]
 SELECT h.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
     SELECT run_id, seq, at, kind, step, body

@@ -1,0 +1,94 @@
+"""Sagas whose history can't be read: what is known of them all the same.
+
+`Runs.load` finds them, `Decider` parks them: the fault is recorded behind the last row, and behind it what
+comes, undecided, until somebody has restored the history, or a release runs that can read it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kasaga_wire.errors import EnvelopeError
+from kasaga_wire.headers import ReplyTo, is_traceparent
+from kasaga_wire.topics import Topics
+
+from ..engine import lifecycle
+from ..engine.codec import HistoryUnreadable, decode
+from ..engine.decide import Run
+from ..engine.model import Faulted, Move, Record
+from ..engine.state import State
+from ..store.base import HistoryRow, SagaRow, SagaState
+from .clock import to_micros
+
+
+class Unread(NamedTuple):
+    """A history as it lies there, and what is wrong with it."""
+
+    history: list[HistoryRow]
+    error: HistoryUnreadable
+
+
+class Glance(NamedTuple):
+    """A saga whose history can't be read, as far as it is known. Not to be decided for."""
+
+    run: Run
+    error: HistoryUnreadable
+
+    @property
+    def fault(self) -> Faulted:
+        """What is recorded behind its history."""
+        return fault(self.error)
+
+
+def fault(error: HistoryUnreadable) -> Faulted:
+    """Tell of a history that can't be read."""
+    return Faulted(error.code, error.message, error.remedy)
+
+
+def glance(row: SagaRow, unread: Unread, topics: Topics) -> Glance:
+    """Take from the saga's row and the rows that can be read what must be known to be STUCK.
+
+    That is who it is, who watches it, the number of its next row, and what has come since it was parked.
+    """
+    run = Run(str(row.run_id))
+    state = run.state
+    for entry in unread.history:
+        try:
+            _note(state, decode(entry.seq, entry.body))
+        except (HistoryUnreadable, KeyError, ValueError, TypeError, AttributeError):
+            continue
+    _check_texts(state, topics)
+    state.input = b""
+    state.saga_id, state.name, state.version = row.saga_id, row.name, row.version
+    state.state, state.phase = row.state.value, lifecycle.RUNNING
+    state.code, state.reason, state.remedy = row.code, row.reason, row.remedy
+    state.stuck_step = state.undo_step = row.step
+    state.parked = row.state is SagaState.STUCK and row.code == HistoryUnreadable.code
+    state.fingerprint, state.with_exceptions = row.parked_code, row.with_exceptions
+    state.started_at, state.at = to_micros(row.started_at), to_micros(row.updated_at)
+    state.next_seq = 1 + max((entry.seq for entry in unread.history), default=0)
+    return Glance(run, unread.error)
+
+
+def _note(state: State, record: Record) -> None:
+    """Take what the record's event tells by itself, and whether the saga was parked for its history then."""
+    state.begin(record.event, record.at, record.row)
+    for decision in record.decisions:
+        if isinstance(decision, Move):
+            state.parked = decision.parked and decision.code == HistoryUnreadable.code
+            state.pending = state.pending if state.parked else ()
+
+
+def _check_texts(state: State, topics: Topics) -> None:
+    """Leave out what a damaged row may have made of texts that go on: they may be anything."""
+    traced = is_traceparent(str(state.traceparent).encode(errors="replace"))
+    state.traceparent, state.tracestate = state.traceparent if traced else "", ""
+    watchers = [(str(reply_to), str(about)) for reply_to, about in state.watchers]
+    state.watchers = tuple(each for each in watchers if _may_be_told(each[0], topics))
+
+
+def _may_be_told(reply_to: str, topics: Topics) -> bool:
+    try:
+        return topics.reply_allowed(ReplyTo.parse(reply_to).topic)
+    except EnvelopeError:
+        return False
