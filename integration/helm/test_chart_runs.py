@@ -93,8 +93,8 @@ def test_an_install_from_its_first_hook_to_its_last_pod(
         eventually(partial(yard.is_ready, name), timeout=PATIENCE)
 
     ended = {name: yard.end(name) for name in deployments(yard)}
-    # uvicorn ends in order, and then by the signal that it was sent.
-    assert ended.pop("kasaga-api") == -SIGTERM
+    # uvicorn may end in order, and then by the signal that it was sent.
+    assert ended.pop("kasaga-api") in (0, -SIGTERM)
     assert set(ended.values()) == {0}, ended
     with psycopg.connect(database) as connection:
         [(owned,)] = connection.execute("SELECT count(*) FROM kasaga.shard WHERE owner IS NOT NULL")

@@ -100,7 +100,8 @@ def test_it_is_built_once_and_at_a_fixed_version(place: Place) -> None:
 def test_two_at_once_build_one(place: Place) -> None:
     place.has("go", GO)
     with ThreadPoolExecutor(4) as pool:
-        said = {each[:2] for each in pool.map(lambda _: place.run(), range(4))}
+        running = [pool.submit(place.run) for _ in range(4)]
+        said = {each.result()[:2] for each in running}
     assert len(said) == 1
     assert place.builds == 1
 
