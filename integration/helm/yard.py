@@ -58,10 +58,13 @@ class Yard:
         """Ask what Kubernetes would ask; 0 where nobody answers."""
         [container] = self.rendered.pods()[name]["spec"]["containers"]
         get = container[probe]["httpGet"]
-        headers = {each["name"]: each["value"] for each in get.get("httpHeaders", [])}
-        url = f"http://127.0.0.1:{self.port(name, get['port'])}{get['path']}"
+        return self.ask(name, get["port"], get["path"])
+
+    def ask(self, name: str, port: str, path: str) -> tuple[int, str]:
+        """The answer of a pod's port; 0 where nobody answers."""
+        url = f"http://127.0.0.1:{self.port(name, port)}{path}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -193,34 +193,29 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 
 {{/*
 /live says whether the loop turns, and nothing about Postgres or Kafka: their loss makes a pod unready and ends none.
-Between the first "no" of /live and the restart there are 45 s more, so that the process's own watchdog comes first.
-(dict "port" "metrics" "host" "")
+Between the first "no" of /live and the restart there are up to 45 s more, so that the process's own watchdog comes first.
+All are asked on the port for metrics, which threads of their own serve: the API's other port may be busy, and that is no reason.
 */}}
 {{- define "kasaga.probes" -}}
 startupProbe:
-  {{- include "kasaga.probe" (dict "path" "/live" "port" .port "host" .host) | nindent 2 }}
+  httpGet:
+    path: /live
+    port: metrics
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 60
 livenessProbe:
-  {{- include "kasaga.probe" (dict "path" "/live" "port" .port "host" .host) | nindent 2 }}
+  httpGet:
+    path: /live
+    port: metrics
   periodSeconds: 15
   timeoutSeconds: 10
   failureThreshold: 3
 readinessProbe:
-  {{- include "kasaga.probe" (dict "path" "/ready" "port" .port "host" .host) | nindent 2 }}
+  httpGet:
+    path: /ready
+    port: metrics
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 2
-{{- end }}
-
-{{- define "kasaga.probe" -}}
-httpGet:
-  path: {{ .path }}
-  port: {{ .port }}
-  {{- with .host }}
-  httpHeaders:
-    - name: Host
-      value: {{ . | quote }}
-  {{- end }}
 {{- end }}
