@@ -8,7 +8,7 @@ from engine.harness import Play
 from engine.shop import CHARGED, Inventory, Mail, Order, payment, started
 from kasaga import App, SagaContext, saga
 from kasaga.engine.decide import Ignored
-from kasaga.engine.model import Asked, Clear, Move, Record, Send, Settle, Tell, Unblock
+from kasaga.engine.model import Asked, Clear, Move, Record, Send, Settle, Tell, Unblock, Watcher
 from kasaga.engine.operator import MAX_WATCHERS
 from kasaga.errors import NotApplicable
 
@@ -241,7 +241,7 @@ def test_actions_on_a_saga_that_has_ended() -> None:
 
 def test_watchers_are_bounded() -> None:
     play = started(payment)
-    play.state.watchers = (("shop.answers/1", "w"),) * MAX_WATCHERS
+    play.state.watchers = (Watcher("shop.answers/1", "w", "", ""),) * MAX_WATCHERS
     assert refusal(play.ask("watch", reply_to="shop.answers/1")) == f"{MAX_WATCHERS} watch this saga already"
 
 

@@ -221,7 +221,7 @@ def test_what_came_in_the_same_batch_as_a_start_is_pending() -> None:
     play = play_of(payment)
     made = park(play, a_start(), Asked("w", "watch", "anna", "", "", "", "shop.answers/1"))
     assert len(made) == 2
-    assert play.state.watchers == (("shop.answers/1", "w"),)
+    assert play.state.watchers == (("shop.answers/1", "w", "", ""),)
 
 
 def test_events_of_a_running_saga_are_recorded_after_the_fault() -> None:

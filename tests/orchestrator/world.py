@@ -318,7 +318,7 @@ class World:
             self.asked.setdefault(saga_id, run_id)
         return run_id
 
-    def control(self, action: str, saga_id: str, **about: Any) -> str:
+    def control(self, action: str, saga_id: str, *, traceparent: str | None = None, **about: Any) -> str:
         """Put a control record into Kafka; returns its id."""
         action_id = str(self.uuid())
         envelope = ControlEnvelope(
@@ -328,6 +328,7 @@ class World:
             time=self.now(),
             saga_id=saga_id,
             reply_to=ReplyTo(self.topics.answers, 0),
+            traceparent=traceparent,
         )
         body = Control(action=action, by="test", **{"reason": "a test", **about})
         self.kafka.append(

@@ -67,8 +67,8 @@ class Decisions:
 
     def tell(self, state: str) -> None:
         """Tell the watchers and, if it is wanted, the events topic."""
-        for reply_to, about in self.state.watchers:
-            self.add(Tell(reply_to, state, about))
+        for watcher in self.state.watchers:
+            self.add(Tell(watcher.reply_to, state, watcher.about))
         if state in self.defs.events:
             self.add(Tell("", state))
 

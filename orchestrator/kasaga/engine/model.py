@@ -106,6 +106,9 @@ class Asked(NamedTuple):
     value: str
     """JSON text, for resolve."""
     reply_to: str
+    traceparent: str = ""
+    """The asker's, which the answer carries; empty if it has none."""
+    tracestate: str = ""
 
 
 class Faulted(NamedTuple):
@@ -281,6 +284,17 @@ class Ended(NamedTuple):
 
 EndedFields = tuple[str, str, int, int]
 """The same as a plain tuple: almost every record makes one, and few are looked at."""
+
+
+class Watcher(NamedTuple):
+    """Somebody who waits for a saga's end."""
+
+    reply_to: str
+    """`topic/partition`."""
+    about: str
+    """The id of the start or action that is answered."""
+    traceparent: str
+    tracestate: str
 
 
 class Mark(NamedTuple):

@@ -38,6 +38,7 @@ from .model import (
     Tell,
     Unblock,
     Undeliverable,
+    Watcher,
 )
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 
@@ -135,8 +136,8 @@ class State:
         self.pending: tuple[StepEvent, ...] = ()
         """What came while the saga was parked."""
         self.actions: frozenset[str] = frozenset()
-        self.watchers: tuple[tuple[str, str], ...] = ()
-        """`topic/partition` and what to answer about; a tuple like the two above: most sagas have none."""
+        self.watchers: tuple[Watcher, ...] = ()
+        """A tuple like the two above: most sagas have none."""
         self.marks: list[Mark] = []
         self.deadline_row = self.deadline_due = 0
         # Of the record at hand:
@@ -161,13 +162,14 @@ class State:
             self.input, self.started_at = event.input, at
             self.traceparent, self.tracestate = event.traceparent, event.tracestate
             if event.reply_to:
-                self.watchers = ((event.reply_to, self.run_id),)
+                self.watchers = (Watcher(event.reply_to, self.run_id, event.traceparent, event.tracestate),)
         elif isinstance(event, Asked):
             self.actions |= {event.action_id}
             if event.action != "watch":
                 self.mark(event.action, event.by, event.reason, event.step)
             elif event.reply_to:
-                self.watchers += ((event.reply_to, event.action_id),)
+                asker = Watcher(event.reply_to, event.action_id, event.traceparent, event.tracestate)
+                self.watchers += (asker,)
         elif self.parked and isinstance(event, STEP_EVENTS):
             self.pending += (event,)
 

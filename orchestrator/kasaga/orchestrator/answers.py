@@ -17,8 +17,7 @@ from ..errors import NotApplicable
 from ..store.base import FINAL_STATES, OutboxRow, RowKind, SagaRow
 from .clock import to_datetime
 from .intake import FORWARDED, Dead, Item, Misplaced
-from .rows import Addresses
-from .rows import answer_row as _answer_row
+from .rows import Addresses, Trace, answer_row, own_trace
 
 MAX_START_AGE_MS = RETENTION_MS
 
@@ -28,9 +27,14 @@ MAX_DEAD_BYTES = 900_000
 MAX_DEAD_KEY_BYTES = 4_096
 
 
-def row(body: Answer, to: str, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
-    """The outbox row of an answer."""
-    return _answer_row(body, to, seq=seq, shard=shard, at=at, where=where)
+def row(
+    body: Answer, ask: Asked, state: State | None, seq: int, shard: int, at: int, where: Addresses
+) -> OutboxRow:
+    """The outbox row of an answer; `state` is the saga's, where it is in memory."""
+    trace: Trace = ask.traceparent or None, ask.tracestate or None
+    if trace[0] is None and state is not None and state.saga_id:
+        trace = own_trace(state, where)
+    return answer_row(body, ask.reply_to, seq=seq, shard=shard, at=at, where=where, trace=trace)
 
 
 def running(state: State, ask: Asked) -> Answer:

@@ -194,11 +194,11 @@ class Decider:
             if isinstance(event, Started):
                 self._runs.started(run)
             if isinstance(event, Asked) and event.action == "watch":
-                self._answer(work, shard, answers.running(run.state, event), event, now)
+                self._answer(work, shard, answers.running(run.state, event), event, now, run)
         elif isinstance(out, Ignored):
             self._metrics.ignored(out.why)
             if isinstance(event, Asked):
-                self._answer(work, shard, answers.running(run.state, event), event, now)
+                self._answer(work, shard, answers.running(run.state, event), event, now, run)
         elif isinstance(event, Asked):
             watched = event.action == "watch" and run.state.final
             body = (
@@ -206,7 +206,7 @@ class Decider:
                 if watched
                 else answers.refused(run.state, event, out)
             )
-            self._answer(work, shard, body, event, now)
+            self._answer(work, shard, body, event, now, run)
 
     def _convicted(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> bool:
         """Park a saga that kills its processes as it is, unrun, if this is one and it isn't parked yet."""
@@ -243,8 +243,18 @@ class Decider:
         if answer is None:
             self._metrics.ignored("duplicate start")
             return None, None
-        ask = Asked(item.run_id, "watch", event.source, "", "", "", event.reply_to)
-        self._answer(work, shard, answer, ask, now)
+        ask = Asked(
+            item.run_id,
+            "watch",
+            event.source,
+            "",
+            "",
+            "",
+            event.reply_to,
+            event.traceparent,
+            event.tracestate,
+        )
+        self._answer(work, shard, answer, ask, now, run)
         return (
             (run, ask) if run is not None and answer.what == "duplicate" and event.reply_to else (None, None)
         )
@@ -275,12 +285,15 @@ class Decider:
         if isinstance(event, Asked):
             why = NotApplicable(found.error.message, remedy=found.error.remedy)
             body = answers.running(run.state, event) if watching else answers.refused(run.state, event, why)
-            self._answer(work, shard, body, event, now)
+            self._answer(work, shard, body, event, now, run)
 
-    def _answer(self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int) -> None:
+    def _answer(
+        self, work: Work, shard: Shard, body: Answer, ask: Asked, now: int, run: Run | None = None
+    ) -> None:
         if ask.reply_to:
+            state = run.state if run is not None else None
             work.add_loose(
-                shard, lambda seq: answers.row(body, ask.reply_to, seq, shard.number, now, self._where)
+                shard, lambda seq: answers.row(body, ask, state, seq, shard.number, now, self._where)
             )
 
     def _set_aside(self, work: Work, item: Misplaced | Dead, now: int) -> None:

@@ -203,6 +203,8 @@ class Intake:
             clean_text(body.step or "", MAX_TEXT),
             body.value or "",
             self._answerable(envelope.reply_to),
+            envelope.traceparent or "",
+            envelope.tracestate or "",
         )
         run_id = _uuid("run_id", body.run_id) if body.run_id else ""
         return Item(CONTROL, record.partition, run_id, envelope.saga_id, event, record)

@@ -17,13 +17,30 @@ from kasaga_wire.topics import Topics
 
 from ..engine import lifecycle
 from ..engine.codec import encode
-from ..engine.model import COMMAND, DEADLINE, DONE, LOCAL, VOID, Deadline, Record, RunLocal, Send, Sleep, Tell
+from ..engine.model import (
+    COMMAND,
+    DEADLINE,
+    DONE,
+    LOCAL,
+    VOID,
+    Asked,
+    Deadline,
+    Record,
+    RunLocal,
+    Send,
+    Sleep,
+    Tell,
+)
 from ..engine.state import State
 from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from .clock import to_datetime
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
 WRITES_SAGA = frozenset({"Move", "Return"})
+
+
+Trace = tuple[str | None, str | None]
+"""A traceparent and a tracestate."""
 
 
 class Addresses(NamedTuple):
@@ -199,6 +216,7 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
             at=at,
             where=where,
             run_id=run_id,
+            trace=_trace_of(state, tell) or own_trace(state, where),
         )
     body = Event(
         saga_id=state.saga_id,
@@ -237,10 +255,34 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
     )
 
 
+def own_trace(state: State, where: Addresses) -> Trace:
+    """The saga's, for whoever has asked without naming one."""
+    return traceparent(state, state.run_id, where.sampling), tracestate(state)
+
+
+def _trace_of(state: State, tell: Tell) -> Trace | None:
+    """The trace that was sent with what is answered now: by this record, or by one of those who wait."""
+    event = state.event
+    if isinstance(event, Asked) and event.action_id == tell.about and event.traceparent:
+        return event.traceparent, event.tracestate or None
+    for watcher in state.watchers:
+        if watcher.about == tell.about and watcher.traceparent:
+            return watcher.traceparent, watcher.tracestate or None
+    return None
+
+
 def answer_row(
-    body: Answer, to: str, *, seq: int, shard: int, at: int, where: Addresses, run_id: UUID | None = None
+    body: Answer,
+    to: str,
+    *,
+    seq: int,
+    shard: int,
+    at: int,
+    where: Addresses,
+    trace: Trace,
+    run_id: UUID | None = None,
 ) -> OutboxRow:
-    """The answer to a start or a control record, for `topic/partition`."""
+    """The answer to a start or a control record, for `topic/partition`; `trace` goes with it."""
     topic, _, partition = to.rpartition("/")
     headers = AnswerEnvelope(
         asked=body.about,
@@ -248,6 +290,8 @@ def answer_row(
         source=where.source,
         time=to_datetime(at),
         saga_id=body.saga_id,
+        traceparent=trace[0],
+        tracestate=trace[1],
     ).to_headers()
     return OutboxRow(
         shard,

@@ -15,7 +15,7 @@ from kasaga_wire.topics import Topics
 from ..engine import lifecycle
 from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
-from ..engine.model import Faulted, Move, Record
+from ..engine.model import Faulted, Move, Record, Watcher
 from ..engine.state import State
 from ..store.base import HistoryRow, SagaRow, SagaState
 from .clock import to_micros
@@ -81,14 +81,20 @@ def _note(state: State, record: Record) -> None:
 
 def _check_texts(state: State, topics: Topics) -> None:
     """Leave out what a damaged row may have made of texts that go on: they may be anything."""
-    traced = is_traceparent(str(state.traceparent).encode(errors="replace"))
-    state.traceparent, state.tracestate = state.traceparent if traced else "", ""
-    watchers = [(str(reply_to), str(about)) for reply_to, about in state.watchers]
-    state.watchers = tuple(each for each in watchers if _may_be_told(each[0], topics))
+    state.traceparent, state.tracestate = _checked(state.traceparent), ""
+    watchers = (
+        Watcher(str(reply_to), str(about), _checked(traceparent), "")
+        for reply_to, about, traceparent, _ in state.watchers
+    )
+    state.watchers = tuple(each for each in watchers if _may_be_told(each, topics))
 
 
-def _may_be_told(reply_to: str, topics: Topics) -> bool:
+def _checked(traceparent: object) -> str:
+    return text if is_traceparent((text := str(traceparent)).encode(errors="replace")) else ""
+
+
+def _may_be_told(watcher: Watcher, topics: Topics) -> bool:
     try:
-        return topics.reply_allowed(ReplyTo.parse(reply_to).topic)
+        return topics.reply_allowed(ReplyTo.parse(watcher.reply_to).topic)
     except EnvelopeError:
         return False
