@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.harness import SECOND
 from engine.shop import payment
+from kasaga.api.metrics import ApiMetrics
 from kasaga.orchestrator.census import Census
 from kasaga.orchestrator.metrics import Metrics
 from kasaga.orchestrator.relay import Relay
@@ -39,11 +40,13 @@ def registered(registry: CollectorRegistry) -> Iterator[str]:
         yield f"| `{name}` | {kind} | {labels + ' ' if labels else ''}| {each._documentation} |"
 
 
-@pytest.mark.parametrize("heading", ["Orchestrator", "Participants"])
+@pytest.mark.parametrize("heading", ["Orchestrator", "Participants", "HTTP API"])
 def test_the_documentation_has_every_metric_as_it_is(heading: str) -> None:
     registry = CollectorRegistry()
     if heading == "Orchestrator":
         registry = Metrics().registry
+    elif heading == "HTTP API":
+        registry = ApiMetrics().registry
     else:
         ParticipantMetrics(registry)
     section = TABLES.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]

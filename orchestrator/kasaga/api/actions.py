@@ -15,29 +15,18 @@ from ..lookup import asked_before
 from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
-from .models import ActionResult, CancelRequest, ResolveRequest, RetryRequest, SkipRequest
+from .models import ActionQuery, ActionResult, CancelRequest, ResolveRequest, RetryRequest, SkipRequest
 from .paths import SagaId
 from .waiting import check_wait, unless_gone
 
 BY = "http-api"
 """Who acts where the request doesn't say."""
 
-USUAL_WAIT = 10.0
-"""Seconds for the owner's answer: longer than a take-over after a crash."""
-
 _KEYS = UUID("6b617361-6761-5a70-a100-000000000000")
 """The name space of the ids that are made from callers' keys."""
 
 router = APIRouter(prefix="/api/v1", tags=["actions"], dependencies=[Depends(require_token)])
 
-ActionWait = Annotated[
-    float,
-    Query(
-        ge=1,
-        description="Wait so many seconds for the owner's answer; KASAGA_API_MAX_WAIT_SECONDS is the limit.",
-        examples=[10],
-    ),
-]
 Key = Annotated[
     str | None,
     Header(
@@ -107,9 +96,13 @@ class Acting:
 
 
 async def _acting(
-    saga_id: SagaId, request: Request, backend: BackendOf, wait: ActionWait = USUAL_WAIT, key: Key = None
+    saga_id: SagaId,
+    request: Request,
+    backend: BackendOf,
+    query: Annotated[ActionQuery, Query()],
+    key: Key = None,
 ) -> Acting:
-    return Acting(saga_id, request, backend, wait, key or str(uuid4()))
+    return Acting(saga_id, request, backend, query.wait, key or str(uuid4()))
 
 
 ActingOf = Annotated[Acting, Depends(_acting)]

@@ -8,7 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from .models import Problem
+from .models import ActionResult, Problem, SagaResult, SagaSummary, StartRequest
+
+WITH_EXAMPLES = (ActionResult, Problem, SagaResult, SagaSummary, StartRequest)
 
 TAGS = [
     {"name": "sagas", "description": "Starting sagas, and seeing what becomes of them."},
@@ -31,6 +33,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         _, problems = models_json_schema(
             [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
         )
-        made["components"]["schemas"] |= problems["$defs"]
+        schemas = made["components"]["schemas"]
+        schemas |= problems["$defs"]
+        for model in WITH_EXAMPLES:  # FastAPI takes what is null out of them
+            schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
         app.openapi_schema = made
     return app.openapi_schema

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
 
@@ -16,10 +17,22 @@ MAX_PAGE, USUAL_PAGE = 500, 50
 MAX_REASON = 2000
 """Characters of a reason or of who acts."""
 
+LONGEST_WAIT = 3600.0
+"""Seconds that a process may be set to let requests wait."""
+
+USUAL_ACTION_WAIT = 10.0
+"""Seconds for an owner's answer: longer than a take-over after a crash."""
+
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
 SAGA_NAME = r"^[A-Za-z0-9_-]{1,63}$"
-CODE = r"^[Kk][Ss][Gg]-[0-9]{3}$"
 
 # --- answers
+
+
+def _example(**values: Any) -> ConfigDict:
+    """An example of a whole answer or body, for the document."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
 
 
 class ProblemField(BaseModel):
@@ -32,6 +45,15 @@ class ProblemField(BaseModel):
 class Problem(BaseModel):
     """Why a request was not answered as wished (RFC 9457)."""
 
+    model_config = _example(
+        type="urn:kasaga:error:KSG-504",
+        title="Not Found",
+        status=404,
+        code="KSG-504",
+        detail="there is no saga order-42",
+        remedy="`kasaga list --id-prefix` finds it; a start just sent may not have been read yet",
+    )
+
     type: str = Field(description="`urn:kasaga:error:` and the code.", examples=["urn:kasaga:error:KSG-504"])
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
@@ -43,6 +65,23 @@ class Problem(BaseModel):
 
 class SagaSummary(BaseModel):
     """Where a saga stands, in short. Times are RFC 3339 in UTC."""
+
+    model_config = _example(
+        saga_id="order-42",
+        run_id="01a20645-9be8-76a2-aee0-219210973bb6",
+        name="payment",
+        version=1,
+        state="STUCK",
+        shard=3,
+        started_at="2026-11-23T02:39:14.120000Z",
+        updated_at="2026-11-23T02:47:20.004000Z",
+        ended_at=None,
+        code="KSG-220",
+        reason="inventory.release (undo of step 1) has failed 10 times, the last time with: no disk",
+        remedy="Mend the participant: the next retry goes through by itself",
+        step="1",
+        with_exceptions=False,
+    )
 
     saga_id: str = Field(examples=["order-42"])
     run_id: str = Field(examples=["01a20645-9be8-76a2-aee0-219210973bb6"])
@@ -113,6 +152,8 @@ class RemedyOut(BaseModel):
 class SagaDetail(SagaSummary):
     """Where a saga stands, why, what it waits for, and what can be done."""
 
+    model_config = ConfigDict(json_schema_extra={})
+
     owner: str | None = Field(description="The process that has the saga's shard.")
     progress: str
     input: Any
@@ -152,12 +193,28 @@ class EntryOut(BaseModel):
 class SagaHistory(SagaSummary):
     """What happened to a saga, oldest first."""
 
+    model_config = ConfigDict(json_schema_extra={})
+
     history: list[EntryOut]
     next_cursor: str | None = Field(description="Ask with it for what came later; null at the end.")
 
 
 class SagaResult(BaseModel):
     """How a saga has ended, or how far it is."""
+
+    model_config = _example(
+        saga_id="order-42",
+        run_id="01a20645-9be8-76a2-aee0-219210973bb6",
+        name="payment",
+        version=1,
+        state="COMPLETED",
+        result={"order_id": "order-42", "charge_id": 7},
+        code=None,
+        reason=None,
+        remedy=None,
+        step=None,
+        with_exceptions=False,
+    )
 
     saga_id: str = Field(examples=["order-42"])
     run_id: str
@@ -176,6 +233,15 @@ class SagaResult(BaseModel):
 
 class ActionResult(BaseModel):
     """What became of an action."""
+
+    model_config = _example(
+        saga_id="order-42",
+        action="retry",
+        action_id="5f0c1a52-6d0e-4c1c-a7e0-0b4d3c1f7a11",
+        outcome="applied",
+        state="COMPENSATING",
+        run_id="01a20645-9be8-76a2-aee0-219210973bb6",
+    )
 
     saga_id: str = Field(examples=["order-42"])
     action: str = Field(examples=["retry"])
@@ -215,6 +281,15 @@ class _Asked(BaseModel):
 
 class StartRequest(_Asked):
     """Which saga to start, with what."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        **_example(
+            saga_id="order-42",
+            name="payment",
+            input={"id": "order-42", "lines": [{"sku": "a", "quantity": 1}]},
+        ),
+    )
 
     saga_id: str = Field(
         min_length=1,
@@ -275,6 +350,40 @@ class ResolveRequest(SkipRequest):
     )
 
 
+def _written(value: object) -> object:
+    """A number isn't a time, though pydantic would count it from 1970."""
+    if not isinstance(value, str) or not _RFC3339.match(value):
+        raise ValueError("write it as 2026-01-31T10:00:00Z, with its offset")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
+
+
+class WaitQuery(_Asked):
+    """How long to wait for a saga's end."""
+
+    wait: float = Field(
+        default=0,
+        ge=0,
+        le=LONGEST_WAIT,
+        description="Wait so many seconds for the end; KASAGA_API_MAX_WAIT_SECONDS is the limit.",
+        examples=[10],
+    )
+
+
+class ActionQuery(_Asked):
+    """How long to wait for an owner's answer."""
+
+    wait: float = Field(
+        default=USUAL_ACTION_WAIT,
+        ge=1,
+        le=LONGEST_WAIT,
+        description="Wait so many seconds for the owner's answer; KASAGA_API_MAX_WAIT_SECONDS is the limit.",
+        examples=[10],
+    )
+
+
 class Filter(_Asked):
     """Which sagas. What is left out chooses all."""
 
@@ -283,10 +392,10 @@ class Filter(_Asked):
     saga_id: str = Field(default="", max_length=MAX_SAGA_ID_CHARACTERS, description="With this very id.")
     id_prefix: str = Field(default="", max_length=MAX_SAGA_ID_CHARACTERS, description="Whose id begins so.")
     code: str = Field(default="", max_length=20, description="With this code as the reason.")
-    started_after: AwareDatetime | None = None
-    started_before: AwareDatetime | None = None
-    updated_after: AwareDatetime | None = Field(default=None, description="Whose state has changed since.")
-    updated_before: AwareDatetime | None = None
+    started_after: Moment | None = None
+    started_before: Moment | None = None
+    updated_after: Moment | None = Field(default=None, description="Whose state has changed since.")
+    updated_before: Moment | None = None
 
 
 class ListQuery(Filter):

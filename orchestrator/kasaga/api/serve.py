@@ -31,7 +31,7 @@ BACKLOG = 2048
 
 def run(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises CannotListen where the address can't be had."""
-    listening = _listen(settings.host.strip("[]"), settings.port)
+    listening = listen(settings.host.strip("[]"), settings.port)
     app = create_app(settings)
     backend: Backend = app.state.backend
     # What it tells at `info` is told by ourselves, or is no news.
@@ -115,7 +115,7 @@ def _probes(settings: ApiSettings, server: Server, backend: Backend) -> Probes |
     return probes
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Bind before anything else begins, so that an address in use ends the process at once."""
     with _listening(host, port):
         family, kind, protocol, _, address = socket.getaddrinfo(

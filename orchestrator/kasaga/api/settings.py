@@ -22,6 +22,7 @@ from kasaga_wire.kafka import KafkaSettings
 
 from ..settings import SettingsInvalid, read_variables, refused, variable_of
 from .errors import Unguarded
+from .models import LONGEST_WAIT
 
 SHARED = frozenset({"database_url", "namespace", "topic_prefix", "http_host", "http_port"})
 """Settings with the same variables as the orchestrator's and the command line's."""
@@ -62,13 +63,11 @@ class ApiSettings(BaseModel):
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """Names that the API is reached by, without ports; with a token, any name if none is given."""
     max_body_bytes: int = Field(default=2_000_000, ge=1000)
-    max_page: int = Field(default=500, ge=1, le=5000)
-    """Sagas, or entries of a history, in one answer."""
     max_requests: int = Field(default=1000, ge=1)
     """Requests at hand; more are refused."""
     max_waiters: int = Field(default=500, ge=1)
     """Requests that wait for a saga's end or for its owner's answer; more are refused."""
-    max_wait_seconds: float = Field(default=60.0, gt=0, le=3600)
+    max_wait_seconds: float = Field(default=60.0, ge=1, le=LONGEST_WAIT)
     """The longest wait that a request may ask for."""
     confirm_seconds: float = Field(default=10.0, gt=0)
     """How long Kafka may take to confirm a start."""

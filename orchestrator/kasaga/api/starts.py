@@ -20,7 +20,7 @@ from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
 from .ends import over
-from .models import SagaResult, StartRequest
+from .models import SagaResult, StartRequest, WaitQuery
 from .paths import SagaId
 from .waiting import check_wait, unless_gone
 
@@ -28,15 +28,6 @@ ACCEPTED = "ACCEPTED"
 """The state of a saga whose start Kafka has, and that nobody has seen in Postgres yet."""
 
 router = APIRouter(prefix="/api/v1", tags=["sagas"], dependencies=[Depends(require_token)])
-
-Wait = Annotated[
-    float,
-    Query(
-        ge=0,
-        description="Wait so many seconds for the end; KASAGA_API_MAX_WAIT_SECONDS is the limit.",
-        examples=[10],
-    ),
-]
 
 
 @router.post(
@@ -50,8 +41,11 @@ Wait = Annotated[
         **refusals(400, 403, 409, 413, 415),
     },
 )
-async def start(asked: StartRequest, request: Request, backend: BackendOf, wait: Wait = 0) -> Response:
+async def start(
+    asked: StartRequest, request: Request, backend: BackendOf, query: Annotated[WaitQuery, Query()]
+) -> Response:
     """Send a start, once Postgres has shown that the id is free. Safe to repeat, whatever the answer was."""
+    wait = query.wait
     check_id(asked.saga_id)
     check_wait(backend, wait)
     request.scope["kasaga.saga_id"] = asked.saga_id
@@ -123,8 +117,11 @@ async def _send(
         **refusals(404, 410),
     },
 )
-async def result(saga_id: SagaId, request: Request, backend: BackendOf, wait: Wait = 0) -> Response:
+async def result(
+    saga_id: SagaId, request: Request, backend: BackendOf, query: Annotated[WaitQuery, Query()]
+) -> Response:
     """Tell the result, after waiting for it if that is wanted; also for a saga that isn't there yet."""
+    wait = query.wait
     check_wait(backend, wait)
     row = await backend.read(lambda store: store.saga(saga_id))
     if wait and (row is None or not over(row)):
