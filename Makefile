@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit test-minimum check format images bench lock clean
+.PHONY: help venv demo test unit test-minimum check format images images-test kubernetes bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,12 @@ format: venv ## let ruff put the code in shape
 
 images: venv ## build the images with podman, as root; brings what it needs from Debian
 	@PYTHONPATH=integration $(BIN)/python -m images.build
+
+images-test: venv ## run the images read-only on real servers, and audit what they leave
+	@PYTHONPATH=integration $(BIN)/python -m images.check
+
+kubernetes: venv ## a real Kubernetes, and a release's whole life on it under load, as root; ARGS=--keep leaves the logs
+	@PYTHONPATH=integration $(BIN)/python -m kubernetes $(ARGS)
 
 bench: venv ## measure on this machine, on real servers
 	@$(BIN)/python integration/bench/run.py

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import kasaga_wire
 from debian import MachineError, bring
-from images.podman import Podman, PodmanError
+from images.podman import Podman, PodmanError, alone
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "helm" / "images" / "Dockerfile"
@@ -174,8 +174,13 @@ def _run(argv: list[str]) -> None:
 
 def main() -> int:
     """Builds all images and says how large they are."""
+
+    def tell(text: str) -> None:
+        print(f"images: {text}", flush=True)
+
     try:
-        names = build(lambda text: print(f"images: {text}", flush=True))
+        with alone(tell):
+            names = build(tell)
     except (MachineError, PodmanError) as error:
         print(f"images: {error}", file=sys.stderr)
         return 1

@@ -5,10 +5,12 @@ Called by `build.py` and `check.py`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ STATE = "/run/kasaga-podman"
 """Where podman keeps what ends with the machine. Always the same place: the store remembers it."""
 
 LOG_LINES_SHOWN = 25
+
+
+LOCK = Path("/var/tmp/kasaga-podman.lock")
 
 
 class PodmanError(Exception):
@@ -85,6 +90,18 @@ class Podman:
         """What podman knows of an image."""
         found: list[dict[str, Any]] = json.loads(self.run(["image", "inspect", image], seconds=60))
         return found[0]
+
+
+@contextmanager
+def alone(tell: Callable[[str], None]) -> Generator[None]:
+    """Waits until no other run on this machine uses podman's state, or tidies up what it thinks is left."""
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("waiting for another run on this machine to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def overlayfs_works(directory: Path) -> bool:
