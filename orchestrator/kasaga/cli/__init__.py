@@ -23,6 +23,7 @@ from .output import one_line
 from .read import describe, history, list_sagas
 from .serve import migrate, orchestrator
 from .session import Session
+from .simulate import simulate
 from .start import start
 
 ERROR, NOT_COMPLETED, INTERRUPTED = 1, 3, 130
@@ -47,7 +48,7 @@ def saga_group() -> None:
 
 ABOUT_SAGAS = (start, list_sagas, describe, history, retry, skip, resolve, cancel)
 
-for command in (dev, check, migrate, orchestrator, api, *ABOUT_SAGAS, saga_group):
+for command in (dev, check, simulate, migrate, orchestrator, api, *ABOUT_SAGAS, saga_group):
     cli.add_command(command)
 for command in ABOUT_SAGAS:
     saga_group.add_command(command)

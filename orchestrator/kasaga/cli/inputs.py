@@ -29,12 +29,14 @@ def when(text: str) -> datetime:
         raise click.BadParameter(str(error)) from None
 
 
-def load_app(target: str) -> App:
-    """Import `module:app` from the current folder or the environment; raises BadTarget, ContractError."""
+def load(target: str, kind: str = "App") -> Any:
+    """Import `module:name` from the current folder or the environment; None where it has no such name.
+
+    `kind` is what it should name. Raises BadTarget, ContractError.
+    """
     module_name, _, attribute = target.partition(":")
-    attribute = attribute or "app"
     if not module_name or module_name.endswith(".py") or "/" in module_name:
-        raise BadTarget(f"{target!r} names no App", remedy="Write module:app, such as shop.sagas:app")
+        raise BadTarget(f"{target!r} names no {kind}", remedy="Write module:app, such as shop.sagas:app")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -48,16 +50,24 @@ def load_app(target: str) -> App:
             remedy="Run it from the folder that holds the module, or install its package",
         ) from error
     found: Any = module
-    for part in attribute.split("."):
+    for part in (attribute or "app").split("."):
         found = getattr(found, part, None)
+    return found
+
+
+def load_app(target: str) -> App:
+    """Import `module:app` likewise; raises BadTarget, ContractError."""
+    found = load(target)
     if not isinstance(found, App):
+        module_name, _, attribute = target.partition(":")
+        module = sys.modules[module_name]
         apps = sorted(name for name, value in vars(module).items() if isinstance(value, App))
         hint = (
             f"It has {', '.join(f'{module_name}:{name}' for name in apps)}"
             if apps
             else "Make one: app = App(…)"
         )
-        raise BadTarget(f"{module_name} has no App named {attribute!r}", remedy=hint)
+        raise BadTarget(f"{module_name} has no App named {attribute or 'app'!r}", remedy=hint)
     return found
 
 

@@ -199,6 +199,18 @@ class Loop:
         }
         return self._store_answers and silent < self._settings.brokers_lost_seconds, about
 
+    @property
+    def next_due(self) -> int | None:
+        """When the next timer, delayed record or function comes, in microseconds; None: nothing will."""
+        dues = [shard.next_due for shard in self._shards.values()]
+        known = [due for due in (*dues, self._relay.next_due, self._functions.next_due) if due is not None]
+        return min(known, default=None)
+
+    @property
+    def functions_running(self) -> int:
+        """How many functions of ctx.run are out in their threads."""
+        return self._functions.running
+
     def stop(self) -> None:
         """Ask the loop to end after the turn at hand; any thread may."""
         self._stop.set()
@@ -294,10 +306,9 @@ class Loop:
         if self._carried or self._relay.refusals:
             return 0.0
         wait = FUNCTION_WAIT if self._functions.running else LONGEST_WAIT
-        dues = [shard.next_due for shard in self._shards.values()]
-        for due in (*dues, self._relay.next_due, self._functions.next_due):
-            if due is not None:
-                wait = min(wait, max((due - now) / 1e6, 0.002))
+        due = self.next_due
+        if due is not None:
+            wait = min(wait, max((due - now) / 1e6, 0.002))
         return wait
 
     def _suspects(self, item: Input) -> bool:

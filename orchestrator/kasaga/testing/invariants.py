@@ -1,0 +1,161 @@
+"""What must hold however a saga's steps go wrong; each check gives the sentences of what doesn't.
+
+Station: applied by `case.py` to each result, then the user's own invariants. They look at two witnesses that
+know nothing of each other: the saga's history, and what the participants did.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..engine import lifecycle
+from ..engine.model import COMMAND, DONE, REFUSED, UNKNOWN, Clear, Send, Settle
+from ..errors import CannotUndo, UndoFails
+from .faults import UNDO_FAILS
+from .result import Invariant, Result
+
+BY_FAULT = frozenset({UndoFails.code, CannotUndo.code})
+"""A saga that is STUCK for one of these has code that works: the world is in its way."""
+CLEARED = {
+    DONE: frozenset({"undone"}),
+    UNKNOWN: frozenset({"undone", "nothing", "voided", REFUSED}),
+}
+"""By what was known of a step: how it may have been cleared, for its saga to be COMPENSATED."""
+
+
+def check(result: Result, own: Iterable[Invariant]) -> list[str]:
+    """Everything that is wrong with a result: first the built-in invariants, then the user's."""
+    found = [violation for rule in BUILT_IN for violation in rule(result)]
+    for invariant in own:
+        found += _own(invariant, result)
+    return found
+
+
+def _own(invariant: Invariant, result: Result) -> Iterator[str]:
+    name = getattr(invariant, "__name__", type(invariant).__name__)
+    try:
+        said = invariant(result)
+    except AssertionError as error:
+        yield f"{name}: {str(error).strip() or 'its assertion fails'}"
+    except Exception as error:  # noqa: BLE001 (an invariant that breaks hasn't been held)
+        yield f"{name} raises {type(error).__name__}: {error}"
+    else:
+        if said is False:
+            yield f"{name} doesn't hold"
+
+
+def leaves_no_trace(result: Result) -> None:
+    """An invariant to be named: a COMPENSATED saga leaves `data` as it was before.
+
+    Compared with `==`, or attribute by attribute where the class doesn't define that.
+    """
+    if result.state != lifecycle.COMPENSATED:
+        return
+    was, left = _parts(result.before), _parts(result.data)
+    assert left == was, f"COMPENSATED, and the data isn't what it was: {was} before, {left} after"
+
+
+def _parts(data: Any) -> object:
+    """What can be compared: the object itself where its class says how, else its attributes."""
+    if any("__eq__" in vars(cls) for cls in type(data).__mro__[:-1]):
+        return data
+    return data.__dict__
+
+
+# --- built in
+
+
+def _ends(result: Result) -> Iterator[str]:
+    if result.state in lifecycle.FINAL:
+        if result.moved:
+            yield f"what came late has changed its end to {result.state}"
+        return
+    if result.state != lifecycle.STUCK:
+        yield f"it comes to no end: {result.state} after {result.turns} turns"
+        return
+    if not (result.code and result.reason and result.remedy):
+        yield "it is STUCK without a reason and a remedy"
+    if result.code not in BY_FAULT:
+        yield f"it is STUCK by its own code: {result.code} {result.reason}"
+    elif result.code == UndoFails.code and not any(fault.kind == UNDO_FAILS for fault in result.struck):
+        yield f"a compensation fails by itself: {result.reason}"
+
+
+def _finished_steps_rest(result: Result) -> Iterator[str]:
+    settled: set[str] = set()
+    for record in result.records:
+        for decision in record.decisions:
+            if isinstance(decision, Settle):
+                settled.add(decision.step)
+            elif isinstance(decision, Send) and decision.form == COMMAND and decision.step in settled:
+                yield f"step {decision.step} was sent again after its outcome was known"
+
+
+def _runs_once(result: Result) -> Iterator[str]:
+    runs = Counter((each.step, each.type) for each in result.handled if each.stands)
+    for (step, type_), times in runs.items():
+        if times > 1:
+            yield f"{type_} (step {step}) took effect {times} times"
+
+
+def _in_reverse(result: Result) -> Iterator[str]:
+    """Steps known to be done are undone last first; one of unknown outcome may be cleared at any time."""
+    place = {step.path: index for index, step in enumerate(result.folded.order)}
+    done = {step.path for step in result.folded.order if step.outcome == DONE}
+    undone = [
+        decision.step
+        for record in result.records
+        for decision in record.decisions
+        if isinstance(decision, Clear) and decision.step in done
+    ]
+    if undone != sorted(undone, key=lambda path: -place[path]):
+        yield f"its steps were undone in the order {', '.join(undone)}"
+
+
+def _each_is_cleared(result: Result) -> Iterator[str]:
+    if result.state not in lifecycle.FINAL:
+        return
+    undone = result.state == lifecycle.COMPENSATED
+    for step in result.folded.order:
+        if step.kind != COMMAND:
+            continue
+        if step.outcome == UNKNOWN and step.undo_how not in CLEARED[UNKNOWN]:
+            yield f"{step.type} (step {step.path}) is unknown, and was never cleared"
+        elif undone and step.outcome == DONE and step.compensation and step.undo_how not in CLEARED[DONE]:
+            yield f"{step.type} (step {step.path}) is done, and was never undone"
+
+
+def _nothing_is_left(result: Result) -> Iterator[str]:
+    """What stands at the participants agrees with how the saga ended."""
+    if result.state not in lifecycle.FINAL:
+        return
+    steps = result.folded.steps
+    undone = {each.step for each in result.handled if each.kind == "undo" and each.stands}
+    stands = {each.step for each in result.handled if each.kind == "command" and each.stands} - undone
+    for path in sorted(stands, key=_by_number):
+        step = steps[path]
+        if result.state == lifecycle.COMPLETED and step.outcome != DONE:
+            yield f"COMPLETED, and {step.type} (step {path}) stands, though it is {step.outcome}"
+        if result.state == lifecycle.COMPENSATED and (step.compensation or step.outcome != DONE):
+            yield f"COMPENSATED, and {step.type} (step {path}) stands"
+    if result.state == lifecycle.COMPLETED:
+        for step in result.folded.order:
+            if step.kind == COMMAND and step.outcome == DONE and step.path not in stands:
+                yield f"COMPLETED, and {step.type} (step {step.path}) doesn't stand"
+
+
+def left_behind(result: Result) -> tuple[str, ...]:
+    """Steps that stand at the end of a COMPENSATED saga, since their contract has nothing to undo them."""
+    if result.state != lifecycle.COMPENSATED:
+        return ()
+    order = result.folded.order
+    return tuple(s.type for s in order if s.kind == COMMAND and s.outcome == DONE and not s.compensation)
+
+
+def _by_number(path: str) -> tuple[int, str]:
+    return len(path), path
+
+
+BUILT_IN = (_ends, _finished_steps_rest, _runs_once, _in_reverse, _each_is_cleared, _nothing_is_left)

@@ -1,0 +1,245 @@
+"""One saga from its start to its end, in one thread and on a virtual clock.
+
+Station: made anew for each run by `case.py`. The loop, the relay, the timers and the store's contract are
+the real ones, over a Kafka and a database in memory. Time jumps to whatever comes next, so a week of sleep
+takes none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, cast
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from kasaga_wire.envelope import ControlEnvelope, StartEnvelope
+from kasaga_wire.kafka import Consumer as KafkaConsumer
+from kasaga_wire.kafka import KafkaSettings
+from kasaga_wire.kafka import Producer as KafkaProducer
+from kasaga_wire.records import Control, control_codec
+from kasaga_wire.topics import Topics
+
+from ..engine.model import Record
+from ..engine.run import Definitions
+from ..lookup import read_records
+from ..orchestrator.clock import Clock, to_micros
+from ..orchestrator.loop import Loop
+from ..orchestrator.metrics import Metrics
+from ..orchestrator.relay import Relay
+from ..orchestrator.rows import Addresses
+from ..orchestrator.source import Source
+from ..saga import App, Saga
+from ..settings import Settings
+from ..store.base import FINAL_STATES, SagaRow, SagaState
+from ..store.memory import MemoryStore
+from .delivery import Courier
+from .faults import Plan
+from .network import Consumer, Network, Producer
+from .services import Services
+
+BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
+FIRST = 5_000_000_000
+"""Nanoseconds of the virtual clock at the beginning: 0 means `never` to some."""
+TURN = 1_000_000
+"""Nanoseconds that a turn of the loop takes."""
+MOST_TURNS = 20_000
+"""After which a saga is held to go on for ever."""
+STUCK_FOR = 600 * 1_000_000_000
+"""Nanoseconds for which a STUCK saga is watched: other steps of it may go on."""
+FOREVER = 1e9
+"""Seconds. Leases and brokers aren't what is tested here."""
+PAUSE = 0.0002
+"""Real seconds between two looks whether a function of ctx.run has ended."""
+
+SAGA_ID = "saga-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What all runs of a case share."""
+
+    saga: Saga[Any, Any]
+    app: App
+    defs: Definitions
+    services: Services
+    metrics: Metrics
+    settings: Settings
+    topics: Topics
+
+
+def make_settings() -> Settings:
+    """Of a process that shares its shard with nobody."""
+    return Settings(
+        database_url=SecretStr("memory"),
+        kafka=KafkaSettings("memory:0"),
+        process="testing",
+        lease_seconds=FOREVER,
+        heartbeat_seconds=FOREVER,
+        brokers_lost_seconds=FOREVER,
+        run_threads=1,
+    )
+
+
+class _Ticks(Clock):
+    def __init__(self, world: World) -> None:
+        self._world = world
+        super().__init__()
+
+    def ticks(self) -> int:
+        return self._world.nanos
+
+    def wait(self, until: threading.Event, seconds: float) -> None:
+        self._world.nanos += int(seconds * 1e9)
+
+
+class World:
+    """One run."""
+
+    def __init__(self, stage: Stage, plan: Plan, *, dice: Random | None = None) -> None:
+        self._stage = stage
+        self.nanos = FIRST
+        self._ids = Random(1)
+        self._network = Network(lambda: int(self.now().timestamp() * 1000), self._taken)
+        self._network.services = frozenset(stage.topics.commands(name) for name in stage.app.contracts)
+        self.store = MemoryStore(namespace=stage.app.namespace, shards=1, clock=self.now, tokens=self._uuid)
+        virtuals, self.data = stage.services.begin(self.now)
+        self.courier = Courier(
+            self._network,
+            virtuals,
+            plan,
+            nanos=lambda: self.nanos,
+            now=self.now,
+            cancel=self._cancel,
+            dice=dice,
+        )
+        self.turns = 0
+        self._settled: SagaState | None = None
+        self._stuck_at = 0
+        self._loop, self._consumer = self._begin()
+
+    def now(self) -> datetime:
+        """The virtual time."""
+        return BEGIN + timedelta(microseconds=self.nanos // 1000)
+
+    def _uuid(self) -> UUID:
+        return UUID(int=self._ids.getrandbits(128), version=4)
+
+    def _taken(self, record: Any) -> None:
+        self.courier.sent(record)
+
+    def _begin(self) -> tuple[Loop, Consumer]:
+        stage, clock, consumer = self._stage, _Ticks(self), Consumer(self._network)
+        source = Source(cast("KafkaConsumer", consumer), stage.topics, stage.defs.schemas, clock)
+        relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), self._network)
+        loop = Loop(
+            stage.app,
+            stage.settings,
+            defs=stage.defs,
+            where=Addresses(stage.topics, f"/kasaga/{stage.app.namespace}", 1),
+            store=self.store,
+            source=source,
+            relay=relay,
+            clock=clock,
+            metrics=stage.metrics,
+        )
+        return loop, consumer
+
+    # --- the run
+
+    def run(self, payload: bytes) -> None:
+        """Start the saga with its encoded input, and go on until nothing can come any more."""
+        stage = self._stage
+        start = StartEnvelope(
+            run_id=str(self._uuid()),
+            source="/kasaga/testing",
+            time=self.now(),
+            saga_id=SAGA_ID,
+            saga=stage.saga.name,
+            saga_version=stage.saga.version,
+        )
+        self._network.append(stage.topics.sagas, 0, SAGA_ID.encode(), payload, start.to_headers())
+        try:
+            while self.turns < MOST_TURNS and self._turn():
+                pass
+        finally:
+            self._loop.finish()
+
+    def _turn(self) -> bool:
+        """Let the process turn once, and time pass; say whether anything is left to do."""
+        self.turns += 1
+        self.courier.deliver()
+        if self.courier.restart:
+            self.courier.restart = False
+            self._loop.stop()
+            self._loop.finish()
+            self._loop, self._consumer = self._begin()
+        self._loop.once()
+        if self._loop.functions_running:
+            self.turns -= 1
+            time.sleep(PAUSE)  # what runs there is the author's own, in a thread, and takes its time
+            return True
+        self.nanos += TURN
+        return self._consumer.behind or self._jump()
+
+    def _jump(self) -> bool:
+        """Nothing is there to be read: go on to what comes next."""
+        mail, due = self.courier.next_at, self._loop.next_due
+        timer = None if due is None else (due - to_micros(BEGIN)) * 1000
+        if mail is None and self._over(timer):
+            if self._settled is None:
+                self._settled = self.row.state
+                return self.courier.release()
+            return False
+        times = [at for at in (mail, timer) if at is not None]
+        if not times:
+            return False
+        self.nanos = max(self.nanos, min(times))
+        return True
+
+    def _over(self, timer: int | None) -> bool:
+        """Whether the saga has ended, or is stuck for so long that the rest of it has ended."""
+        row = self.store.saga(SAGA_ID)
+        if row is None or row.state is not SagaState.STUCK:
+            self._stuck_at = 0
+            return row is not None and row.state in FINAL_STATES
+        self._stuck_at = self._stuck_at or self.nanos
+        return timer is None or timer > self._stuck_at + STUCK_FOR
+
+    def _cancel(self) -> None:
+        envelope = ControlEnvelope(
+            id=str(self._uuid()),
+            source="/kasaga/testing",
+            action="cancel",
+            time=self.now(),
+            saga_id=SAGA_ID,
+        )
+        body = control_codec.encode(Control(action="cancel", by="the test", reason="the test cancels it"))
+        self._network.append(self._stage.topics.control, 0, SAGA_ID.encode(), body, envelope.to_headers())
+
+    # --- what came of it
+
+    @property
+    def row(self) -> SagaRow:
+        """The saga's row."""
+        row = self.store.saga(SAGA_ID)
+        assert row is not None, "the start was put into the log before the first turn"
+        return row
+
+    @property
+    def moved_after_its_end(self) -> bool:
+        """Whether what was held back until the end has changed how the saga ended."""
+        return self._settled is not None and self.row.state is not self._settled
+
+    def records(self) -> list[Record]:
+        """The history."""
+        return read_records(self.store, self.row)
+
+    def schemas(self) -> Mapping[bytes, str]:
+        """The schemas that the history names."""
+        return self.store.schemas()
