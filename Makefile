@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit test-minimum check format images images-test kubernetes bench lock clean
+.PHONY: help venv jaeger demo test unit test-minimum check format images images-test kubernetes bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -11,11 +11,15 @@ help: ## what there is
 venv: ## make .venv from requirements.lock (does nothing if it is up to date)
 	@.ci/venv
 
+jaeger: ## build the Jaeger that tests and the demo look at traces in (minutes, once; does nothing if it is there)
+	@.ci/jaeger
+
 demo: venv ## a saga across three services, on a real Kafka and a real Postgres
 	@$(BIN)/python participants/examples/demo.py
 
 test: venv ## all tests, on real servers and in a real browser too
 	@.ci/chromium >/dev/null
+	@.ci/jaeger >/dev/null
 	@.ci/test
 
 unit: venv ## the tests that need no servers: seconds

@@ -43,6 +43,8 @@ class Collector:
 
     def __init__(self) -> None:
         self._spans: list[Seen] = []
+        self.headers: list[dict[str, str]] = []
+        """Of each request, their names in lower case."""
         self._lock = threading.Lock()
         collector = self
 
@@ -51,6 +53,7 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                collector.headers.append({name.lower(): value for name, value in self.headers.items()})
                 collector.take(body)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")

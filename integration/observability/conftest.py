@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
+from examples.jaeger import JaegerServer
 from kasaga.dev.servers import KafkaServer, PostgresServer
 from observability.collector import Collector
 from observability.watch import Watch
@@ -15,6 +16,12 @@ from observability.watch import Watch
 def collector() -> Generator[Collector]:
     with Collector() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def jaeger(server_directory: Path, progress: Callable[[str], None]) -> Generator[JaegerServer]:
+    with JaegerServer(server_directory / "jaeger", progress=progress) as server:
+        yield server
 
 
 @pytest.fixture

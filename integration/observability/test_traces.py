@@ -183,3 +183,22 @@ def test_a_collector_that_is_away_holds_nothing_up(watch: Watch, collector: Coll
     ]
     assert (line["logger"], line["message"]) == ("kasaga.tracing", "spans are not exported")
     assert "Failed to export" in line["error"]
+
+
+def test_headers_of_the_environment_go_with_the_spans_and_into_no_log(
+    watch: Watch, collector: Collector
+) -> None:
+    secret = {
+        **tracing(collector),
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20s3cr3t,x-tenant=shop",
+    }
+    watch.orchestrator(**secret)
+    watch.service(**secret)
+    watch.start("o-1")
+    assert watch.wait("o-1") == "shelf of o-1"
+    wait_for(collector, "o-1")
+    eventually(lambda: collector.of("o-1", GOODS))
+    assert {(each["authorization"], each["x-tenant"]) for each in collector.headers} == {
+        ("Bearer s3cr3t", "shop")
+    }
+    assert "s3cr3t" not in watch.text("one") + watch.text("service")

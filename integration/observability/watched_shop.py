@@ -14,11 +14,6 @@ import os
 import time
 from typing import Protocol
 
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from pydantic import BaseModel
 
 from kasaga import App, RetryPolicy, SagaContext, saga
@@ -105,8 +100,4 @@ async def pay(order: Order, tx: Tx) -> Goods:
 
 
 if __name__ == "__main__":
-    if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ:
-        provider = TracerProvider(resource=Resource.create({"service.name": "goods"}))
-        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(provider)
     service.run()

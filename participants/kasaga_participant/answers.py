@@ -23,23 +23,32 @@ from .log import about, logger
 from .metrics import Metrics
 from .progress import Progress, Room
 from .sender import NEVER, Outgoing, Sender
+from .tracing import Tracing
 
 
 class Answers:
     """Answers jobs, and counts their records out."""
 
     def __init__(
-        self, sender: Sender, room: Room, metrics: Metrics, dead_letters: Callable[[str], str]
+        self,
+        sender: Sender,
+        room: Room,
+        metrics: Metrics,
+        tracing: Tracing,
+        dead_letters: Callable[[str], str],
     ) -> None:
         """`dead_letters`: the topic for a participant's dead letters."""
         self._sender = sender
         self._room = room
         self._metrics = metrics
+        self._tracing = tracing
         self._dead_letters = dead_letters
 
     def answer(self, job: Job, answer: Answer) -> None:
         """Reply, as the attempt that asked wants it; a record that can't be read is a dead letter besides."""
         self._note(job, answer)
+        if not answer.ran:
+            self._tracing.settled(job, answer)
         if answer.outcome == UNDECODABLE and isinstance(answer.error, KasagaError):
             error = answer.error
             self._reply(job, answer, lambda: self.dead_letter(job.registry, job.record, job.progress, error))

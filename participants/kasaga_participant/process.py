@@ -20,6 +20,7 @@ from kasaga_wire.errors import KafkaFailure, SettingsError, TopicMismatch, Topic
 from kasaga_wire.kafka import Admin, Consumer, GroupConsumer, Producer
 from kasaga_wire.schema import Schema, Schemas
 from kasaga_wire.topics import Topics, TopicSpec, reply_topics
+from kasaga_wire.tracing import CLOSE_SECONDS
 
 from .calls import Calls
 from .errors import StartError
@@ -36,7 +37,7 @@ from .schemabook import SchemaBook
 from .sender import OPTIONS, Sender
 from .settings import IN_HAND_BYTES, IN_HAND_RECORDS, PURGE_SECONDS, Settings
 from .store import PlainStore, PostgresStore, Store
-from .tracing import tracing
+from .tracing import tracing_from
 
 T = TypeVar("T")
 
@@ -57,7 +58,8 @@ class Process:
         self._metrics = metrics_of(REGISTRY)
         self._schemas = Schemas()
         self._room = Room(IN_HAND_RECORDS, IN_HAND_BYTES)
-        self._calls = Calls(self._schemas, self._metrics, tracing())
+        self._tracing = tracing_from(settings.name)
+        self._calls = Calls(self._schemas, self._metrics, self._tracing)
         self._stop = asyncio.Event()
         self._store: Store = PlainStore(settings.concurrency)
         self._plain: Store = self._store
@@ -92,6 +94,7 @@ class Process:
             await self._store.close()
             if self._plain is not self._store:
                 await self._plain.close()
+            await asyncio.to_thread(self._tracing.flush, CLOSE_SECONDS)
             await http.close()
 
     # --- the start
@@ -197,6 +200,7 @@ class Process:
             room=self._room,
             metrics=self._metrics,
             calls=self._calls,
+            tracing=self._tracing,
             rules=settings.rules,
             reply_allowed=allowed.__contains__,
             dead_letters=self._topics.dead_letters,

@@ -57,6 +57,10 @@ class Hub(Protocol):
         """These partitions are gone: forget what isn't running yet."""
         ...
 
+    def commits(self) -> None:
+        """Offsets are about to be committed."""
+        ...
+
     def failed(self, error: BaseException) -> None:
         """The reader can't go on."""
         ...
@@ -208,6 +212,7 @@ class _Life:
             if position is not None and position != self._committed.get(place):
                 moved[place] = position
         if moved:
+            self._reader.hub.commits()
             crash_point("participant.after_ack_before_offset")
             self._consumer.commit(moved, wait=wait)
             self._committed.update(moved)

@@ -24,6 +24,7 @@ from .progress import Progress, Room
 from .reader import Delivered, Reader
 from .sender import Sender
 from .store import Store
+from .tracing import Tracing
 from .worker import Worker
 
 NOT_FINAL = frozenset({FAILED, EXPIRED, UNDECODABLE})
@@ -37,6 +38,11 @@ POLL_CAP_SECONDS = 0.1
 """The same while none come: Kafka is away."""
 
 
+SPANS_SECONDS = 0.25
+"""How long a commit of offsets waits for the export of spans: milliseconds, unless the collector is slow. One
+that is away isn't waited for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a runtime is put together from."""
@@ -45,6 +51,7 @@ class Parts:
     room: Room
     metrics: Metrics
     calls: Calls
+    tracing: Tracing
     rules: Rules
     reply_allowed: Callable[[str], bool]
     dead_letters: Callable[[str], str]
@@ -81,7 +88,7 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         self._parts = parts
         self.outage = Outage(parts.room, parts.metrics)
-        self._answers = Answers(parts.sender, parts.room, parts.metrics, parts.dead_letters)
+        self._answers = Answers(parts.sender, parts.room, parts.metrics, parts.tracing, parts.dead_letters)
         self._services = {
             topic: _Service(self, registry, store, parts) for topic, (registry, store) in contracts.items()
         }
@@ -108,6 +115,10 @@ class Runtime:
     def drop(self, partitions: Sequence[Progress]) -> None:
         """These partitions are gone: forget what isn't running yet."""
         self._loop.call_soon_threadsafe(self._drop, partitions)
+
+    def commits(self) -> None:
+        """Offsets are about to be committed: let the spans of what they stand for go first."""
+        self._parts.tracing.flush(SPANS_SECONDS)
 
     def failed(self, error: BaseException) -> None:
         """A reader can't go on."""

@@ -156,11 +156,13 @@ class Harness:
         self._store = self._make_store()
         await self._store.prepare()
         metrics = Metrics(CollectorRegistry())
+        traces = tracing()
         parts = Parts(
             sender=Sender(lambda: _MemoryProducer(self._produced)),
             room=Room(IN_HAND_RECORDS, IN_HAND_BYTES),
             metrics=metrics,
-            calls=Calls(self._schemas, metrics, tracing()),
+            calls=Calls(self._schemas, metrics, traces),
+            tracing=traces,
             rules=self._app.rules,
             reply_allowed=lambda topic: topic == REPLIES,
             dead_letters=lambda name: f"{name}.commands.dlq",

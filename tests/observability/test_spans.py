@@ -18,6 +18,7 @@ from kasaga.orchestrator.rows import Addresses, add_record
 from kasaga.orchestrator.traceids import Sampling, hashed_trace_id, span_id
 from kasaga.store.base import SagaWrite
 from kasaga_wire.topics import Topics
+from observability.conventions import current
 from observability.traced import SPAN, TRACE, TRACEPARENT, Traced, attributes, ids, named, outcomes
 
 UNDONE = [
@@ -123,6 +124,12 @@ def test_an_attempt_tells_its_command_its_topic_and_its_outcome() -> None:
         "messaging.message.id": "run.1.1",
         "messaging.message.conversation_id": "s-1",
     }
+
+
+def test_the_messaging_attributes_are_those_of_todays_conventions() -> None:
+    found = {name for span in refused().spans for name in attributes(span) if name.startswith("messaging.")}
+    assert found <= current("messaging")
+    assert len(found) >= 6
 
 
 def test_the_root_tells_how_the_saga_ended() -> None:

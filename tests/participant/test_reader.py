@@ -88,6 +88,9 @@ class FakeHub:
         self.errors: list[BaseException] = []
         self.quiet = True
         self.quiesced: list[Place] = []
+        self.committed: Callable[[], int] = lambda: 0
+        self.before_commits: list[int] = []
+        """How many commits there were each time that one was announced."""
 
     def deliver(self, reader: Reader, records: Delivered) -> None:
         for each, progress in records:
@@ -101,6 +104,9 @@ class FakeHub:
 
     def drop(self, partitions: Sequence[Progress]) -> None:
         self.dropped += [each.place for each in partitions]
+
+    def commits(self) -> None:
+        self.before_commits.append(self.committed())
 
     def failed(self, error: BaseException) -> None:
         self.errors.append(error)
@@ -142,6 +148,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_what_is_finished_is_committed(bench: Bench) -> None:
     consumer = bench.start()
+    bench.hub.committed = lambda: len(consumer.commits)
     consumer.happens("assign", ZERO)
     consumer.brings(record(5), record(6))
     eventually(lambda: len(bench.hub.delivered) == 2)
@@ -154,6 +161,7 @@ def test_what_is_finished_is_committed(bench: Bench) -> None:
     bench.end()
 
     assert consumer.commits == [{ZERO: 7}]
+    assert bench.hub.before_commits == [0], "what must go first, such as spans, can"
 
 
 def test_without_room_it_pauses_and_goes_on_polling(bench: Bench) -> None:
