@@ -177,4 +177,4 @@ def test_its_panels_stand_side_by_side_and_say_what_they_show() -> None:
             assert panel["description"]
             assert panel["targets"]
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    assert rows == ["Sagas", "Latency", "Steps and participants", "Machinery", "Processes"]
+    assert rows == ["Sagas", "Latency", "Steps and participants", "Machinery", "HTTP API", "Processes"]
