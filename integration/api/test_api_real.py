@@ -12,6 +12,8 @@ from signal import SIGTERM
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from api.served import Served, serving
 from cli.real_shop import Order, purchase
@@ -178,6 +180,28 @@ def test_connections_to_postgres_are_bounded(api: Served) -> None:
     assert row is not None
     # One for each of the eight readers, and the one that those who wait share.
     assert 1 <= row[0] <= 9
+
+
+def test_a_role_that_may_only_read_is_enough(town: Town) -> None:
+    """The API writes no saga: here it couldn't."""
+    role = f"reader_{town.prefix.rstrip('.')}"
+    with psycopg.connect(town.database, autocommit=True) as connection:
+        for statement in (
+            "CREATE ROLE {} LOGIN PASSWORD 'reader'",
+            "GRANT USAGE ON SCHEMA kasaga TO {}",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA kasaga TO {}",
+        ):
+            connection.execute(sql.SQL(statement).format(sql.Identifier(role)))
+        url = make_conninfo(town.database, user=role, password="reader")
+        try:
+            with serving(town, "reading", KASAGA_DATABASE_URL=url) as api:
+                said = api.start("ro-1", "refuse", wait=30)
+                assert (said.status_code, said.json()["state"]) == (200, "COMPENSATED"), said.text
+                for path in ("sagas", "counts", "definitions", "sagas/ro-1", "sagas/ro-1/history"):
+                    assert api.get(path).status_code == 200, path
+                problem(api.act("ro-1", "retry"), 409, "KSG-230")
+        finally:
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
 def test_the_process_ends_in_order(town: Town) -> None:
