@@ -282,13 +282,10 @@ class _Asked(BaseModel):
 class StartRequest(_Asked):
     """Which saga to start, with what."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        **_example(
-            saga_id="order-42",
-            name="payment",
-            input={"id": "order-42", "lines": [{"sku": "a", "quantity": 1}]},
-        ),
+    model_config = _example(
+        saga_id="order-42",
+        name="payment",
+        input={"id": "order-42", "lines": [{"sku": "a", "quantity": 1}]},
     )
 
     saga_id: str = Field(
