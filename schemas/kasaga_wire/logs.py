@@ -59,6 +59,8 @@ class _Here(threading.local):
 
     subject: Any = None
     describe: Callable[[Any], Mapping[str, object]] | None = None
+    muted: bool = False
+    """What is logged now would mislead: it is left out, whoever logs it."""
 
 
 here = _Here()
@@ -139,6 +141,10 @@ def configure_logs(
 
 class KasagaHandler(logging.StreamHandler[TextIO]):
     """The handler that `configure_logs` has put in place; a second call takes it away."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out what a muted thread says."""
+        return not here.muted and bool(super().filter(record))
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, stack: TracebackType | None) -> None:

@@ -37,6 +37,24 @@ from kasaga_wire.redaction import Secrets
 log = logging.getLogger("kasaga.test")
 
 
+def test_a_muted_thread_is_not_heard_and_others_are() -> None:
+    stream = io.StringIO()
+    written(stream)
+    here.muted = True
+    try:
+        log.error("misleading")
+        other = threading.Thread(target=log.error, args=("from elsewhere",))
+        other.start()
+        other.join()
+    finally:
+        here.muted = False
+    log.info("again")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "from elsewhere",
+        "again",
+    ]
+
+
 class Tty(io.StringIO):
     def isatty(self) -> bool:
         return True

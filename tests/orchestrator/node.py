@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kasaga.orchestrator.functions import Functions
 from kasaga.orchestrator.loop import Loop
+from kasaga.orchestrator.metrics import Metrics
 from kasaga.orchestrator.ownership import Ownership
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.runs import Runs
@@ -43,6 +44,10 @@ class Node:
     @property
     def functions(self) -> Functions:
         return self.loop._functions  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.loop._metrics  # pyright: ignore[reportPrivateUsage]
 
     @property
     def watchdog(self) -> Watchdog:

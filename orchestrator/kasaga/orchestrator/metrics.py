@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from kasaga_wire import __version__
 
+from ..engine.driver import GRAVEYARD
 from ..engine.lifecycle import FINAL
 from ..engine.model import Clear, Move, Send, Settle
 from ..store.base import Attention, SagaState
@@ -71,6 +72,9 @@ class Metrics:
             "kasaga_sagas_waiting", "Sagas that wait for an answer or a time; every 10 s", registry=reg
         )
         self._live = Gauge("kasaga_live_sagas", "Sagas in memory", registry=reg)
+        self._unclosed = Gauge(
+            "kasaga_coroutines_unclosed", "Evicted coroutines whose code refuses to end", registry=reg
+        )
         self._sent = Counter(
             "kasaga_commands_sent_total", "Attempts by command and form", ["type", "form"], registry=reg
         )
@@ -191,6 +195,7 @@ class Metrics:
         self._unacked.set(relay.unacknowledged)
         self._unacked_age.set(self._oldest(owned, relay, now))
         self._live.set(live)
+        self._unclosed.set(len(GRAVEYARD))
         self._running.set(running)
         self._drain("produced", self._produced, relay.produced)
         self._drain("failed", self._failed, relay.failed)

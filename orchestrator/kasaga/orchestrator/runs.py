@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from uuid import UUID
 
 from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
+from ..engine.driver import GRAVEYARD
 from ..store.base import Store
+from . import about
 from .unread import Unread
 from .work import Key
+
+log = logging.getLogger("kasaga.orchestrator")
 
 
 class Runs:
@@ -22,6 +27,8 @@ class Runs:
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
         """By shard and run id: whoever uses one run's id for another saga reaches that one alone."""
         self._by_saga: dict[str, str] = {}
+        self._clingy: set[str] = set()
+        """Names of sagas whose code refuses to end: one line for each is enough."""
         self.loaded = 0
 
     def __len__(self) -> int:
@@ -83,7 +90,13 @@ class Runs:
         if run is not None:
             if self._by_saga.get(run.state.saga_id) == run_id:
                 del self._by_saga[run.state.saga_id]
+            kept = len(GRAVEYARD)
             run.evict()
+            if len(GRAVEYARD) > kept and run.state.name not in self._clingy:
+                self._clingy.add(run.state.name)
+                log.warning(
+                    "a saga's code can't be closed: it swallows BaseException", extra=about.saga(run.state)
+                )
 
     def drop_shard(self, shard: int) -> None:
         """Evict all runs of a shard that isn't ours any more."""

@@ -19,8 +19,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kasaga_wire.logs import here
+
 from ..engine.driver import HangInterrupt, place
 from ..engine.state import State
+from ..errors import Evicted
 from . import about
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -60,13 +63,18 @@ class Watchdog:
             self._thread.join()
 
     def guard(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Call `function(argument)`; raises HangInterrupt inside it when it takes too long."""
+        """Call `function(argument)`; raises HangInterrupt inside it when it takes too long.
+
+        What an evicted coroutine says is left out of the logs: its saga goes on, whatever its code cleans up.
+        """
         with self._lock:
             self._since = time.monotonic()
+        here.muted = isinstance(argument, Evicted)
         try:
             try:
                 return function(argument)
             finally:
+                here.muted = False
                 self._disarm()
         except HangInterrupt:
             self._disarm()  # it may have come between the two lines above
