@@ -37,12 +37,17 @@ def somebody_inside() -> Generator[None]:
         process.kill()
 
 
+def things_left_behind() -> list[str]:
+    """Without processes: a real sandbox may be at work on this machine."""
+    return [sentence for sentence in sandbox.left_behind() if "still runs" not in sentence]
+
+
 def test_what_the_killed_have_left_is_removed(places: Path) -> None:
     assert sandbox.stale() == [NAME]
-    assert len(sandbox.left_behind()) == 4
+    assert len(things_left_behind()) == 4
     sandbox.remove(NAME)
     assert sandbox.stale() == []
-    assert sandbox.left_behind() == []
+    assert things_left_behind() == []
     assert sorted(path.name for path in places.rglob("*")) == [
         "cpu", "groups", "memory", "other", "place", "system",
     ]  # fmt: skip
