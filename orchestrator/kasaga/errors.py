@@ -47,6 +47,10 @@ class SagaCodeError(KasagaError):
     default_remedy = (
         "Mend the saga's code and deploy it: the saga is retried by itself; or cancel it to undo it."
     )
+    step = ""
+    """Path of the step at which a replay met it; empty elsewhere."""
+    line = ""
+    """The line at which the code then stood, if it stood at one."""
 
 
 class NotAwaitable(SagaCodeError):

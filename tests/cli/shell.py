@@ -80,6 +80,7 @@ class Shell:
             environment=self.environment,
             folder=self.folder,
             open_store=self._open_store,
+            open_reader=self._open_store,
             open_client=self._open_client,
             now=lambda: NOW,
         )

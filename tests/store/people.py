@@ -34,6 +34,30 @@ class PeopleContract:
             owner.commit(SagaWrite(shard, row.run_id, [history_row(0)], row, new=True))
         return owner.store
 
+    def test_what_waits_is_found_by_its_open_rows(self, owner: Owner) -> None:
+        """In order of the rows; a page looks at so many rows, whomever they belong to."""
+        owner.claim(3, 4)
+        for number, seq in ((1, 20), (2, 10), (3, 30)):
+            owner.commit(start(3, number, seq))
+        owner.commit(start(3, 4), start(4, 5, 5))  # 4 waits for nothing, 5 is in another shard
+        store = owner.store
+        loose = SagaWrite(3, run_id(2), opens=[outbox_row(3, 15, None, kind=RowKind.RECORD)])
+        second = SagaWrite(3, run_id(2), opens=[outbox_row(3, 40, run_id(2))])
+        owner.commit(loose)
+        owner.commit(second)
+
+        def page(after: int, limit: int) -> tuple[list[str], int | None]:
+            rows, following = store.waiting(3, after=after, limit=limit)
+            return sorted(row.saga_id for row in rows), following
+
+        assert page(0, 500) == (["order-1", "order-2", "order-3"], None)
+        assert page(0, 2) == (["order-2"], 15)
+        assert page(15, 2) == (["order-1", "order-3"], 30)
+        assert page(30, 2) == (["order-2"], None)
+        assert page(0, 5) == (["order-1", "order-2", "order-3"], 40)
+        assert page(40, 5) == ([], None)
+        assert store.waiting(4)[0] == [saga_row(4, 5)]
+
     @pytest.mark.parametrize(
         ("where", "expected"),
         [

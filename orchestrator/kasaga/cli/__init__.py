@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from typing import NoReturn
 
 import click
 
 from kasaga_wire import __version__
-from kasaga_wire.errors import KasagaError
-from kasaga_wire.redaction import PROCESS, redact
+from kasaga_wire.redaction import PROCESS
 
 from ..client import ResultTimeout, SagaCompensated, SagaStuck
 from .act import cancel, resolve, retry, skip
@@ -19,8 +17,9 @@ from .api import api
 from .check import check
 from .dev import dev
 from .errors import Unexpected
-from .output import one_line
+from .output import tell
 from .read import describe, history, list_sagas
+from .replay import export, replay
 from .serve import migrate, orchestrator
 from .session import Session
 from .simulate import simulate
@@ -48,7 +47,18 @@ def saga_group() -> None:
 
 ABOUT_SAGAS = (start, list_sagas, describe, history, retry, skip, resolve, cancel)
 
-for command in (dev, check, simulate, migrate, orchestrator, api, *ABOUT_SAGAS, saga_group):
+for command in (
+    dev,
+    check,
+    replay,
+    export,
+    simulate,
+    migrate,
+    orchestrator,
+    api,
+    *ABOUT_SAGAS,
+    saga_group,
+):
     cli.add_command(command)
 for command in ABOUT_SAGAS:
     saga_group.add_command(command)
@@ -80,8 +90,5 @@ def run(arguments: list[str] | None = None, session: Session | None = None) -> i
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 (whatever it is, people get one line)
-        if os.environ.get("KASAGA_DEBUG"):
-            click.echo(redact(traceback.format_exc()), err=True)
-        known = error if isinstance(error, KasagaError) else Unexpected(f"{type(error).__name__}: {error}")
-        click.echo(f"kasaga: {redact(one_line(known))}", err=True)
+        tell(error, Unexpected)
         return NOT_COMPLETED if isinstance(error, SagaCompensated | SagaStuck | ResultTimeout) else ERROR

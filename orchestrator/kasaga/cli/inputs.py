@@ -44,6 +44,11 @@ def load(target: str, kind: str = "App") -> Any:
         module = importlib.import_module(module_name)
     except KasagaError:
         raise
+    except SystemExit as error:
+        raise BadTarget(
+            f"{module_name} ends the process when it is imported (status {error.code})",
+            remedy='Put what a program does below `if __name__ == "__main__":`',
+        ) from error
     except Exception as error:
         raise BadTarget(
             f"{module_name} can't be imported: {_where(error)}",

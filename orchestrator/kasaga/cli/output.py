@@ -6,11 +6,16 @@ Results go to the standard output; progress and errors to the other one.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 
 import click
+
+from kasaga_wire.errors import KasagaError
+from kasaga_wire.redaction import redact
 
 from ..wording import Paint
 
@@ -69,6 +74,14 @@ class Output:
         if self._progress:
             click.echo(f"\r{' ' * self._progress}\r", nl=False, err=True)
             self._progress = 0
+
+
+def tell(error: Exception, unexpected: Callable[[str], KasagaError]) -> None:
+    """Tell people of an error in one line; with KASAGA_DEBUG, where it comes from."""
+    if os.environ.get("KASAGA_DEBUG"):
+        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    known = error if isinstance(error, KasagaError) else unexpected(f"{type(error).__name__}: {error}")
+    click.echo(f"kasaga: {redact(one_line(known))}", err=True)
 
 
 def one_line(error: Exception) -> str:

@@ -38,9 +38,22 @@ def _open_postgres(url: str) -> Store:
     return PostgresStore(url, application="kasaga cli")
 
 
+READER_SECONDS = 5.0
+"""The server ends a statement of `kasaga replay` that takes longer: it reads what is served to customers."""
+
+
+def _open_reader(url: str) -> Store:
+    """A store that can write nothing, over one connection that is kept."""
+    from ..store.postgres import PostgresStore
+    from ..store.settings import StoreSettings
+
+    settings = StoreSettings(url, read_only=True, people_timeout=READER_SECONDS)
+    return PostgresStore(settings, application="kasaga replay", readers=1)
+
+
 @dataclass
 class Session:
-    """The options that all commands share, and what they lead to. Tests replace the last three fields."""
+    """The options that all commands share, and what they lead to. Tests replace the last four fields."""
 
     database_url: str = ""
     kafka: str = ""
@@ -51,6 +64,7 @@ class Session:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     folder: Path = field(default_factory=Path.cwd)
     open_store: Callable[[str], Store] = _open_postgres
+    open_reader: Callable[[str], Store] = _open_reader
     open_client: Callable[..., Client] = Client
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -111,10 +125,21 @@ class Session:
     @contextmanager
     def store(self) -> Generator[Store]:
         """The orchestrator's database, to read; raises NoDatabase."""
+        with self._opened(self.open_store) as store:
+            yield store
+
+    @contextmanager
+    def reader(self) -> Generator[Store]:
+        """The same, or a copy of it, for somebody who reads much: read-only, with a short time limit."""
+        with self._opened(self.open_reader) as store:
+            yield store
+
+    @contextmanager
+    def _opened(self, open_store: Callable[[str], Store]) -> Generator[Store]:
         url = self.setting("database_url")
         if not url:
             raise NoDatabase("no database is named")
-        store = self.open_store(url)
+        store = open_store(url)
         try:
             yield store
         finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Nondeterminism, Unreadable
+from ..errors import Nondeterminism, SagaCodeError, Unreadable
 from .driver import Broken, Progress, Returned, Wants, words
 from .model import LOCAL, SLEEP
 from .requests import Call, LocalCall, Pause, Request
@@ -29,11 +29,21 @@ def replay(driver: Driver, state: State, schemas: Schemas) -> None:
     host.now = state.begun_at
     progress = driver.start(state.input)
     for asked, step in enumerate(state.fed):
-        _compare(driver, state, progress, order[asked], schemas)
+        _check(driver, state, progress, order[asked], schemas)
         host.now = step.fed_at
         progress = driver.resume(step)
     last = len(state.fed)
-    _compare(driver, state, progress, order[last] if last < len(order) else None, schemas)
+    _check(driver, state, progress, order[last] if last < len(order) else None, schemas)
+
+
+def _check(driver: Driver, state: State, progress: Progress, recorded: Step | None, schemas: Schemas) -> None:
+    """Compare, and let an error know where it was met."""
+    try:
+        _compare(driver, state, progress, recorded, schemas)
+    except SagaCodeError as error:
+        error.step = recorded.path if recorded is not None else ""
+        error.line = driver.line() if driver.waiting is not None else ""
+        raise
 
 
 def _compare(

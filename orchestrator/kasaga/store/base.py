@@ -439,6 +439,15 @@ class Store(Protocol):
         """Return one saga's open outbox rows: what it waits for."""
         ...
 
+    def waiting(self, shard: int, *, after: int = 0, limit: int = 500) -> tuple[list[SagaRow], int | None]:
+        """Return sagas of a shard that wait for something: an answer, a timer, a function.
+
+        They are found by their open rows, the longest open first; one call looks at `limit` rows behind
+        sequence number `after`. Returns also where the next page begins, None behind the last one. A saga
+        with several open rows may come again in a later page.
+        """
+        ...
+
     def shards(self) -> list[ShardLease]:
         """Return who holds which shard."""
         ...

@@ -420,6 +420,17 @@ class MemoryStore:
             rows = sorted(self._tables.outbox.get(row.shard, {}).items())
             return [replace(found) for _, found in rows if found.run_id == row.run_id]
 
+    def waiting(self, shard: int, *, after: int = 0, limit: int = 500) -> tuple[list[SagaRow], int | None]:
+        """See `base.Store.waiting`."""
+        self._fault("waiting")
+        with self._lock:
+            page = [row for row in sorted(self._tables.outbox.get(shard, {}).items()) if row[0] > after][
+                :limit
+            ]
+            runs = dict.fromkeys(row.run_id for _, row in page if row.run_id is not None)
+            sagas = [self._tables.sagas[run_id] for run_id in runs if run_id in self._tables.sagas]
+            return [replace(row) for row in sagas], page[-1][0] if len(page) == limit else None
+
     def shards(self) -> list[ShardLease]:
         """See `base.Store.shards`."""
         self._fault("shards")

@@ -255,6 +255,13 @@ class PostgresStore:
         """See `base.Store.waits`; reads the shard's whole outbox."""
         return [rows.outbox_row(found) for found in self._ask(_READ["waits"].bind(row.shard, row.run_id))]
 
+    def waiting(self, shard: int, *, after: int = 0, limit: int = 500) -> tuple[list[SagaRow], int | None]:
+        """See `base.Store.waiting`."""
+        page = self._ask(_READ["open_runs"].bind(shard, after, limit))
+        runs = list(dict.fromkeys(run_id for _, run_id in page if run_id is not None))
+        found = self._ask(_READ["runs"].bind(shard, runs)) if runs else []
+        return [rows.saga_row(row) for row in found], page[-1][0] if len(page) == limit else None
+
     def shards(self) -> list[ShardLease]:
         """See `base.Store.shards`."""
         return [ShardLease(*row) for row in self._ask(_READ["shards"].bind())]

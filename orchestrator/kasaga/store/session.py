@@ -80,6 +80,8 @@ class Session:
         self._people = people
         self._prepare = settings.prepare and not people
         self._prefix = [self._basic_settings(local=True)] if settings.pooled else []
+        if settings.read_only:
+            self._prefix.append(_SQL["read_only"].bind())
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[Any] | None = None
         self._prepared: set[bytes] = set()

@@ -35,6 +35,8 @@ class StoreSettings:
     """The server ends a session that stops in the middle of a transaction."""
     answer_timeout: float = 15.0
     """The client gives a connection up that answers nothing for so long: a peer that is deaf, not gone."""
+    read_only: bool = False
+    """Every transaction is one that can write nothing; a hot standby will do."""
     people_timeout: float = 30.0
     """The statement timeout of what people ask for: lists, counts, purging."""
 
@@ -52,6 +54,6 @@ class StoreSettings:
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": milliseconds,
-            "target_session_attrs": "read-write",
+            "target_session_attrs": "any" if self.read_only else "read-write",
         }
         return make_conninfo("", **{**defaults, **given, "client_encoding": "utf8"})

@@ -159,3 +159,13 @@ WHERE shard = $1 AND run_id = $2 AND seq > $3 ORDER BY seq LIMIT $4
 
 -- shards:
 SELECT shard, owner, owner IS NOT NULL AND lease_until <= clock_timestamp() FROM kasaga.shard ORDER BY shard
+
+-- open_runs: int4 int8 int4
+SELECT seq, run_id FROM kasaga.outbox WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
+
+-- runs: int4 uuid[]
+SELECT s.* FROM unnest($2) AS u (run_id), LATERAL (
+    SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
+        reason, remedy, with_exceptions, parked_code, result
+    FROM kasaga.saga WHERE run_id = u.run_id AND shard IS NOT DISTINCT FROM $1 OFFSET 0
+) AS s

@@ -15,3 +15,7 @@ SELECT set_config('client_connection_check_interval', '1000', false)
 -- transaction_timeout: text
 -- From PostgreSQL 17 on: ends a pipeline, too, whose rest never arrives.
 SELECT set_config('transaction_timeout', $1, false)
+
+-- read_only:
+-- In front of each transaction of somebody who only looks: the server itself then refuses whatever would write.
+SELECT set_config('transaction_read_only', 'on', true)
