@@ -84,8 +84,11 @@ def directory() -> Path:
     return Path(os.environ[DIRECTORY])
 
 
-def prepare() -> None:
-    """The first thing inside: loopback, and what programs write to fixed places goes into our directory."""
+def prepare(hosts: Sequence[str] = ()) -> None:
+    """The first thing inside: loopback, and what programs write to fixed places goes into our directory.
+
+    `hosts` are names that mean this host.
+    """
     home = directory()
     run = subprocess.run
     run(["ip", "link", "set", "lo", "up"], check=True)
@@ -98,6 +101,9 @@ def prepare() -> None:
         ours = home / "places" / place.strip("/").replace("/", "-")
         ours.mkdir(parents=True)
         run(["mount", "--bind", str(ours), place], check=True)
+    names = home / "places" / "hosts"
+    names.write_text(" ".join(["127.0.0.1 localhost", *hosts]) + "\n")
+    run(["mount", "--bind", str(names), "/etc/hosts"], check=True)
 
 
 def left_behind() -> list[str]:

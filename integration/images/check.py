@@ -1,8 +1,8 @@
 """`make images-test`: the images at work, on a real Kafka and a real Postgres, where everything is forbidden.
 
-Outside: builds what is missing, and opens a sandbox. Inside: every container runs read-only, without a
-capability, as the user that its image names. Orders go in through the API; one of two orchestrators is asked
-to end meanwhile and comes back; the audit has the last word.
+Outside: builds what is missing, and opens a sandbox. Inside: the services of `compose.yaml`, each container
+read-only, without a capability, as the user that its image names. Orders go in through the API; one of two
+orchestrators is asked to end meanwhile and comes back; the audit has the last word.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from signal import SIGTERM
 from typing import Any
 
 import httpx
+import psycopg
 
 import sandbox
 from debian import MachineError
-from examples.contracts import NAMESPACE
 from examples.orders import load_orders
-from examples.stage import SERVICES, servers
+from examples.stage import SERVICES
 from images.build import BASE, IMAGES, build
+from images.composition import databases, kafka_settings, services
 from images.podman import Podman, PodmanError, alone, hardened
 from kasaga.dev.process import Process, ServerError, log_tail
-from kasaga.dev.servers import PostgresServer, free_port
+from kasaga.dev.servers import KafkaServer, PostgresServer, free_port
 from shop_desk import Api, Desk, DeskError
 
 ORDERS, PER_SECOND = 200, 20.0
@@ -37,6 +38,14 @@ STOP_SECONDS = 20.0
 """How long a container may take to end after SIGTERM; Kubernetes gives 30 by default."""
 
 LOOK_SECONDS = 0.05
+
+HOSTS = ("kafka", "postgres")
+"""The names by which `compose.yaml` calls them; everything is on one host here."""
+
+POSTGRES_PORT, KAFKA_PORT = 5432, 9092
+
+AS_THE_IMAGE_DOES = ("CREATE ROLE kasaga SUPERUSER LOGIN PASSWORD 'kasaga'", "CREATE DATABASE kasaga")
+"""What Postgres' image makes of POSTGRES_USER."""
 
 FACTS = """
 import json, os, shutil
@@ -55,32 +64,19 @@ print(json.dumps({
 
 
 class Containers:
-    """Starts containers from our images, and ends them."""
+    """Starts the services of `compose.yaml`, and ends them."""
 
-    def __init__(self, podman: Podman, directory: Path, kafka: str, postgres: PostgresServer) -> None:
+    def __init__(self, podman: Podman, directory: Path, images: dict[str, str]) -> None:
         self._podman = podman
         self._directory = directory
-        self._postgres = postgres
-        self._shared = {
-            "KASAGA_KAFKA_BOOTSTRAP_SERVERS": kafka,
-            "KASAGA_LOG_FORMAT": "json",
-            "KASAGA_NAMESPACES": NAMESPACE,
-        }
+        self._images = images
+        self._services = services()
         self._running: dict[str, Process] = {}
 
-    def start(self, name: str, image: str, command: list[str], database: str, **environment: str) -> Process:
-        """Starts a container; the address of its database comes as a mounted file or as a variable."""
-        url = self._postgres.url(database)
-        mounts: list[str] = []
-        given = self._shared | environment
-        if database == "kasaga":
-            secret = self._directory / f"{name}.url"
-            secret.write_text(url)
-            mounts = [f"{secret}:/run/secrets/database:ro"]
-            given["KASAGA_DATABASE_URL_FILE"] = "/run/secrets/database"
-        else:
-            given["KASAGA_DATABASE_URL"] = url
-        argv = [*self._podman.argv, *hardened(name, given, mounts), image, *command]
+    def start(self, name: str, service: str = "", **changes: str) -> Process:
+        """Starts a container, with some of its variables changed: all share one network here."""
+        image, command, environment = self._services[service or name]
+        argv = [*self._podman.argv, *hardened(name, environment | changes), self._images[image], *command]
         self._running[name] = Process(argv, log=self.log(name), cwd=self._directory)
         return self._running[name]
 
@@ -138,14 +134,22 @@ class Check:
         for image in self._images.values():
             self._facts(image)
         with ExitStack() as stack:
-            (directory / "servers").mkdir(mode=0o711)
-            postgres, kafka = stack.enter_context(servers(directory / "servers", self._tell))
-            for name in ("kasaga", *SERVICES):
-                postgres.create_database(name)
+            postgres = stack.enter_context(self._postgres(directory))
+            home = directory / "kafka"
+            kafka = KafkaServer(home, port=KAFKA_PORT, address="kafka", settings=kafka_settings())
+            stack.enter_context(kafka)
             self._tell("a Postgres and a Kafka run")
-            containers = Containers(self._podman, directory, kafka.bootstrap, postgres)
+            containers = Containers(self._podman, directory, self._images)
             self._migrate(containers)
             self._serve(containers, postgres)
+
+    def _postgres(self, directory: Path) -> PostgresServer:
+        """A Postgres as its image would make it of `compose.yaml`."""
+        server = PostgresServer(directory / "postgres", port=POSTGRES_PORT).start()
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            for statement in (*AS_THE_IMAGE_DOES, *databases()):
+                connection.execute(statement.encode())
+        return server
 
     def _facts(self, image: str) -> None:
         """What an image is, from its labels and from within."""
@@ -166,9 +170,7 @@ class Check:
 
     def _migrate(self, containers: Containers) -> None:
         began = time.monotonic()
-        process = containers.start(
-            "migrate", self._images["kasaga"], ["migrate", "--namespace", NAMESPACE], "kasaga"
-        )
+        process = containers.start("migrate")
         while (status := process.ended()) is None and time.monotonic() - began < READY_SECONDS:
             time.sleep(LOOK_SECONDS)
         if status != 0:
@@ -176,37 +178,24 @@ class Check:
         self._tell(f"migrated in {time.monotonic() - began:.1f} s, container and all")
 
     def _serve(self, containers: Containers, postgres: PostgresServer) -> None:
-        ports = {name: free_port() for name in ("orchestrator-1", "orchestrator-2", "api")}
-
-        def orchestrate(name: str) -> None:
-            port = ports[name]
-            containers.start(
-                name, self._images["kasaga-examples-sagas"], [], "kasaga", KASAGA_HTTP_PORT=str(port)
-            )
-            # The image's own command serves: `orchestrator examples.sagas:app`.
+        def serve(name: str, service: str = "", **changes: str) -> None:
+            port = free_port()
+            containers.start(name, service, KASAGA_HTTP_PORT=str(port), **changes)
             seconds = containers.wait_until_ready(name, f"http://127.0.0.1:{port}/ready")
             self._tell(f"{name} was ready after {seconds:.1f} s")
 
-        orchestrate("orchestrator-1")
-        orchestrate("orchestrator-2")
-        containers.start(
-            "api",
-            self._images["kasaga"],
-            ["api"],
-            "kasaga",
-            KASAGA_API_PORT=str(ports["api"]),
-            KASAGA_API_TOKEN=self._token,
-        )
-        url = f"http://127.0.0.1:{ports['api']}"
-        self._tell(f"the API was ready after {containers.wait_until_ready('api', f'{url}/ready'):.1f} s")
+        serve("orchestrator-1", "orchestrator")
+        serve("orchestrator-2", "orchestrator")
+        serve("api", KASAGA_API_TOKEN=self._token)
         for name in SERVICES:
-            containers.start(name, self._images["kasaga-examples"], [f"examples.{name}"], name)
+            serve(name)
+        url = "http://127.0.0.1:8080"
 
         def replace() -> None:
             self._tell(
                 f"orchestrator-1 handed its shards over and ended in {containers.end('orchestrator-1'):.1f} s"
             )
-            orchestrate("orchestrator-1")
+            serve("orchestrator-1", "orchestrator")
 
         api = Api(url, self._token)
         desk = Desk(api.start, postgres.url, self._tell)
@@ -252,10 +241,10 @@ def outside() -> int:
 
 def inside(images: dict[str, str]) -> int:
     """Runs the check; the exit status says whether all went well."""
-    sandbox.prepare()
+    sandbox.prepare(HOSTS)
     try:
         Check(images).run()
-    except (DeskError, PodmanError, ServerError, httpx.HTTPError) as error:
+    except (DeskError, PodmanError, ServerError, httpx.HTTPError, psycopg.Error) as error:
         print(f"images: failed: {error}", flush=True)
         return 1
     return 0
