@@ -36,6 +36,7 @@ from .progress import Progress
 from .tracing import tracing
 
 T = TypeVar("T")
+TAKES_BACK = (Abort, Retreat)
 
 
 class Death(Enum):
@@ -201,7 +202,7 @@ class _Session(MemorySession[Any]):
             self._roll_back()
             await super().rows(Abort())
             raise Died(committed=False, ran=self._invoke.ran)
-        if isinstance(effect, Abort | Retreat):
+        if isinstance(effect, TAKES_BACK):
             self._roll_back()
         found = await super().rows(effect)
         if commits and self._dies is Death.AFTER_COMMIT:

@@ -202,9 +202,11 @@ class Loop:
     @property
     def next_due(self) -> int | None:
         """When the next timer, delayed record or function comes, in microseconds; None: nothing will."""
+        if self._carried:
+            return 0
         dues = [shard.next_due for shard in self._shards.values()]
-        known = [due for due in (*dues, self._relay.next_due, self._functions.next_due) if due is not None]
-        return min(known, default=None)
+        dues += (self._relay.next_due, self._functions.next_due)
+        return min((due for due in dues if due is not None), default=None)
 
     @property
     def functions_running(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import gc
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -23,7 +24,6 @@ from kasaga_wire.topics import Topics
 
 from ..engine.lifecycle import COMPLETED
 from ..engine.state import fold
-from ..orchestrator.metrics import Metrics
 from ..saga import App, Saga
 from ..timeline import decoder
 from ..wording import moment
@@ -32,7 +32,7 @@ from .faults import Fault, Given, Plan
 from .result import Invariant, Result
 from .services import Fakes, Served, Services, find_contracts
 from .values import example
-from .world import Stage, World, make_settings
+from .world import Stage, World, make_settings, silent
 
 if TYPE_CHECKING:
     from .matrix import Report
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+GARBAGE = 50_000
+"""Objects after which the youngest are looked through: most of what a run makes lives as long as the run."""
 
 
 class About(TypedDict, total=False):
@@ -105,7 +109,7 @@ class Case(Generic[A, R]):
         services = Services(
             app.contracts.values(), schemas, participants=participants, fakes=fakes or {}, data=data
         )
-        self._stage = Stage(saga, app, defs, services, Metrics(), settings, Topics("testing"))
+        self._stage = Stage(saga, app, defs, services, silent(), settings, Topics("testing"))
 
     def run(self, faults: Iterable[Fault] = ()) -> Result:
         """Run the saga once, with these faults, and check the invariants: `result.violations`.
@@ -129,7 +133,7 @@ class Case(Generic[A, R]):
 
     def _apart(self, work: Callable[[], T]) -> T:
         def run() -> T:
-            with _quiet(), contextlib.closing(self._stage.services):
+            with _undisturbed(), contextlib.closing(self._stage.services):
                 return work()
 
         return apart(run)
@@ -206,12 +210,14 @@ def apart(work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """What the engine logs about faults that a test makes is no news: the timeline tells it."""
-    logger = logging.getLogger("kasaga")
+def _undisturbed() -> Generator[None]:
+    """Keep the engine's log quiet, since the timeline tells what it would say, and collect garbage seldom."""
+    logger, thresholds = logging.getLogger("kasaga"), gc.get_threshold()
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
+    gc.set_threshold(GARBAGE, *thresholds[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         logger.setLevel(level)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -50,7 +50,7 @@ TURN = 1_000_000
 """Nanoseconds that a turn of the loop takes."""
 MOST_TURNS = 20_000
 """After which a saga is held to go on for ever."""
-STUCK_FOR = 600 * 1_000_000_000
+STUCK_FOR = 60 * 1_000_000_000
 """Nanoseconds for which a STUCK saga is watched: other steps of it may go on."""
 FOREVER = 1e9
 """Seconds. Leases and brokers aren't what is tested here."""
@@ -84,6 +84,22 @@ def make_settings() -> Settings:
         brokers_lost_seconds=FOREVER,
         run_threads=1,
     )
+
+
+class _Silent:
+    """`Metrics` that count nothing: nobody reads those of a test, and they cost a tenth of its time."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*arguments: object, **named: object) -> None:
+    """Count nothing."""
+
+
+def silent() -> Metrics:
+    """Metrics for runs that nobody measures."""
+    return cast("Metrics", _Silent())
 
 
 class _Ticks(Clock):
@@ -134,6 +150,7 @@ class World:
         self.courier.sent(record)
 
     def _begin(self) -> tuple[Loop, Consumer]:
+        self._begun = False
         stage, clock, consumer = self._stage, _Ticks(self), Consumer(self._network)
         source = Source(cast("KafkaConsumer", consumer), stage.topics, stage.defs.schemas, clock)
         relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), self._network)
@@ -179,6 +196,8 @@ class World:
             self._loop.stop()
             self._loop.finish()
             self._loop, self._consumer = self._begin()
+        if self._is_idle():
+            return self._jump()
         self._loop.once()
         if self._loop.functions_running:
             self.turns -= 1
@@ -187,10 +206,24 @@ class World:
         self.nanos += TURN
         return self._consumer.behind or self._jump()
 
+    @property
+    def _timer(self) -> int | None:
+        """When the process has something to do by itself, in nanoseconds."""
+        due = self._loop.next_due
+        return None if due is None else (due - to_micros(BEGIN)) * 1000
+
+    def _is_idle(self) -> bool:
+        """Whether a turn of the process would find nothing to do; its first ones begin it."""
+        if not self._begun:
+            self._begun = True
+            return False
+        timer = self._timer
+        idle = not self._consumer.behind and not self._loop.functions_running
+        return idle and self.courier.next_at is not None and (timer is None or timer > self.nanos)
+
     def _jump(self) -> bool:
         """Nothing is there to be read: go on to what comes next."""
-        mail, due = self.courier.next_at, self._loop.next_due
-        timer = None if due is None else (due - to_micros(BEGIN)) * 1000
+        mail, timer = self.courier.next_at, self._timer
         if mail is None and self._over(timer):
             if self._settled is None:
                 self._settled = self.row.state
