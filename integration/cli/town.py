@@ -39,9 +39,15 @@ class Said:
 class Town:
     """One namespace with its orchestrator and its service, and what a person can do in it."""
 
-    def __init__(self, folder: Path, kafka: KafkaServer, database: str, own: str) -> None:
+    shop = "cli.real_shop"
+    """The module of the App and its service."""
+    namespace = NAMESPACE
+
+    def __init__(
+        self, folder: Path, kafka: KafkaServer, database: str, own: str, prefix: str | None = None
+    ) -> None:
         self.folder = folder
-        self.prefix = f"t{uuid.uuid4().hex[:8]}."
+        self.prefix = f"t{uuid.uuid4().hex[:8]}." if prefix is None else prefix
         self.kafka = KafkaSettings(kafka.bootstrap)
         self.database = database
         self.broken = folder / "broken"
@@ -59,16 +65,16 @@ class Town:
         self.running: list[Process] = []
 
     def begin(self) -> None:
-        said = self.kasaga("migrate", "--namespace", NAMESPACE, "--shards", "4")
+        said = self.kasaga("migrate", "--namespace", self.namespace, "--shards", "4")
         assert said.status == 0, said.err
-        orchestrator = ["-m", "kasaga", "orchestrator", "cli.real_shop:app"]
+        orchestrator = ["-m", "kasaga", "orchestrator", f"{self.shop}:app"]
         self._run("orchestrator", orchestrator, self.environment)
-        self._run("service", ["-m", "cli.real_shop"], {**self.environment, "KASAGA_DATABASE_URL": self.own})
+        self._run("service", ["-m", self.shop], {**self.environment, "KASAGA_DATABASE_URL": self.own})
         eventually(self._has_topics, timeout=PATIENCE)
 
     def _has_topics(self) -> bool:
         assert all(process.ended() is None for process in self.running), self.logs()
-        topics = Topics(NAMESPACE, self.prefix)
+        topics = Topics(self.namespace, self.prefix)
         admin = Admin(self.kafka)
         try:
             return len(admin.partitions([topics.sagas, topics.answers])) == 2

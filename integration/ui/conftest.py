@@ -7,16 +7,16 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from kasaga.dev.servers import KafkaServer, PostgresServer
-from ui.town import Town, launch
+from ui.town import PageTown, launch
 
 
 @pytest.fixture(scope="module")
 def town(
     tmp_path_factory: pytest.TempPathFactory, kafka: KafkaServer, postgres: PostgresServer
-) -> Generator[Town]:
+) -> Generator[PageTown]:
     names = [f"t{uuid.uuid4().hex[:8]}" for _ in range(2)]
     databases = [postgres.create_database(name) for name in names]
-    made = Town(tmp_path_factory.mktemp("town"), kafka, *databases)
+    made = PageTown(tmp_path_factory.mktemp("town"), kafka, *databases)
     try:
         made.begin()
         yield made
@@ -34,7 +34,7 @@ def browser() -> Generator[Browser]:
 
 
 @pytest.fixture
-def mended(town: Town) -> Generator[Town]:
+def mended(town: PageTown) -> Generator[PageTown]:
     """The town, in which things can be given back again after a test."""
     yield town
     town.broken.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from kasaga_wire import command, compensation, participant
 NAMESPACE = "orders"
 
 SOON_STUCK = RetryPolicy(
-    initial_interval=0.2, backoff_coefficient=100, maximum_interval=600, maximum_attempts=2
+    initial_interval=1.0, backoff_coefficient=100, maximum_interval=600, maximum_attempts=2
 )
 """Stuck soon, and then not tried again before a test has looked at it."""
 

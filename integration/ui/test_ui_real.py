@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from api.served import serving
+from cli.town import PATIENCE
 from eventually import eventually
 from kasaga.dev.servers import PostgresServer
 from kasaga.engine.codec import decode
 from kasaga.engine.model import Asked
 from kasaga.ui.listing import saga_address
-from ui.town import DESK, PATIENCE, PHONE, Eye, Theme, Town, looking
+from ui.town import DESK, PHONE, Eye, PageTown, Theme, looking
 
 TOKEN = "a-long-and-random-token"
 EVIL = "<img src=x onerror=alert(1)>\"'&</script>/é"
 
 
-def asked(town: Town, saga_id: str) -> list[tuple[str, str, str]]:
+def asked(town: PageTown, saga_id: str) -> list[tuple[str, str, str]]:
     """What the history holds of people's actions."""
     row = town.store.saga(saga_id)
     assert row is not None
@@ -46,7 +48,7 @@ def act(eye: Eye, action: str, reason: str = "") -> None:
     ],
 )
 def test_an_action_on_a_stuck_saga(
-    mended: Town, browser: Browser, prefix: str, action: str, said: str, end: str
+    mended: PageTown, browser: Browser, prefix: str, action: str, said: str, end: str
 ) -> None:
     saga_id = mended.stuck(f"{prefix}order")
     with looking(browser, mended.address) as eye:
@@ -63,7 +65,7 @@ def test_an_action_on_a_stuck_saga(
     assert asked(mended, saga_id) == [(action.lower(), "Anna", "the shelf is open again")]
 
 
-def test_cancelling_a_saga_that_sleeps(town: Town, browser: Browser, prefix: str) -> None:
+def test_cancelling_a_saga_that_sleeps(town: PageTown, browser: Browser, prefix: str) -> None:
     saga_id = town.start(f"{prefix}order", "sleep")
     with looking(browser, town.address, size=PHONE, theme="dark") as eye:
         eye.expected.add(404)  # until the start is read
@@ -75,7 +77,7 @@ def test_cancelling_a_saga_that_sleeps(town: Town, browser: Browser, prefix: str
     assert asked(town, saga_id) == [("cancel", "Anna", "")]
 
 
-def test_an_action_that_came_too_late_says_so(mended: Town, browser: Browser, prefix: str) -> None:
+def test_an_action_that_came_too_late_says_so(mended: PageTown, browser: Browser, prefix: str) -> None:
     saga_id = mended.stuck(f"{prefix}order")
     with looking(browser, mended.address) as eye, looking(browser, mended.address) as other:
         for each in (eye, other):
@@ -90,7 +92,7 @@ def test_an_action_that_came_too_late_says_so(mended: Town, browser: Browser, pr
     assert len(asked(mended, saga_id)) == 1
 
 
-def test_without_scripts_all_of_it_works_too(mended: Town, browser: Browser, prefix: str) -> None:
+def test_without_scripts_all_of_it_works_too(mended: PageTown, browser: Browser, prefix: str) -> None:
     saga_id = mended.stuck(f"{prefix}order")
     with looking(browser, mended.address, scripts=False) as eye:
         page = eye.go(f"/sagas/{saga_id}")
@@ -103,7 +105,7 @@ def test_without_scripts_all_of_it_works_too(mended: Town, browser: Browser, pre
         assert page.locator("time").count() > 0
 
 
-def test_pages_go_on_by_themselves(town: Town, browser: Browser, prefix: str) -> None:
+def test_pages_go_on_by_themselves(town: PageTown, browser: Browser, prefix: str) -> None:
     with looking(browser, town.address) as eye:
         page = eye.go("/")
         eye.sees("Newest")
@@ -119,7 +121,7 @@ def test_pages_go_on_by_themselves(town: Town, browser: Browser, prefix: str) ->
         assert page.title().startswith(f"{prefix}later COMPLETED")
 
 
-def test_what_a_reader_has_opened_stays_open(mended: Town, browser: Browser, prefix: str) -> None:
+def test_what_a_reader_has_opened_stays_open(mended: PageTown, browser: Browser, prefix: str) -> None:
     saga_id = mended.stuck(f"{prefix}order")
     with looking(browser, mended.address) as eye:
         page = eye.go(f"/sagas/{saga_id}")
@@ -131,7 +133,7 @@ def test_what_a_reader_has_opened_stays_open(mended: Town, browser: Browser, pre
         assert shown.is_visible()
 
 
-def test_the_list_is_filtered_and_its_address_is_kept(town: Town, browser: Browser, prefix: str) -> None:
+def test_the_list_is_filtered_and_its_address_is_kept(town: PageTown, browser: Browser, prefix: str) -> None:
     for number in range(3):
         town.started(f"{prefix}{number}")
     with looking(browser, town.address) as eye:
@@ -149,7 +151,7 @@ def test_the_list_is_filtered_and_its_address_is_kept(town: Town, browser: Brows
         assert page.locator("tbody tr").count() == 3
 
 
-def test_by_keyboard_alone(mended: Town, browser: Browser, prefix: str) -> None:
+def test_by_keyboard_alone(mended: PageTown, browser: Browser, prefix: str) -> None:
     saga_id = mended.stuck(f"{prefix}order")
     with looking(browser, mended.address) as eye:
         page = eye.go(f"/sagas/{saga_id}")
@@ -175,7 +177,7 @@ def test_by_keyboard_alone(mended: Town, browser: Browser, prefix: str) -> None:
         eye.sees("COMPENSATED", ".head")
 
 
-def test_the_theme_is_the_systems_until_another_is_chosen(town: Town, browser: Browser) -> None:
+def test_the_theme_is_the_systems_until_another_is_chosen(town: PageTown, browser: Browser) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     with looking(browser, town.address, theme="dark") as eye:
         page = eye.go("/")
@@ -190,7 +192,7 @@ def test_the_theme_is_the_systems_until_another_is_chosen(town: Town, browser: B
 
 
 @pytest.fixture(scope="module")
-def sights(town: Town) -> list[str]:
+def sights(town: PageTown) -> list[str]:
     """The addresses of pages that show everything there is."""
     town.broken.touch()
     town.started("sight-done")
@@ -219,7 +221,7 @@ def sights(town: Town) -> list[str]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_every_page_in_both_themes_at_both_widths(
-    town: Town, browser: Browser, sights: list[str], theme: Theme, size: tuple[int, int]
+    town: PageTown, browser: Browser, sights: list[str], theme: Theme, size: tuple[int, int]
 ) -> None:
     found: list[str] = []
     with looking(browser, town.address, theme=theme, size=size) as eye:
@@ -234,7 +236,7 @@ def test_every_page_in_both_themes_at_both_widths(
     assert found == []
 
 
-def test_users_data_runs_nowhere(town: Town, browser: Browser, sights: list[str]) -> None:
+def test_users_data_runs_nowhere(town: PageTown, browser: Browser, sights: list[str]) -> None:
     with looking(browser, town.address) as eye:
         page = eye.go(sights[7])
         assert page.locator("h1").inner_text() == EVIL
@@ -245,7 +247,7 @@ def test_users_data_runs_nowhere(town: Town, browser: Browser, sights: list[str]
         assert EVIL in eye.text(".reason")
 
 
-def test_the_policy_lets_no_other_code_in(town: Town, browser: Browser) -> None:
+def test_the_policy_lets_no_other_code_in(town: PageTown, browser: Browser) -> None:
     with looking(browser, town.address) as eye:
         page = eye.go("/sagas")
         refused: Any = page.evaluate(
@@ -269,7 +271,7 @@ def test_the_policy_lets_no_other_code_in(town: Town, browser: Browser) -> None:
 
 
 def test_postgres_away_and_back(
-    mended: Town, browser: Browser, postgres: PostgresServer, prefix: str
+    mended: PageTown, browser: Browser, postgres: PostgresServer, prefix: str
 ) -> None:
     saga_id = mended.stuck(f"{prefix}order")
     with looking(browser, mended.address) as eye, looking(browser, mended.address) as late:
@@ -288,10 +290,10 @@ def test_postgres_away_and_back(
         eventually(lambda: not eye.page.locator("#stale").is_visible(), timeout=PATIENCE)
 
 
-def test_the_way_in_with_a_token(town: Town, browser: Browser, prefix: str) -> None:
+def test_the_way_in_with_a_token(town: PageTown, browser: Browser, prefix: str) -> None:
     saga_id = town.started(f"{prefix}order")
-    address = town.api("guarded", KASAGA_API_TOKEN=TOKEN)
-    try:
+    with serving(town, "guarded", KASAGA_API_TOKEN=TOKEN) as guarded:
+        address = str(guarded.caller.base_url).rstrip("/")
         with looking(browser, address) as eye:
             eye.expected.add(401)
             page = eye.go(f"/sagas/{saga_id}")
@@ -313,8 +315,6 @@ def test_the_way_in_with_a_token(town: Town, browser: Browser, prefix: str) -> N
             assert page.title().startswith("Sign in")
             eye.go("/sagas")
             assert page.title().startswith("Sign in")
-    finally:
-        town.stop("guarded")
 
 
 def _from_another_site(eye: Eye, address: str) -> None:

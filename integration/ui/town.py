@@ -2,121 +2,64 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
-import uuid
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from signal import SIGTERM
 from typing import Any, Literal
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Response
 
+from api.served import Served
+from cli.town import PATIENCE, Town
 from eventually import eventually
-from kasaga.client import BlockingClient
-from kasaga.dev.process import Process, log_tail
-from kasaga.dev.servers import KafkaServer
-from kasaga.store.migrate import migrate
 from kasaga.store.postgres import PostgresStore
-from kasaga_wire.kafka import KafkaSettings
-from ui.shop import NAMESPACE, Order, purchase
+from ui.shop import NAMESPACE
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
-STOP_SECONDS = 20.0
-SHARDS = 4
 PATIENCE_MS = 30_000
 DESK, PHONE = (1280, 900), (390, 844)
 
 Theme = Literal["light", "dark"]
 
 
-class Town:
-    """Starts processes and sagas."""
+class PageTown(Town):
+    """A town with the pages of its API."""
 
-    def __init__(self, folder: Path, kafka: KafkaServer, database: str, own: str) -> None:
-        self.folder, self.database, self.own = folder, database, own
-        self.prefix = f"t{uuid.uuid4().hex[:8]}."
-        self.bootstrap = kafka.bootstrap
-        self.broken = folder / "broken"
-        mine = (name for name in os.environ if not name.startswith(("KASAGA_", "OTEL_")))
-        self.environment = {
-            **{name: os.environ[name] for name in mine},
-            "PYTHONPATH": str(ROOT / "integration"),
-            "PYTHONHASHSEED": "0",
-            "KASAGA_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
-            "KASAGA_DATABASE_URL": database,
-            "KASAGA_TOPIC_PREFIX": self.prefix,
-            "KASAGA_LOG_FORMAT": "json",
-            "BROKEN": str(self.broken),
-        }
-        self.running: dict[str, Process] = {}
-        self.store = PostgresStore(database)
-        self._client = BlockingClient(NAMESPACE, KafkaSettings(self.bootstrap), topic_prefix=self.prefix)
-        # In a thread of its own: in the tests' one runs the browser's event loop.
-        self._beside = ThreadPoolExecutor(1)
-        migrate(database, namespace=NAMESPACE, shards=SHARDS)
+    shop = "ui.shop"
+    namespace = NAMESPACE
 
     def begin(self) -> None:
         """An orchestrator, its services, and the API without a token."""
-        self.run("orchestrator", ["-m", "kasaga", "orchestrator", "ui.shop:app"])
-        self.run("service", ["-m", "ui.shop"], KASAGA_DATABASE_URL=self.own)
-        eventually(self._all_owned, timeout=PATIENCE)
-        self._beside.submit(self._client.__enter__).result(PATIENCE)
-        self.address = self.api("api")
+        super().begin()
+        self.store = PostgresStore(self.database)
+        self.served = Served(self)
+        eventually(self.served.is_ready, timeout=PATIENCE)
 
-    def _all_owned(self) -> bool:
-        self.check()
-        return all(lease.owner and not lease.expired for lease in self.store.shards())
-
-    def check(self) -> None:
-        """All that was started still runs."""
-        ended = [name for name, process in self.running.items() if process.ended() is not None]
-        assert not ended, "\n".join(log_tail(self.folder / f"{name}.log") for name in ended)
-
-    def run(self, name: str, arguments: list[str], **environment: str) -> Process:
-        made = self.running[name] = Process(
-            [sys.executable, *arguments],
-            log=self.folder / f"{name}.log",
-            cwd=self.folder,
-            env={**self.environment, **environment},
-        )
-        return made
-
-    def api(self, name: str, **environment: str) -> str:
-        """Start an API; its address."""
-        self.run(name, ["-m", "kasaga", "api", "--port", "0"], **environment)
-        log = self.folder / f"{name}.log"
-
-        def port() -> int:
-            self.check()
-            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-            return next((int(line["port"]) for line in lines if line["message"] == "serving"), 0)
-
-        return f"http://127.0.0.1:{eventually(port, timeout=PATIENCE)}"
-
-    def stop(self, name: str) -> None:
-        self.running.pop(name).stop(SIGTERM, STOP_SECONDS)
+    @property
+    def address(self) -> str:
+        """Where the pages are."""
+        return str(self.served.caller.base_url).rstrip("/")
 
     def end(self) -> None:
-        self._beside.submit(self._client.__exit__, None, None, None).result(PATIENCE)
-        self._beside.shutdown()
-        for name in list(self.running):
-            self.stop(name)
+        self.served.close()
         self.store.close()
-
-    # --- sagas
+        super().end()
 
     def start(self, saga_id: str, wish: str = "", customer: str = "") -> str:
         """Start a purchase; its id."""
-        order = Order(id=saga_id, wish=wish, customer=customer)
-        self._beside.submit(lambda: self._client.start(purchase, order, id=saga_id)).result(PATIENCE)
+        given = {"id": saga_id, "wish": wish, "customer": customer}
+        body = {"saga_id": saga_id, "name": "purchase", "input": given}
+
+        def accepted() -> bool:
+            said = self.served.caller.post("/api/v1/sagas", json=body)
+            assert said.is_success, said.text
+            return True
+
+        eventually(accepted, timeout=PATIENCE)  # the orchestrator may not have announced its sagas yet
         return saga_id
 
     def state(self, saga_id: str) -> str:

@@ -10,12 +10,15 @@ import pytest
 
 from api.desk_api import Desk
 from cli.tales import Tale
-from kasaga.engine.model import Move, Replied
+from kasaga.client.acting import Action
+from kasaga.engine.model import Asked, Clear, Move, Replied
 from kasaga.ui import acts
 from kasaga.ui.acts import BadForm, Form
+from kasaga_wire.errors import DeliveryError
 from ui.look import OWN, Caller, Page, browse, see
 
-FILLED = {"saga": "o-1", "action": "resolve", "step": "", "reason": "done by hand", "by": "anna"}
+ID = "0198c0de-0000-4000-8000-00000000000a"
+FILLED = {"id": ID, "saga": "o-1", "action": "resolve", "step": "", "reason": "done by hand", "by": "anna"}
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ async def said(caller: Caller, answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("action", ["retry", "resolve", "skip", "cancel"])
-def test_each_action_is_sent_and_its_answer_shown_once(desk: Desk, action: str) -> None:
+def test_each_action_is_sent_and_its_answer_shown_once(desk: Desk, action: Action) -> None:
     async def work(caller: Caller) -> None:
         saga = "o-2" if action == "cancel" else "o-1"
         answer = await post(caller, action=action, saga=saga)
@@ -130,7 +133,7 @@ def test_nobody_answers(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(caller: Caller) -> None:
         text = await said(caller, await post(caller))
         assert text.startswith("No orchestrator answered within 0.05 s, KSG-505.")
-        assert "may still be carried out, once" in text
+        assert "will be carried out, once" in text
 
     browse(desk, work)
 
@@ -197,3 +200,56 @@ def test_a_body_that_is_no_form(desk: Desk, body: bytes) -> None:
 def test_actions_are_not_taken_by_get(desk: Desk) -> None:
     see(desk, "/act?saga=o-1&action=retry&reason=x&by=y")
     assert desk.owner.asked == []
+
+
+def test_a_form_that_is_sent_twice_is_one_action(desk: Desk) -> None:
+    async def work(caller: Caller) -> None:
+        form = Page((await caller.get("/act?saga=o-1&action=retry")).text)
+        action_id = form.one("input", name="id").attributes["value"]
+        for _ in range(2):
+            await post(caller, id=action_id)
+        controls = [each for each in desk.owner.sent if each.topic.endswith(".control")]
+        assert {dict(each.headers)["ce_id"] for each in controls} == {action_id.encode()}
+        again = Page((await caller.get("/act?saga=o-1&action=retry")).text)
+        assert again.one("input", name="id").attributes["value"] != action_id
+
+    browse(desk, work)
+
+
+def test_what_was_done_before_is_told_as_done() -> None:
+    desk = Desk()
+    tale = Tale(1).reserved().charge_refused().release_fails()
+    again = Move("COMPENSATING", "KSG-253", "the card is blocked", "", "2")
+    end = again._replace(state="COMPENSATED")
+    tale.then(1, Asked(ID, "resolve", "anna", "by hand", "", "", ""), Clear("1", "resolved"), again, end)
+    desk.keep(tale)
+    desk.owner.refuse = "the saga has ended: it is COMPENSATED"
+
+    async def work(caller: Caller) -> None:
+        assert await said(caller, await post(caller)) == "Resolved: the saga is COMPENSATED now."
+        other = await post(caller, id="0198c0de-0000-4000-8000-00000000000b")
+        assert (await said(caller, other)).startswith("Not done, KSG-230")
+
+    browse(desk, work)
+
+
+def test_a_form_that_is_not_as_it_was_made(desk: Desk) -> None:
+    async def work(caller: Caller) -> None:
+        for changes in ({"id": "x"}, {"id": ""}, {"action": "watch"}, {"action": ""}):
+            assert (await post(caller, **changes)).status_code == 422
+        assert desk.owner.asked == []
+
+    browse(desk, work)
+
+
+def test_kafka_away_keeps_what_was_typed(desk: Desk) -> None:
+    async def work(caller: Caller) -> None:
+        desk.owner.confirm = lambda outgoing: DeliveryError("MSG_TIMED_OUT", "late", permanent=False)
+        answer = await post(caller)
+        assert answer.status_code == 503
+        page = Page(answer.text)
+        page.check()
+        assert "KSG-142: MSG_TIMED_OUT: late." in page.one("p", role="alert").text
+        assert page.one("textarea", name="reason").text == "done by hand"
+
+    browse(desk, work)

@@ -9,6 +9,7 @@ import pytest
 from api.desk_api import NOW, Desk
 from cli.tales import BEGIN, Tale
 from kasaga.engine.model import REFUSED, UNDO, Clear, Move, Replied, Resume, Settle
+from kasaga.errors import HistoryUnreadable
 from kasaga.store.errors import StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga.ui.listing import saga_address
@@ -107,6 +108,20 @@ def test_a_saga_of_which_only_the_outcome_is_remembered() -> None:
     assert "COMPLETED" in page.text
     assert "Its history has been purged." in page.text
     assert page.all("pre") == []
+
+
+def test_a_history_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = a_desk(Tale().reserved().parked())
+
+    def fail(seq: int, body: bytes) -> None:
+        raise HistoryUnreadable(f"row {seq} has format 9; this release reads 1")
+
+    monkeypatch.setattr("kasaga.lookup.decode", fail)
+    page = see(desk, "/sagas/o-1")
+    assert "Its history can't be read: row 1 has format 9; this release reads 1." in page.text
+    assert "STUCK" in page.text
+    assert [each.text for each in page.all("a", role="button")] == ["Retry…"]
+    assert page.all("svg", class_="track") == []
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -257,3 +272,20 @@ def test_the_history_has_pages() -> None:
 def test_times_are_told_from_the_start() -> None:
     page = see(a_desk(Tale().reserved().timed_out()), "/sagas/o-1")
     assert page.all("time")[0].attributes["datetime"] == BEGIN.strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+
+
+def test_an_address_that_is_none() -> None:
+    async def work(caller: Caller) -> None:
+        page = Page((await caller.get("/nowhere/at/all", headers={"Accept": "text/html,*/*"})).text)
+        page.check()
+        assert "There is no such page." in page.text
+        assert "data-every" not in page.one(id_="live").attributes
+        for path in ("/api/v1/nowhere", "/api", "/live/x", "/nowhere"):
+            answer = await caller.get(path)
+            assert answer.status_code == 404
+            assert answer.headers["content-type"] == "application/problem+json"
+        assert (await caller.put("/sagas")).status_code in (403, 405)
+        assert (await caller.get("/api/v1/openapi.json")).status_code == 200
+        assert (await caller.get("/live")).json() == {}
+
+    browse(Desk(), work)

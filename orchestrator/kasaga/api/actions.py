@@ -9,9 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from ..client.acting import Action
-from ..client.errors import NoAnswer, UnknownSaga
-from ..errors import NotApplicable
-from ..lookup import asked_before
+from ..client.errors import NoAnswer
 from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
@@ -58,38 +56,22 @@ class Acting:
         # The same key for another action or saga is another action.
         action_id = str(uuid5(_KEYS, f"{action}\n{self.saga_id}\n{self.key}"))
         made: dict[str, object] = {"saga_id": self.saga_id, "action": action, "action_id": self.key}
-        result = "failed"
+        work = backend.act(
+            action,
+            self.saga_id,
+            reason=reason,
+            by=by or BY,
+            step=step,
+            value=value,
+            timeout=self.wait,
+            action_id=action_id,
+        )
         try:
-            with backend.ends.place():
-                work = backend.client.act(
-                    action,
-                    self.saga_id,
-                    reason=reason,
-                    step=step,
-                    value=value,
-                    by=by or BY,
-                    timeout=self.wait,
-                    action_id=action_id,
-                )
-                status = await unless_gone(self.request, work)
-            result = "confirmed"
+            status = await unless_gone(self.request, work)
         except NoAnswer as error:
             if not error.sent:
                 raise
-            result = "confirmed"
             return answer({**made, "outcome": "sent", "state": None, "run_id": None}, 202)
-        except UnknownSaga:
-            result = "confirmed"
-            raise
-        except NotApplicable:
-            result = "confirmed"
-            # An owner forgets what was asked of a saga that has ended; its history doesn't.
-            row = await backend.read(lambda store: asked_before(store, self.saga_id, action_id))
-            if row is None:
-                raise
-            return answer({**made, "outcome": "applied", "state": row.state.value, "run_id": str(row.run_id)})
-        finally:
-            backend.metrics.sent("action", result)
         return answer(
             {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id or None}
         )

@@ -19,7 +19,11 @@ from typing import TypeVar
 from kasaga_wire.errors import KafkaUnavailable, KasagaError
 from kasaga_wire.redaction import hide, hide_in
 
-from ..client import Client
+from ..client import Client, NoAnswer, UnknownSaga
+from ..client.acting import Action
+from ..client.status import SagaStatus
+from ..errors import NotApplicable
+from ..lookup import asked_before
 from ..store.base import Store
 from ..store.errors import NamespaceMismatch, StoreUnavailable
 from ..store.postgres import PostgresStore
@@ -163,6 +167,55 @@ class Backend:
                 remedy="Try again; if it lasts, the API's log says what is missing",
             )
         return self._client
+
+    async def act(
+        self,
+        action: Action,
+        saga_id: str,
+        *,
+        reason: str,
+        by: str,
+        step: str = "",
+        value: object = None,
+        timeout: float,  # noqa: ASYNC109 - the client's word
+        action_id: str,
+    ) -> SagaStatus:
+        """Send an action to a saga's owner, as `Client.act`; the same id again is told what it did before.
+
+        Raises as `Client.act`, and:
+            KafkaUnavailable: there is no open client yet.
+            Busy: too many wait already.
+        """
+        result = "failed"
+        try:
+            with self.ends.place():
+                status = await self.client.act(
+                    action,
+                    saga_id,
+                    reason=reason,
+                    step=step,
+                    value=value,
+                    by=by,
+                    timeout=timeout,
+                    action_id=action_id,
+                )
+            result = "confirmed"
+            return status
+        except NoAnswer as error:
+            result = "confirmed" if error.sent else "failed"
+            raise
+        except UnknownSaga:
+            result = "confirmed"
+            raise
+        except NotApplicable:
+            result = "confirmed"
+            # An owner forgets what was asked of a saga that has ended; its history doesn't.
+            row = await self.read(lambda store: asked_before(store, saga_id, action_id))
+            if row is None:
+                raise
+            return SagaStatus.of_row(row)
+        finally:
+            self.metrics.sent("action", result)
 
     async def _connect(self) -> None:
         """Try until Postgres has told the namespace, and Kafka its topics."""

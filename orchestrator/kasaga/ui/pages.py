@@ -18,6 +18,8 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, quote
 
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -25,13 +27,13 @@ from starlette.routing import Route
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.redaction import redact
 
-from ..client import Client, UnknownSaga
+from ..client import UnknownSaga
 from ..lookup import look, stored_decoder
 from ..store.base import Store
 from ..timeline import timeline
 from ..wording import sentence
 from . import session
-from .acts import REASON_NEEDED, BadForm, Form, carry_out
+from .acts import REASON_NEEDED, BadForm, Form, Owner, carry_out
 from .listing import PAGE, listing, saga_address, wanted
 from .overview import Overview
 from .overview import read as read_overview
@@ -53,13 +55,8 @@ LONGEST_EVERY = 30.0
 UNEXPECTED = "KSG-599"
 
 
-class Behind(Protocol):
+class Behind(Owner, Protocol):
     """What the pages need of the process that serves them: `kasaga.api.backend.Backend` is one."""
-
-    @property
-    def client(self) -> Client:
-        """The open client; raises KafkaUnavailable while there is none."""
-        ...
 
     @property
     def now(self) -> Callable[[], datetime]:
@@ -95,6 +92,21 @@ class Door(Protocol):
 Handler = Callable[["Pages", Request], Awaitable[Response]]
 
 
+class _AnyPage(Convertor[str]):
+    """All paths but those of programs, whose errors are not pages."""
+
+    regex = "(?!(api|live|ready|ui)(/|$)).*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("page", _AnyPage())
+
+
 def routes(behind: Behind, door: Door, status_of: Callable[[KasagaError], int]) -> list[Route]:
     """Return the pages' routes; `status_of` says with which status an error is answered."""
     pages = Pages(behind, door, status_of)
@@ -115,6 +127,7 @@ def routes(behind: Behind, door: Door, status_of: Callable[[KasagaError], int]) 
         route("/login", Pages.enter, "POST", guarded=False),
         route("/logout", Pages.leave, "POST", guarded=False),
         route("/ui/static/{name:path}", Pages.file, guarded=False),
+        route("/{path:page}", Pages.nothing, guarded=False),
     ]
 
 
@@ -140,11 +153,17 @@ class Pages:
             status = self._status_of(error)
             if status >= 500:
                 log.warning("page not made: %s", error.message, extra={"code": error.code})
-            return await self._wrong(request, status, error.code, error.message, error.remedy)
+            # What is away comes back, and a start that was sent a moment ago is read in the next.
+            again = status == 503 or isinstance(error, UnknownSaga)
+            return self._wrong(request, status, error.code, error.message, error.remedy, again=again)
+        except HTTPException:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise  # a program is told by the API, in its way
+            return self._wrong(request, 404, "", "there is no such page", "Begin at the overview")
         except Exception:
             log.exception("a page failed")
             text = "This page failed in a way that it doesn't know"
-            return await self._wrong(request, 500, UNEXPECTED, text, "Report it with what the log says")
+            return self._wrong(request, 500, UNEXPECTED, text, "Report it with what the log says")
 
     def _admits(self, request: Request) -> bool:
         if self._door.open:
@@ -161,9 +180,10 @@ class Pages:
         here = request.scope.get("raw_path", b"/").decode("latin-1") + query
         return RedirectResponse(f"/login?next={quote(here, safe='')}", 303, HEADERS)
 
-    async def _wrong(self, request: Request, status: int, code: str, what: str, remedy: str) -> Response:
-        """A page that says what is wrong. What mends itself is asked for again by the page."""
-        away = status in (404, 503)
+    def _wrong(
+        self, request: Request, status: int, code: str, what: str, remedy: str, *, again: bool = False
+    ) -> Response:
+        """A page that says what is wrong, and asks `again` for what may mend itself."""
         response = self._renderer.page(
             request,
             "error.html",
@@ -174,7 +194,7 @@ class Pages:
             code=code,
             what=redact(what),
             remedy=redact(remedy),
-            every=EVERY_SECONDS if away and request.method == "GET" else None,
+            every=EVERY_SECONDS if again and request.method == "GET" else None,
         )
         if status == 503:
             response.headers["Retry-After"] = str(round(EVERY_SECONDS))
@@ -257,7 +277,7 @@ class Pages:
         form = Form()
         try:
             form = Form.read(await request.body())
-            said = await carry_out(self._behind.client, form, form.check())
+            said = await carry_out(self._behind, form, form.check())
         except BadForm as problem:
             return await self._form(request, form, str(problem))
         except UnknownSaga:
@@ -324,6 +344,10 @@ class Pages:
         response.delete_cookie(session.SESSION_COOKIE, path="/", httponly=True, samesite="strict")
         return response
 
+    async def nothing(self, request: Request) -> Response:
+        """Any other address."""
+        raise HTTPException(404)
+
     async def file(self, request: Request) -> Response:
         """A style, a script, a picture."""
         return self._renderer.files.response(request.path_params["name"])
@@ -345,12 +369,13 @@ class Kept:
     async def get(self) -> Overview:
         """Return it; raises what making it raises, to all who have waited for it."""
         making = self._making
-        if making is None or (making.done() and (making.exception() or time.monotonic() >= self._until)):
+        if making is None or (making.done() and time.monotonic() >= self._until):
             making = self._making = asyncio.create_task(self._run(), name="kasaga-ui-overview")
         # Who goes away doesn't take it from the others.
         return await asyncio.shield(making)
 
     async def _run(self) -> Overview:
+        self._until = 0.0  # a failure isn't kept
         began = time.monotonic()
         answer = await self._make()
         took = time.monotonic() - began

@@ -93,7 +93,7 @@ class Story:
     tone: str
     final: bool
     headline: str
-    """Where it stands, in one sentence."""
+    """Where it stands, in one sentence; or why there is no history."""
     waits: list[str]
     reason: str
     remedy: str
@@ -105,7 +105,6 @@ class Story:
     """Of the history, from 1."""
     pages: int
     actions: list[Action]
-    purged: bool
 
 
 def story(told: Explanation, entries: Sequence[Entry], decode: Decode, *, page: int = 1) -> Story:
@@ -134,7 +133,6 @@ def story(told: Explanation, entries: Sequence[Entry], decode: Decode, *, page: 
         page,
         pages,
         actions(told),
-        not entries,
     )
 
 
