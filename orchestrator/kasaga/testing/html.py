@@ -11,7 +11,7 @@ from html import escape
 from ..wording import printable
 from .faults import KINDS
 from .matrix import Report
-from .report import headline, meaning, summary, told, word
+from .report import headline, meaning, summary, word
 from .result import Result
 
 STYLE = """
@@ -20,10 +20,10 @@ STYLE = """
   --good: light-dark(#12703a, #5fd38c); --warn: light-dark(#7a5200, #e6b95c);
   --busy: light-dark(#075985, #7cc7f2);
   --bad: light-dark(#b3261e, #ff8a80); }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-th, td { border: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: bottom; }
-thead th { font-weight: 600; min-width: 4.5rem; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 96rem; padding: 0 1rem; }
+table { border-collapse: collapse; display: block; font-size: 13px; overflow-x: auto; }
+th, td { border: 1px solid var(--line); padding: .3rem .45rem; text-align: left; vertical-align: bottom; }
+thead th { font-weight: 600; }
 tbody th { font-family: ui-monospace, monospace; font-weight: 400; white-space: nowrap; }
 pre { border: 1px solid var(--line); border-radius: .4rem; overflow-x: auto; padding: .8rem;
   font-size: 13px; }
@@ -64,7 +64,7 @@ def _document(report: Report) -> Iterator[str]:
 
 
 def _table(report: Report) -> Iterator[str]:
-    yield '<table><thead><tr><th scope="col">Step</th>'
+    yield '<table tabindex="0"><thead><tr><th scope="col">Step</th>'
     for head, means in KINDS.values():
         yield f'<th scope="col" title="{escape(means)}">{escape(head)}</th>'
     yield "</tr></thead><tbody>"
@@ -80,7 +80,7 @@ def _table(report: Report) -> Iterator[str]:
 
 
 def _story(anchor: str, result: Result) -> Iterator[str]:
-    yield f'<section id="{anchor}"><h3 class="{meaning(result)}">{escape(told(result))}: {word(result)}</h3>'
+    yield f'<section id="{anchor}"><h3 class="{meaning(result)}">{escape(result.what)}: {word(result)}</h3>'
     for violation in result.violations:
         yield f'<p class="bad">✗ {escape(printable(violation))}</p>'
     if result.remedy:

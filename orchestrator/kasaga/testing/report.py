@@ -56,7 +56,7 @@ def as_text(report: Report, *, width: int = 0, paint: Paint = PLAIN) -> list[str
     failures = report.failures
     for result in failures[:STORIES]:
         lines += ["", *str(result).splitlines()]
-    lines += ["", *(f"and {result.saga}, {told(result)}" for result in failures[STORIES:])]
+    lines += ["", *(f"and {result.saga}, {result.what}" for result in failures[STORIES:])]
     return lines[:-1] if not lines[-1] else lines
 
 
@@ -69,11 +69,6 @@ def headline(report: Report) -> str:
         else f"{counted(failed, 'run')} with an invariant that doesn't hold"
     )
     return f"{report.saga}: {counted(len(report.results), 'run')} in {report.seconds:.2f} s, {how}"
-
-
-def told(result: Result) -> str:
-    """A run's faults in words."""
-    return " and ".join(str(fault) for fault in result.faults) or "nothing goes wrong"
 
 
 def summary(report: Report) -> Iterator[str]:

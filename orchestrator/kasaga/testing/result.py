@@ -17,7 +17,7 @@ from ..timeline import Decode, as_text
 from ..timeline import timeline as told
 from ..wording import moment
 from .delivery import Handling
-from .faults import Fault
+from .faults import KINDS, Fault
 
 Invariant = Callable[["Result"], object]
 """Raises AssertionError, or gives False, where a result mustn't be."""
@@ -84,6 +84,17 @@ class Result:
         return not self.violations
 
     @property
+    def what(self) -> str:
+        """What goes wrong, in words: `2 payments.charge timed out, happened`."""
+        told_of = [
+            f"{each.step} {self.steps[each.step]} {KINDS[each.kind][0]}"
+            if each.step in self.steps
+            else str(each)
+            for each in self.faults
+        ]
+        return " and ".join(told_of) or "nothing goes wrong"
+
+    @property
     def timeline(self) -> str:
         """The saga's story, as `kasaga history` tells it."""
         lines = as_text(told(self.records), self.decode, now=moment(self.records[-1].at), width=WIDTH)
@@ -94,8 +105,7 @@ class Result:
         return sum(each.stands for each in self.handled if each.type == type_)
 
     def __str__(self) -> str:
-        what = " and ".join(str(fault) for fault in self.faults) or "nothing goes wrong"
-        head = f"{self.saga}, {what}: {self.state}" + (f" ({self.code})" if self.code else "")
+        head = f"{self.saga}, {self.what}: {self.state}" + (f" ({self.code})" if self.code else "")
         wrong = [f"  ✗ {violation}" for violation in self.violations]
         story = [f"    {line}" for line in self.timeline.splitlines()]
         return "\n".join([head, *wrong, *story])
