@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from cli.tales import Tale, put
 from kasaga.cli import run
@@ -16,6 +19,8 @@ from kasaga.store.migrate import migrate
 from kasaga.store.postgres import PostgresStore
 from kasaga.store.settings import StoreSettings
 from replay.test_cli_replay import SHOP
+
+GUIDE = Path(__file__).parents[2] / "orchestrator" / "deploying.md"
 
 
 @pytest.fixture
@@ -64,6 +69,26 @@ def test_a_reader_can_write_nothing(filled: str, pooled: bool) -> None:
         assert sorted(row.saga_id for row in store.waiting(3)[0]) == ["o-3", "p-5"]
     finally:
         store.close()
+
+
+def test_a_role_that_may_only_read_on_a_server_that_takes_no_writes(
+    filled: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what the guide grants, no more; `default_transaction_read_only` makes it look like a standby."""
+    role = f"reader_{uuid4().hex[:10]}"
+    grants = re.search(r"```sql\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert grants
+    with psycopg.connect(filled, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role}".encode())
+        try:
+            owner.execute(grants[1].replace("TO reader", f"TO {role}").encode())
+            options = f"-c role={role} -c default_transaction_read_only=on"
+            standby = make_conninfo(filled, options=options)
+            assert kasaga(standby, "list") == 1  # refuses such a server: the loop's store wants to write
+            assert kasaga(standby, "replay", "replayed", "--from-db") == 0
+        finally:
+            owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert capsys.readouterr().out == "payment/1: 3 running and 2 finished: 5 same\n"
 
 
 def test_a_table_that_somebody_has_locked_is_not_waited_for(

@@ -222,6 +222,21 @@ def test_code_that_nobody_would_write(checked: Checked) -> None:
     assert {each["code"] for each in json.loads(checked.out)["findings"]} <= {"KSG-608"}
 
 
+def test_objects_that_answer_nobody(checked: Checked) -> None:
+    """A proxy outside of its context raises at every question, a module may load its parts late."""
+    proxy = (
+        "class Proxy:\n    def __getattr__(self, name):\n        raise RuntimeError(name)\n"
+        "    def __call__(self): ...\nasked = Proxy()\n"
+        "import sys, types\nclass Late(types.ModuleType):\n    def __getattr__(self, name):\n"
+        "        raise RuntimeError(name)\nlate = Late('late')\n"
+    )
+    body = "asked()\nasked.x.y()\nlate.x()\nnext(asked)\nwith asked: pass\nfor x in asked: pass\n"
+    sagas = SAGAS.replace("import time\n", f"import time\n{proxy}")
+    status = checked(f"{body}return Receipt(id='')", sagas=sagas)
+    assert (status, checked.err) == (0, "")
+    assert checked.out == "1 saga of shop: nothing found\n"
+
+
 def test_functions_that_call_each_other_come_to_an_end(checked: Checked) -> None:
     sagas = SAGAS + (
         "async def there(ctx: SagaContext, order: Order) -> None:\n    await back(ctx, order)\n"

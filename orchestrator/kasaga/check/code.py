@@ -12,7 +12,19 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from .impure import ONLY_BARE, rule_of
-from .names import Attribute, ContextCall, Dotted, Instance, Real, Scope, Value, as_class, kind_of, names_of
+from .names import (
+    Attribute,
+    ContextCall,
+    Dotted,
+    Instance,
+    Real,
+    Scope,
+    Value,
+    as_class,
+    kind_of,
+    names_of,
+    peek,
+)
 from .rules import CHANCE, CONCURRENCY, ENVIRONMENT, IDENTITY, IO, SHARED, UNORDERED, Rule
 
 Report = Callable[[Rule, ast.AST, str], None]
@@ -127,8 +139,8 @@ class Reader(ast.NodeVisitor):
             function, receiver = inspect.getattr_static(called.value, "__init__", None), called.value
         elif isinstance(called, Real):
             function = called.value
-            receiver = as_class(getattr(function, "__self__", None))
-        function = getattr(function, "__func__", function)
+            receiver = as_class(peek(function, "__self__"))
+        function = peek(function, "__func__", function)
         if isinstance(function, FunctionType):
             self._follow(function, receiver)
 
@@ -228,7 +240,7 @@ class Reader(ast.NodeVisitor):
                 self._shared(node, node.func.value)
         elif isinstance(called, Real) and called.value is next and node.args:
             taken = self._scope.infer(node.args[0])
-            if isinstance(taken, Real) and hasattr(taken.value, "__next__"):
+            if isinstance(taken, Real) and hasattr(kind_of(taken.value), "__next__"):
                 self._shared(node, node.args[0])
 
     def _shared(self, node: ast.AST, what: ast.expr) -> None:
@@ -273,7 +285,7 @@ def _is_error(found: Any) -> bool:
 
 
 def _is_builtin(found: Any) -> bool:
-    return getattr(found, "__module__", "") == "builtins" and hasattr(found, "__name__")
+    return peek(found, "__module__") == "builtins" and isinstance(peek(found, "__name__"), str)
 
 
 def _hash_lasts(node: ast.expr) -> bool:

@@ -204,7 +204,7 @@ class Scope:
                 self._known[name] = _module(each.name if each.asname else name)
             elif node.level == 0 and node.module:
                 module = sys.modules.get(node.module)
-                found = getattr(module, each.name, _MISSING) if module is not None else _MISSING
+                found = peek(module, each.name, _MISSING) if module is not None else _MISSING
                 dotted = Dotted(f"{node.module}.{each.name}")
                 self._known[name] = dotted if found is _MISSING else Real(found)
             self._bound.pop(name, None)
@@ -299,10 +299,10 @@ def attribute(owner: Value | None, name: str) -> Value | None:
         case Instance():
             return Attribute(owner.cls, name, inspect.getattr_static(owner.cls, name, None), False)
         case Real(value=ModuleType() as module):
-            found = getattr(module, name, _MISSING)
+            found = peek(module, name, _MISSING)
             return Dotted(f"{module.__name__}.{name}") if found is _MISSING else Real(found)
         case Real(value=type() as cls):
-            found = getattr(cls, name, _MISSING)
+            found = peek(cls, name, _MISSING)
             return None if found is _MISSING else Real(found)
         case Real():
             kind = kind_of(owner.value)
@@ -347,18 +347,27 @@ def names_of(value: Value | None) -> Iterator[str]:
 
 
 def _names_of_real(found: Any) -> Iterator[str]:
-    owner = getattr(found, "__self__", None)
-    name = str(getattr(found, "__name__", ""))
+    owner = peek(found, "__self__")
+    name = peek(found, "__name__")
+    name = name if isinstance(name, str) else ""
     if isinstance(found, type):
         yield _full(found)
     elif isinstance(owner, ModuleType):
         yield f"{owner.__name__}.{name}"
     elif owner is not None and name:
         yield from _methods(owner if isinstance(owner, type) else type(owner), name)
-    elif callable(found) and isinstance(getattr(found, "__module__", None), str) and name:
+    elif callable(found) and isinstance(peek(found, "__module__"), str) and name:
         yield _full(found)
     elif not isinstance(found, ModuleType):
         yield from (_full(each) for each in kind_of(found).__mro__)
+
+
+def peek(found: object, name: str, default: Any = None) -> Any:
+    """An attribute of an object of somebody's, which may do as it likes when it is asked."""
+    try:
+        return getattr(found, name, default)
+    except Exception:  # noqa: BLE001 (a proxy without its context, a module that loads its parts late)
+        return default
 
 
 def as_class(found: object) -> type[Any] | None:
@@ -408,8 +417,8 @@ def _hints(function: Any) -> Mapping[str, Any]:
 
 
 def _returned(function: Any) -> Value | None:
-    function = getattr(function, "__func__", function)  # of a static or a class method
-    if inspect.iscoroutinefunction(function) or not callable(function):
+    function = peek(function, "__func__", function)  # of a static or a class method
+    if not inspect.isroutine(function) or inspect.iscoroutinefunction(function):
         return None
     hint = _hints(function).get("return")
     return Instance(hint) if isinstance(hint, type) and hint is not type(None) else None

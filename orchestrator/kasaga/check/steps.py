@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, Protocol, cast
 
 from ..errors import Interrupt, SagaOutcome
-from .names import Command, Commands, ContextCall, Pending, Real, Scope
+from .names import Command, Commands, ContextCall, Pending, Real, Scope, peek
 from .rules import (
     NO_COMMAND,
     NO_COMPENSATION,
@@ -220,7 +220,7 @@ class Flow:
             if not isinstance(call, ast.Call):
                 continue
             called = self._scope.infer(call.func)
-            if not isinstance(called, Real) or getattr(called.value, "__qualname__", "") != "suppress":
+            if not isinstance(called, Real) or peek(called.value, "__qualname__") != "suppress":
                 continue
             steps = self._first(node.body)
             caught = {each for argument in call.args for each in self._caught(argument)}
