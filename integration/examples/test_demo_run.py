@@ -30,13 +30,13 @@ def directory() -> Generator[Path]:
 
 
 @contextlib.contextmanager
-def running_demo(directory: Path, *arguments: str) -> Generator[subprocess.Popen[str]]:
+def running_demo(directory: Path, *arguments: str, jaeger: str = "") -> Generator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, demo.__file__, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "TMPDIR": str(directory)},
+        env={**os.environ, "TMPDIR": str(directory), "JAEGER": jaeger},
         start_new_session=True,
     ) as process:
         try:
@@ -59,7 +59,7 @@ def processes_of(directory: Path) -> list[str]:
 
 def test_the_demo_survives_its_kills_and_cleans_up(directory: Path) -> None:
     count = 150
-    with running_demo(directory, "--orders", str(count), "--seed", "5") as running:
+    with running_demo(directory, "--orders", str(count), "--seed", "5", jaeger="1") as running:
         output, _ = running.communicate(timeout=RUN_SECONDS)
     completed = forecast(load_orders(count))[COMPLETED]
     assert output.splitlines()[-1] == (
@@ -71,6 +71,8 @@ def test_the_demo_survives_its_kills_and_cleans_up(directory: Path) -> None:
     assert len(re.findall(r"is started again", output)) == 2
     assert re.search(r"\$ kasaga history o-\d{5}\n", output)
     assert "inventory.release" in output
+    assert re.search(r"trace of o-\d{5}: http://127.0.0.1:\d+/api/traces/[0-9a-f]{32}", output)
+    assert re.search(rf"^jaeger: {count} traces are whole, of {count}; [\d,]+ spans$", output, re.MULTILINE)
     assert list(directory.iterdir()) == []
     assert processes_of(directory) == []
 

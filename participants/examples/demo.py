@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -28,9 +29,11 @@ import psycopg
 
 from examples.audit import COMPENSATED, COMPLETED, STUCK, Saga, audit, read_books, read_sagas
 from examples.contracts import NAMESPACE, Order
+from examples.jaeger import JaegerServer
 from examples.orders import load_orders
 from examples.sagas import payment
 from examples.stage import ORCHESTRATORS, SERVICES, Stage, StageError, servers
+from examples.traces import Traces
 from kasaga.client import Client
 from kasaga_wire.errors import KasagaError
 
@@ -70,6 +73,7 @@ class Options:
     orders: int
     seed: int
     keep: bool
+    jaeger: bool = False
 
 
 class Screen:
@@ -171,7 +175,10 @@ class Saboteur:
 class Demo:
     """One run."""
 
-    def __init__(self, options: Options, stage: Stage, screen: Screen) -> None:
+    def __init__(
+        self, options: Options, stage: Stage, screen: Screen, jaeger: JaegerServer | None = None
+    ) -> None:
+        self._jaeger = jaeger
         rng = random.Random(options.seed)
         self._orders = load_orders(options.orders)
         rng.shuffle(self._orders)
@@ -188,8 +195,9 @@ class Demo:
         sagas = read_sagas(self._stage.database("kasaga"))
         self._screen.tell(f"every saga has ended, after {seconds:.1f} s; now the audit")
         violations = audit(self._orders, sagas, read_books(*map(self._stage.database, SERVICES)))
-        self._show_timeline()
-        return self.conclude(sagas, violations)
+        saga_id = self._show_timeline()
+        lacking = self._show_traces(saga_id)
+        return self.conclude(sagas, [*violations, *lacking])
 
     def _play(self) -> None:
         """Starts the orders and watches, until all has ended or nothing moves any more."""
@@ -237,15 +245,28 @@ class Demo:
             raise starter.failure
         self._stage.check()
 
-    def _show_timeline(self) -> None:
-        """Shows one compensated saga the way anybody can: with the command line."""
+    def _show_timeline(self) -> str:
+        """Shows one compensated saga the way anybody can: with the command line. Gives its id, or nothing."""
         with psycopg.connect(self._stage.database("kasaga")) as connection:
             row = connection.execute(UNDONE_MOST).fetchone()
         if row is None:
-            return
+            return ""
         self._screen.say(f"\n$ kasaga history {row[0]}")
         shown = self._stage.command(["history", row[0]])
         self._screen.say(shown.rstrip() + "\n")
+        return str(row[0])
+
+    def _show_traces(self, saga_id: str) -> list[str]:
+        """Asks Jaeger, if one runs, for every trace, and shows the saga's. Gives what is lacking."""
+        if self._jaeger is None:
+            return []
+        traces = Traces(self._jaeger, self._stage.database("kasaga"))
+        spans, lacking = traces.check()
+        for line in traces.tree(saga_id) if saga_id else ():
+            self._screen.say(line)
+        count = len(self._orders) - len(lacking)
+        self._screen.say(f"\njaeger: {count:,} traces are whole, of {len(self._orders):,}; {spans:,} spans\n")
+        return [f"The trace of {saga}: {', '.join(said)}." for saga, said in lacking.items()]
 
     def conclude(self, sagas: Sequence[Saga], violations: Sequence[str]) -> int:
         """Says how it went, in the last line and in the exit status."""
@@ -278,6 +299,17 @@ def working_directory(*, keep: bool) -> Generator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def tracing(options: Options, directory: Path, screen: Screen) -> Generator[JaegerServer | None]:
+    """Gives a Jaeger that runs, if one is wanted."""
+    if not options.jaeger:
+        yield None
+        return
+    with JaegerServer(directory / "jaeger", progress=screen.tell) as jaeger:
+        screen.tell("a Jaeger runs")
+        yield jaeger
+
+
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
@@ -286,11 +318,17 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     everything = len(load_orders())
     parser.add_argument("--orders", type=int, default=everything, help=f"how many, 1 to {everything}")
     parser.add_argument("--seed", type=int, default=1, help="decides who is killed, and what comes when")
+    parser.add_argument(
+        "--jaeger",
+        action="store_true",
+        default=os.environ.get("JAEGER", "") not in ("", "0"),
+        help="export every trace to a real Jaeger, and ask it for them; so does the variable JAEGER=1",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the directory with data and logs")
     given = parser.parse_args(arguments)
     if not 1 <= given.orders <= everything:
         parser.error(f"--orders must be between 1 and {everything}")
-    return Options(given.orders, given.seed, given.keep)
+    return Options(given.orders, given.seed, given.keep, given.jaeger)
 
 
 def _end(signum: int, _: FrameType | None) -> None:
@@ -307,10 +345,14 @@ def main() -> int:
         if options.keep:
             screen.tell(f"data and logs: {directory}")
         try:
-            with servers(directory, screen.tell) as running:
+            with servers(directory, screen.tell) as running, tracing(options, directory, screen) as jaeger:
                 screen.tell("a Postgres and a Kafka run")
-                with Stage(directory, *running) as stage:
-                    return Demo(options, stage, screen).run()
+                environment = {} if jaeger is None else jaeger.environment
+                with Stage(directory, *running, environment=environment) as stage:
+                    status = Demo(options, stage, screen, jaeger).run()
+                if jaeger is not None and sys.stdin.isatty() and sys.stdout.isatty():
+                    input("Jaeger goes on until you press Enter. ")
+                return status
         except KeyboardInterrupt:
             screen.say("demo: interrupted; everything it started is ended")
             return 130

@@ -23,6 +23,9 @@ BUILDER = Path(__file__).parents[2] / ".ci" / "jaeger"
 ASK_SECONDS = 10.0
 """How long one question to Jaeger may take."""
 
+QUEUE_SPANS = 100_000
+"""How many it takes in before it has stored them; beyond that it drops some."""
+
 PORTS = {
     "query.http-server": "its API and page",
     "query.grpc-server": "the same for programs; not used here",
@@ -89,9 +92,17 @@ class JaegerServer(Server):
         """Gives the same for grpc."""
         return f"http://127.0.0.1:{self._ports['collector.otlp.grpc']}"
 
-    def page(self, trace_id: str) -> str:
-        """Gives the address of a trace's page."""
-        return f"http://127.0.0.1:{self.port}/trace/{trace_id}"
+    @property
+    def environment(self) -> dict[str, str]:
+        """Gives the variables that have a process export its spans to it."""
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.http_endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        }
+
+    def address(self, trace_id: str) -> str:
+        """Gives the address of a trace: JSON, since what Go modules bring has a placeholder for a page."""
+        return f"http://127.0.0.1:{self.port}/api/traces/{trace_id}?prettyPrint=true"
 
     def trace(self, trace_id: str) -> list[Span]:
         """Asks for the spans of a trace, by their starts; none if Jaeger doesn't know it yet."""
@@ -125,6 +136,7 @@ class JaegerServer(Server):
 
     def _launch(self) -> Process:
         options = [f"--{name}.host-port=127.0.0.1:{port}" for name, port in self._ports.items()]
+        options.append(f"--collector.queue-size={QUEUE_SPANS}")
         return Process([self._binary, *options], log=self.log, cwd=self.directory, env={})
 
     def _answers(self) -> bool:

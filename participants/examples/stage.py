@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -55,8 +55,13 @@ class Stage:
         *,
         prefix: str = "",
         orchestrators: int = len(ORCHESTRATORS),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Logs go into `directory`; `prefix` begins the names of topics and databases."""
+        """Logs go into `directory`; `prefix` begins the names of topics and databases.
+
+        `environment`: variables for everybody, besides those that are needed.
+        """
+        self._more = dict(environment or {})
         self.directory = directory
         self.prefix = prefix
         self.orchestrators = ORCHESTRATORS[:orchestrators]
@@ -136,11 +141,15 @@ class Stage:
     def _environment(self, name: str) -> dict[str, str]:
         # What is set for other orchestrators of this machine is none of the actors' business.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KASAGA_")}
-        return inherited | {
-            "KASAGA_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap,
-            "KASAGA_TOPIC_PREFIX": self.prefix,
-            "KASAGA_DATABASE_URL": self.database("kasaga" if name in ORCHESTRATORS else name),
-        }
+        return (
+            inherited
+            | self._more
+            | {
+                "KASAGA_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap,
+                "KASAGA_TOPIC_PREFIX": self.prefix,
+                "KASAGA_DATABASE_URL": self.database("kasaga" if name in ORCHESTRATORS else name),
+            }
+        )
 
     def _wait_for_topics(self) -> None:
         """Waits until an orchestrator has made the topics that a client needs."""

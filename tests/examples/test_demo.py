@@ -128,8 +128,17 @@ def test_not_all_of_very_many_violations_are_shown(capsys: pytest.CaptureFixture
 
 
 def test_the_command_line() -> None:
-    assert parse([]) == Options(orders=2_000, seed=1, keep=False)
-    assert parse(["--orders", "7", "--seed", "3", "--keep"]) == Options(orders=7, seed=3, keep=True)
+    assert parse([]) == Options(orders=2_000, seed=1, keep=False, jaeger=False)
+    given = parse(["--orders", "7", "--seed", "3", "--keep", "--jaeger"])
+    assert given == Options(orders=7, seed=3, keep=True, jaeger=True)
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("1", True), ("0", False), ("", False)])
+def test_the_variable_asks_for_a_jaeger_too(
+    value: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAEGER", value)
+    assert parse([]).jaeger == wanted
 
 
 @pytest.mark.parametrize("count", ["0", "2001", "-1"])

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from engine.harness import BEGIN, SECOND
 from engine.shop import Mail, Order, Payments, Shipping, payment
-from kasaga import RetryPolicy, SagaContext, StepTimeout, saga
+from kasaga import RetryPolicy, SagaContext, SagaFailed, StepTimeout, saga
 from kasaga.engine.model import COMMAND
 from kasaga.orchestrator.rows import Addresses, add_record
 from kasaga.orchestrator.traceids import Sampling, hashed_trace_id, span_id
@@ -243,6 +243,24 @@ def test_sleeps_local_steps_and_undos_in_passing_have_spans_of_their_own() -> No
 @saga("careless")
 async def careless(ctx: SagaContext, order: Order) -> None:
     await ctx.use(Mail, retry=RetryPolicy(maximum_attempts=1)).send(order)
+
+
+@saga("choosy")
+async def choosy(ctx: SagaContext, order: Order) -> None:
+    await ctx.use(Payments).charge(order)
+    raise SagaFailed("too dear")
+
+
+def test_an_answer_that_the_saga_does_not_like_is_done_all_the_same() -> None:
+    """Its undo is sent in the same decision, which is no second attempt of a step that nobody could read."""
+    play = Traced(choosy).begin()
+    play.done(1)
+    play.undo(1)
+    assert outcomes(play.spans) == [
+        ("payments.charge", "done"),
+        ("payments.refund", "undone"),
+        ("choosy", None),
+    ]
 
 
 def test_a_void_that_finds_nothing_or_a_refusal_is_well_and_one_that_finds_the_step_done_is_not() -> None:

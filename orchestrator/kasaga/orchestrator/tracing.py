@@ -299,7 +299,8 @@ def _outcome(record: Record, ended: Ended) -> tuple[str, str, str, int]:
 
 def _replied(record: Record, event: Replied, ended: Ended) -> str:
     """The answer's own word, unless it says `done` and nobody could read the result yet."""
-    again = any(isinstance(each, Send) and each.step == ended.step for each in record.decisions)
+    sent = [each for each in record.decisions if isinstance(each, Send) and each.form == COMMAND]
+    again = any(each.step == ended.step for each in sent)
     return "unreadable" if event.outcome == DONE and event.form == COMMAND and again else event.outcome
 
 
