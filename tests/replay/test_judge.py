@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from engine.harness import Play
 from engine.shop import ANSWERS, ORDER, PARTICIPANTS, Inventory, Mail, Order, Payments
-from kasaga import App, SagaContext, saga
+from kasaga import App, SagaContext, StepRefused, saga
 from kasaga.engine.driver import HangInterrupt
 from kasaga.gate import History, Kind, Verdict, judge
 
@@ -118,6 +119,31 @@ def test_what_is_stuck_by_a_bug_is_no_worse_with_the_bug() -> None:
     assert judged(made, app).kind is Kind.SAME
 
 
+def test_what_a_release_before_has_broken_is_no_worse_with_the_next() -> None:
+    @saga("trade")
+    async def broken(ctx: SagaContext, order: Order) -> str:
+        await ctx.use(Inventory).reserve(order)
+        raise KeyError("no such thing")
+
+    @saga("trade")
+    async def changed(ctx: SagaContext, order: Order) -> str:
+        await ctx.sleep(1)
+        return ""
+
+    made = play(2)
+    made.new_code(of(broken))
+    made.fire(3)
+    assert (made.state.state, made.state.code) == ("STUCK", "KSG-207")
+    assert judged(made, of(broken)).kind is Kind.SAME
+    assert judged(made, of(trade)).kind is Kind.SAME
+    assert judged(made, of(changed)).kind is Kind.PATCH
+    made = play(2)
+    made.new_code(of(changed))
+    made.fire(3)
+    assert (made.state.state, made.state.code) == ("STUCK", "KSG-202")
+    assert judged(made, of(changed)).kind is Kind.PATCH  # until some code fits it again
+
+
 def test_a_saga_that_is_being_undone_needs_no_code() -> None:
     made = play(2)
     made.ask("cancel")
@@ -143,6 +169,46 @@ def test_a_function_that_undoes_must_stay_where_it_was(monkeypatch: pytest.Monke
     verdict = judged(made, of(trade))
     assert (verdict.kind, verdict.code, verdict.step) == (Kind.BREAKS, "KSG-200", "2")
     assert "unwrite, which undoes it, can't be imported: AttributeError" in verdict.message
+
+
+def test_what_is_undone_already_needs_no_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = play(2)
+    made.ask("cancel")
+    module = made.step(2).compensation.partition(":")[0]
+    made.ran(2, form="undo")
+    monkeypatch.delattr(f"{module}.unwrite")
+    assert made.step(2).undo_how
+    assert judged(made, of(trade)).kind is Kind.SAME
+
+
+@pytest.mark.parametrize(("refused", "kind"), [(True, Kind.SAME), (False, Kind.BREAKS)])
+def test_what_was_refused_needs_no_compensation(refused: bool, kind: Kind) -> None:
+    from typing import Protocol
+
+    from engine.shop import Reservation
+    from kasaga_wire import command, participant
+
+    @participant("inventory")
+    class OneWay(Protocol):
+        @command
+        async def reserve(self, order: Order) -> Reservation: ...
+
+    def tries(contract: Any) -> Any:
+        @saga("tries")
+        async def tries(ctx: SagaContext, order: Order) -> str:
+            with suppress(StepRefused):
+                await ctx.use(contract).reserve(order)
+            await ctx.sleep(5)
+            return ""
+
+        return tries
+
+    made = play(0, of(tries(Inventory)), "tries")
+    if refused:
+        made.refused(1)
+    else:
+        made.done(1)
+    assert judged(made, of(tries(OneWay), participants=[OneWay])).kind is kind
 
 
 def test_a_result_that_can_not_be_read() -> None:
