@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from api.desk_api import INPUT, Desk, connected, is_problem, settings, soon, tale
-from kasaga.api import ends
+from kasaga.api import backend, ends
+from kasaga.client.link import Outgoing
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga_wire.errors import KafkaUnavailable
@@ -139,3 +140,32 @@ def test_a_database_of_another_namespace_is_not_read() -> None:
             assert "billing" in (await caller.get("/ready")).text
 
     asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+def test_what_kafka_does_not_take_is_not_heaped_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "MAX_UNCONFIRMED_BYTES", 100)
+    desk.settings = settings(confirm_seconds=0.05)
+    taken: list[Outgoing] = []
+
+    def deaf(outgoing: Outgoing) -> bool:
+        taken.append(outgoing)
+        return True
+
+    async def start(caller: httpx.AsyncClient, number: int) -> httpx.Response:
+        return await caller.post("/api/v1/sagas", json={**BODY, "saga_id": f"o-{number}"})
+
+    async def scene(caller: httpx.AsyncClient) -> None:
+        assert (await start(caller, 2)).status_code == 202
+        desk.owner.confirm = deaf
+        codes = [(await start(caller, number)).json()["code"] for number in range(3, 20)]
+        assert codes[0] == "KSG-501"
+        is_problem(said := await start(caller, 20), 503, "KSG-143")
+        assert said.headers["retry-after"]
+        assert codes.count("KSG-501") == len(taken) < 17
+        desk.owner.confirm = lambda _: None
+        for outgoing in taken:
+            outgoing.done(None)
+        await asyncio.sleep(0)
+        assert (await start(caller, 21)).status_code == 202
+
+    desk.play(scene)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import jsonschema
+import pydantic
 import pytest
-from pydantic import BaseModel
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 from api.desk_api import INPUT, Desk, is_problem, settings, soon, tale
 from cli.tales import ORDER, STOCKS
 from kasaga.api import payloads
 from kasaga.client.link import Outgoing
+from kasaga.orchestrator import announce
 from kasaga.store.base import DefinitionRow
-from kasaga_wire.codec import codec_for
+from kasaga_wire.codec import Schemas, codec_for, to_json
 from kasaga_wire.errors import DeliveryError
+from wire.samples import whole_models
 
 BODY = {"saga_id": "o-1", "name": "payment", "input": INPUT}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -300,3 +307,55 @@ def test_those_who_wait_are_let_go_when_the_process_ends(desk: Desk) -> None:
         assert (await post(caller, wait=50)).json()["state"] == "ACCEPTED"
 
     desk.play(scene)
+
+
+def test_a_saga_that_is_announced_this_moment(desk: Desk) -> None:
+    async def scene(caller: httpx.AsyncClient) -> None:
+        is_problem(await post(caller, {**BODY, "name": "later"}), 422, "KSG-548")
+        row = replace(desk.store.definitions()[0], name="later", form="")
+        desk.store.announce([*desk.store.definitions(), row])
+        assert (await post(caller, {**BODY, "name": "later"})).status_code == 202
+
+    desk.play(scene)
+
+
+class Nested(BaseModel):
+    inner: Nested | None = None
+    number: Annotated[int, Field(gt=0)] = 1
+
+
+def test_an_input_that_is_nested_as_deep_as_it_may_be(desk: Desk) -> None:
+    codec = codec_for(Nested, name="nested.input")
+    desk.store.put_schemas({codec.schema.hash: codec.schema.json})
+    form = json.dumps(Nested.model_json_schema())
+    desk.store.announce([DefinitionRow("nested", 1, codec.schema.hash, STOCKS.schema.hash, form)])
+    value: dict[str, Any] = {}
+    for _ in range(99):
+        value = {"inner": value}
+
+    async def scene(caller: httpx.AsyncClient) -> None:
+        body = {"saga_id": "n-1", "name": "nested", "input": value}
+        assert (await post(caller, body)).status_code == 202
+        deeper = {**body, "saga_id": "n-2", "input": {"inner": value}}
+        assert "nested too deep" in is_problem(await post(caller, deeper), 422, "KSG-110")["detail"]
+        shallow = {**body, "saga_id": "n-3", "input": {"inner": {"inner": {"number": 0}}}}
+        told = is_problem(await post(caller, shallow), 422, "KSG-545")
+        assert told["fields"] == [{"field": "body.input.inner.inner.number", "reason": "is not more than 0"}]
+
+    desk.play(scene)
+
+
+@examples(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=30)
+@given(st.data())
+def test_a_form_takes_all_that_its_model_takes(data: st.DataObject) -> None:
+    """What a model accepts must not be refused before it sees it."""
+    kind = data.draw(whole_models)
+    codec = codec_for(kind.annotation, name="shop")
+    payload = codec.encode(data.draw(kind.values))
+    schemas = Schemas()
+    schemas.add(codec.schema)
+    shown = json.loads(json.dumps(to_json(payload, schemas)))
+    adapter = pydantic.TypeAdapter[Any](kind.annotation)
+    form = adapter.json_schema(by_alias=False, schema_generator=announce.Form)
+    validator: Any = jsonschema.Draft202012Validator(form)
+    assert list(validator.iter_errors(shown)) == []

@@ -7,8 +7,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from eventually import eventually
 from kasaga import App, SagaContext, saga
-from kasaga.orchestrator.announce import announce
+from kasaga.orchestrator.announce import Announcer, announce
+from kasaga.store.errors import StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga_wire.from_json import from_json
 from kasaga_wire.schema import Schema
@@ -45,3 +47,36 @@ def test_each_saga_with_its_schemas_and_its_form() -> None:
     assert form["properties"]["id"]["minLength"] == 1
     assert form["properties"]["lines"]["exclusiveMinimum"] == 0
     assert json.loads(second.form) == {"type": "string"}
+
+
+def test_the_owner_of_shard_0_says_it_again() -> None:
+    """An old process that was started again in the middle of a roll-out doesn't keep the last word."""
+    store = MemoryStore()
+    app = App("orders", sagas=[payment_2, payment])
+    announce(store, app)
+    known = store.definitions()
+    on_duty = False
+    announcer = Announcer(store, app, lambda: on_duty, interval=0.005)
+    try:
+        store.announce(known[:1])
+        assert store.definitions() == known[:1]
+        on_duty = True
+        eventually(lambda: store.definitions() == known)
+    finally:
+        announcer.close()
+
+
+def test_an_announcer_outlasts_an_outage() -> None:
+    away = True
+
+    def fault(point: str) -> None:
+        if away and point == "announce":
+            raise StoreUnavailable("gone")
+
+    store = MemoryStore(fault=fault)
+    announcer = Announcer(store, App("orders", sagas=[payment]), lambda: True, interval=0.005)
+    try:
+        away = False
+        eventually(lambda: len(store.definitions()) == 1)
+    finally:
+        announcer.close()

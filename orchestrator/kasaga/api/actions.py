@@ -70,7 +70,8 @@ class Acting:
             status = await unless_gone(self.request, work)
         except NoAnswer as error:
             if not error.sent:
-                raise
+                remedy = f"Send it again with Idempotency-Key: {self.key}; it is carried out once per key"
+                raise NoAnswer(error.message, sent=False, remedy=remedy) from None
             return answer({**made, "outcome": "sent", "state": None, "run_id": None}, 202)
         return answer(
             {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id or None}

@@ -46,6 +46,9 @@ CHECK_SECONDS = 2.0
 CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 5.0
 """How long Postgres may take to be reached, and to answer beyond what a statement may take."""
 
+MAX_UNCONFIRMED_BYTES = 32 * 1024 * 1024
+"""Starts and actions that Kafka hasn't confirmed, kept in memory; more are refused while it is away."""
+
 AWAY = "Postgres can't be reached"
 
 OpenStore = Callable[[ApiSettings], Store]
@@ -160,11 +163,16 @@ class Backend:
 
     @property
     def client(self) -> Client:
-        """The open client; raises KafkaUnavailable while there is none."""
+        """The open client; raises KafkaUnavailable while there is none, or Kafka takes nothing."""
         if self._client is None:
             raise KafkaUnavailable(
                 "Kafka hasn't been reached since the API's process began; nothing was sent",
                 remedy="Try again; if it lasts, the API's log says what is missing",
+            )
+        if self._client.unconfirmed_bytes > MAX_UNCONFIRMED_BYTES:
+            raise KafkaUnavailable(
+                f"{self._client.unconfirmed_bytes} bytes wait for Kafka already; nothing was sent",
+                remedy="Try again; if it lasts, look at the brokers",
             )
         return self._client
 

@@ -108,7 +108,7 @@ class Guard:
         log.log(level, "request", extra=about)
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        if self._at_hand > self._settings.max_requests:
+        if self._at_hand > self._settings.max_requests and scope["path"] not in PROBES:
             raise Busy(f"{self._settings.max_requests} requests are at hand already")
         self._check_host(headers)
         path = routed(scope.get("raw_path") or scope["path"].encode())

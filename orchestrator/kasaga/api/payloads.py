@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import jsonschema
+from jsonschema import exceptions
 
 from kasaga_wire.codec import Schema, Schemas
 from kasaga_wire.errors import CodecError, DecodeError
@@ -26,6 +27,9 @@ from .problems import FIELDS_SHOWN
 
 DEFINITIONS_SECONDS = 2.0
 """So long what can be started is taken to be what it was."""
+
+_exceptions: Any = exceptions  # its types are partly unknown
+_best_match = _exceptions.best_match
 
 _SAID = {
     "minimum": "is less than {}",
@@ -69,7 +73,11 @@ class Payloads:
     def definition(self, store: Store, name: str, version: int | None) -> DefinitionRow:
         """Return one, the newest where no version is named; raises UndeclaredSaga."""
         known = self.definitions(store)
-        fits = [each for each in known if each.name == name and version in (None, each.version)]
+        fits = _fitting(known, name, version)
+        if not fits:  # it may have been announced this moment
+            self._read_at = float("-inf")
+            known = self.definitions(store)
+            fits = _fitting(known, name, version)
         if not fits:
             wanted = repr(name) if version is None else f"{name!r} version {version}"
             there = ", ".join(f"{each.name} {each.version}" for each in known[:FIELDS_SHOWN])
@@ -109,10 +117,15 @@ class Payloads:
         if validator is None:
             validator = self._forms[form] = jsonschema.Draft202012Validator(json.loads(form))
         fields: list[tuple[str, str]] = []
-        for error in validator.iter_errors(value):
-            if len(fields) == FIELDS_SHOWN:
-                break
-            fields.append((_place(error), _reason(error)))
+        try:
+            for error in validator.iter_errors(value):
+                # Of the branches of an `X | None` the one that was meant.
+                meant = _best_match([error]) or error
+                fields.append((_place(meant), _reason(meant)))
+                if len(fields) == FIELDS_SHOWN:
+                    break
+        except RecursionError:
+            return  # nested as deep as inputs may be, and the validator can't follow: the saga's model can
         if fields:
             raise InvalidRequest(
                 f"{fields[0][0]} {fields[0][1]}", remedy="Mend the fields named", fields=tuple(fields)
@@ -166,6 +179,10 @@ class Payloads:
         for text in store.schemas().values():
             schema = self._schemas.add(text)
             self._hashes[schema.hash] = schema
+
+
+def _fitting(known: list[DefinitionRow], name: str, version: int | None) -> list[DefinitionRow]:
+    return [each for each in known if each.name == name and version in (None, each.version)]
 
 
 def _place(error: Any) -> str:

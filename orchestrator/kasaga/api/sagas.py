@@ -14,7 +14,9 @@ from ..timeline import Entry, timeline
 from ..timeline import as_json as timeline_json
 from .access import require_token
 from .answers import BackendOf, answer, refusals
+from .backend import Backend
 from .cursors import after_entry, after_saga, read_after_entry, read_after_saga
+from .errors import UndeclaredSaga
 from .models import (
     DefinitionList,
     Filter,
@@ -132,13 +134,21 @@ async def definitions(backend: BackendOf) -> Response:
                 "version": each.version,
                 "newest": newest[each.name] == each.version,
                 "input": json.loads(each.form) if each.form else None,
-                "input_schema": json.loads(backend.payloads.schema(store, each.input).json),
+                "input_schema": _avro(backend, store, each.input),
             }
             for each in known
         ]
         return answer({"namespace": namespace, "definitions": told})
 
     return await backend.read(ask)
+
+
+def _avro(backend: Backend, store: Store, digest: bytes) -> Any:
+    """The schema with a hash; None where somebody has deleted it."""
+    try:
+        return json.loads(backend.payloads.schema(store, digest).json)
+    except UndeclaredSaga:
+        return None
 
 
 def _filter(query: Filter) -> SagaFilter:

@@ -141,7 +141,8 @@ class Acting(ABC):
                         break
                     wait = min(wait * 2, LONGEST_ASK)
         except TimeoutError:
-            text = f"nobody answered `{action}` for saga {saga_id} within {patience:g} s"
+            who = "nobody answered" if sent else "Kafka didn't confirm"
+            text = f"{who} `{action}` for saga {saga_id} within {patience:g} s"
             raise NoAnswer(text, sent=sent, action_id=action_id) from None
         if answer.what == "unknown":
             raise UnknownSaga(f"there is no saga {saga_id}")

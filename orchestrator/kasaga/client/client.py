@@ -84,6 +84,7 @@ class Client(Acting):
         self._answer_partitions = 0
         self._reply_to: ReplyTo | None = None
         self._hearing = asyncio.Lock()
+        self._unconfirmed = 0
         # A question that nobody waits for any more is forgotten with its handle.
         self._questions: weakref.WeakValueDictionary[str, Question] = weakref.WeakValueDictionary()
 
@@ -108,6 +109,11 @@ class Client(Acting):
             await asyncio.to_thread(link.close)
 
     # --- starting
+
+    @property
+    def unconfirmed_bytes(self) -> int:
+        """Of records on their way to Kafka, those included that nobody waits for any more."""
+        return self._unconfirmed
 
     @property
     def knows_database(self) -> bool:
@@ -325,6 +331,7 @@ class Client(Acting):
         confirmed: asyncio.Future[None] = loop.create_future()
 
         def settle(error: KasagaError | None) -> None:
+            self._unconfirmed -= len(value)
             if confirmed.done():
                 return  # the caller's patience has ended
             if error is None:
@@ -337,6 +344,7 @@ class Client(Acting):
                 loop.call_soon_threadsafe(settle, error)
 
         partition = partition_for(key.encode(), self._shards) if topic != self.topics.schemas else 0
+        self._unconfirmed += len(value)
         link.send(Outgoing(topic, partition, key.encode(), value, headers, done))
         await confirmed
 

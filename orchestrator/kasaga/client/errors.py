@@ -63,9 +63,9 @@ class NoAnswer(ClientError):
     code = "KSG-505"
     default_remedy = "Is an orchestrator running? `kasaga list` shows whether the saga moves"
 
-    def __init__(self, message: str, *, sent: bool = True, action_id: str = "") -> None:
+    def __init__(self, message: str, *, sent: bool = True, action_id: str = "", remedy: str = "") -> None:
         """Keep whether Kafka has the question, and its id: with the same one it is carried out once."""
-        super().__init__(message)
+        super().__init__(message, remedy=remedy)
         self.sent = sent
         self.action_id = action_id
 

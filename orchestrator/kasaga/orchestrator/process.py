@@ -25,7 +25,7 @@ from ..settings import Settings, SettingsInvalid
 from ..store.base import Offsets, StoreUnavailable
 from ..store.postgres import PostgresStore
 from . import topics as setup
-from .announce import announce
+from .announce import Announcer, announce
 from .census import Census
 from .clock import Clock
 from .loop import Loop
@@ -85,9 +85,11 @@ class Orchestrator:
             )
             if self._stopping.is_set():
                 loop.stop()
+            announcer = Announcer(store, self._app, lambda: 0 in loop.shards)
             census = Census(store, self.metrics, lambda: list(loop.shards.values()), self._lag)
             thread.join()
             census.close()
+            announcer.close()
             retention.close()
             if self._error is not None:
                 raise self._error

@@ -185,14 +185,22 @@ class PostgresStore:
 
     # what can be started
     def announce(self, definitions: Sequence[DefinitionRow]) -> None:
-        """See `base.Store.announce`. Sorted, so that two processes lock the rows in one order."""
+        """See `base.Store.announce`. Sorted, so that two processes lock the rows in one order.
+
+        Over a connection of its own: it is done again now and then, beside the loop.
+        """
         ordered = sorted(definitions, key=_which)
         names, versions = [each.name for each in ordered], [each.version for each in ordered]
         schemas = [each.input for each in ordered], [each.result for each in ordered]
         forms = [each.form for each in ordered]
-        self._session.run(
-            _READ["announce"].bind(names, versions, *schemas, forms), _READ["withdraw"].bind(names, versions)
-        )
+        session = self._reading()
+        try:
+            session.run(
+                _READ["announce"].bind(names, versions, *schemas, forms),
+                _READ["withdraw"].bind(names, versions),
+            )
+        finally:
+            session.close()
 
     def definitions(self) -> list[DefinitionRow]:
         """See `base.Store.definitions`."""
