@@ -77,7 +77,10 @@ class MissingVersion(SagaCodeError):
     """No process that owns the saga's shard has this saga or this version of it."""
 
     code = "KSG-203"
-    default_remedy = "Deploy an image whose App lists this saga and version: the saga goes on by itself."
+    default_remedy = (
+        "Deploy an image whose App lists this saga and version: the saga goes on by itself. "
+        "If its name was misspelled, cancel it."
+    )
 
 
 class UnknownContract(SagaCodeError):

@@ -48,8 +48,13 @@ class KasagaError(Exception):
 
     def __str__(self) -> str:
         """All in one line: `KSG-101: what happened. Remedy: what to do`."""
-        text = f"{self.code}: {self.message.rstrip('.')}."
-        return f"{text} Remedy: {self.remedy.rstrip('.')}." if self.remedy else text
+        text = f"{self.code}: {_sentence(self.message)}"
+        return f"{text} Remedy: {_sentence(self.remedy)}" if self.remedy else text
+
+
+def _sentence(text: str) -> str:
+    """With its full stop, unless it is a question."""
+    return text if text.endswith("?") else f"{text.rstrip('.')}."
 
 
 class ContractError(KasagaError):

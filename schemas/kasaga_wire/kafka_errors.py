@@ -82,7 +82,8 @@ class ErrorLog:
             "kafka_fatal": fatal,
         }
         level = logging.ERROR if fatal else logging.WARNING
-        log.log(level, "Kafka %s: %s: %s (%d more since)", self._client, name, message, muted, extra=fields)
+        more = f" ({muted} more since)" if muted else ""
+        log.log(level, "Kafka %s: %s: %s%s", self._client, name, message, more, extra=fields)
 
 
 class Muffler(logging.Filter):

@@ -128,6 +128,7 @@ def test_input_from_a_file_and_from_a_pipe(
         ('{"id": "o-1", "lines": [{"sku": "a", "quantity": 0}]}', "lines[0].quantity"),
         ('{"id": "o-1"}', "lines"),
         ("{", "JSON"),
+        ("order.json", "@order.json for a file"),
     ],
 )
 def test_the_bad_field_is_named_before_anything_is_sent(typed: Shell, given: str, named: str) -> None:

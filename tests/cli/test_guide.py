@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +20,34 @@ from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
 from kasaga_wire.topics import DEFAULT_SHARDS
 
 GUIDE = (Path(__file__).parents[2] / "orchestrator" / "README.md").read_text()
+
+
+SERVICES = (Path(__file__).parents[2] / "participants" / "README.md").read_text()
+
+
+def files() -> dict[str, str]:
+    """The files of the first saga and its services: the blocks that begin with a file's name."""
+    found: dict[str, str] = {}
+    for text in re.findall(r"^```python\n(.*?)^```$", SERVICES + GUIDE, re.MULTILINE | re.DOTALL):
+        name = re.match(r"# (\w+\.py)\n", text)
+        if name:
+            found[name[1]] = text
+    return found
+
+
+def test_the_first_saga_and_its_services_can_be_copied(tmp_path: Path) -> None:
+    for name, text in files().items():
+        (tmp_path / name).write_text(text)
+    check = "import sagas; from {0} import app; app.registries.values(); print(*sagas.app.sagas)"
+    for service in ("inventory_service", "payments_service"):
+        done = subprocess.run(
+            [sys.executable, "-c", check.format(service)],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "('payment', 1)\n", "")
 
 
 def row(cell: str) -> str:

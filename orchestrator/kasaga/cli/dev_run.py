@@ -237,7 +237,7 @@ class DevRun:
             else "  Pages     none: pip install 'kasaga[api]'",
             f"  Data      {self._directory} (kept; --fresh begins anew)",
             "",
-            "  For services:",
+            "  For services and clients:",
             f"    export KASAGA_KAFKA_BOOTSTRAP_SERVERS={bootstrap} KASAGA_NAMESPACES={self._app.namespace}",
             "  In this folder, without any settings:",
             f"    kasaga start {self._target} {name} --id 1 --input '{{…}}' --wait",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from .errors import BadInput, BadTarget
 
 MAX_INPUT_FILE_BYTES = 8 * 1024 * 1024
 """No saga takes more; a larger file was named by mistake."""
+
+MEND = "Mend the field that is named"
+WRITE_JSON = """Write JSON between single quotes, such as '{"id": 3}', or @order.json for a file"""
 
 
 def when(text: str) -> datetime:
@@ -126,6 +130,14 @@ def parse_input(saga: Saga[Any, Any], text: str) -> Any:
     except KasagaError as error:
         raise BadInput(
             f"the input doesn't fit saga {saga.name!r}: {error.message}",
-            remedy=error.remedy or "Mend the field that is named",
+            remedy=error.remedy or (MEND if _is_json(text) else WRITE_JSON),
         ) from None
     return value
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

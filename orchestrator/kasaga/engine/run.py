@@ -35,7 +35,8 @@ class Definitions(NamedTuple):
         """Find the saga's code; raises MissingVersion."""
         found = self.sagas.get((state.name, state.version))
         if found is None:
-            raise MissingVersion(f"this process has no saga {state.name} version {state.version}")
+            which = f"{state.name} version {state.version}" if state.version else state.name
+            raise MissingVersion(f"this process has no saga {which}")
         return found
 
 

@@ -276,11 +276,21 @@ def _send(state: State, decision: Send, row: int) -> None:
         step.compensation = decision.compensation
         _add_step(state, step)
     else:
-        step = state.steps[decision.step]
-        state.end_attempt(step)
+        step = _again(state, decision)
         step.attempt = decision.attempt
         step.last_at = decision.send_at or state.at
     step.due_at, step.row = decision.due_at, row
+
+
+def _again(state: State, decision: Send | RunLocal) -> Step:
+    """The step whose next attempt this is; it keeps what the last answer said until it has an outcome."""
+    step = state.steps[decision.step]
+    state.end_attempt(step)
+    if isinstance(state.event, (Replied, Ran)):
+        step.error_type, step.error = state.event.error_type, state.event.error
+    elif isinstance(state.event, Undeliverable):
+        step.error_type, step.error = "", state.event.error
+    return step
 
 
 def _add_step(state: State, step: Step) -> None:
@@ -322,8 +332,7 @@ def _run_local(state: State, decision: RunLocal, row: int) -> None:
         step.policy, step.undo_policy = decision.policy, decision.undo_policy
         _add_step(state, step)
     else:
-        step = state.steps[decision.step]
-        state.end_attempt(step)
+        step = _again(state, decision)
     step.attempt, step.last_at, step.row = decision.attempt, decision.send_at or state.at, row
 
 

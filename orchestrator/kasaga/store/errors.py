@@ -33,7 +33,7 @@ class StoreUnavailable(StoreError):
     """The database can't be reached, or asks to try again; nothing is known of the last commit."""
 
     code = "KSG-301"
-    default_remedy = "It is tried again. If it lasts, look at the database and the network"
+    default_remedy = "What serves tries again by itself. If it lasts, look at the address and the network"
 
 
 class NotMigrated(StoreError):
