@@ -8,7 +8,7 @@ import click
 
 from kasaga_wire.logs import LogFormat, configure_logs
 
-from .errors import NoDatabase
+from .errors import NoDatabase, NotInstalled
 from .serve import log_options
 from .session import (
     Session,
@@ -49,9 +49,10 @@ def api(
         from ..api.serve import run
         from ..api.settings import ApiSettings
     except ModuleNotFoundError as error:
-        from .errors import NotInstalled
-
-        raise NotInstalled(f"{error.name} isn't installed") from None
+        name = (error.name or "").partition(".")[0]
+        if name == "kasaga":
+            raise
+        raise NotInstalled(f"{name} isn't installed") from None
     configure_logs(log_format, log_level)
     url = session.setting("database_url")
     if not url:
