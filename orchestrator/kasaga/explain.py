@@ -17,7 +17,7 @@ from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SLEEP, UNKNOWN, VOID
 from .engine.state import State, Step
 from .remedies import Remedy, remedies
 from .store.base import OutboxRow, SagaRow, ShardLease
-from .timeline import Decode
+from .timeline import Decode, error_text
 from .wording import (
     PLAIN,
     Paint,
@@ -128,6 +128,8 @@ def _step(step: Step, now: datetime) -> StepView:
     view = StepView(step.path, step.type or step.kind, step.kind, _step_state(step, now), step.attempt)
     if step.outcome != DONE:
         view.error = step.error or step.error_type
+    if not step.outcome:
+        view.error = error_text(step.error_type, step.error)
     if step.kind == SLEEP:
         view.name = "sleep"
         view.next_at = None if step.outcome else moment(step.due_at)

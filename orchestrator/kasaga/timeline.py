@@ -152,10 +152,10 @@ class _Story:
             case CodeArrived():
                 self.entries.append(Entry(at, CODE, "new code"))
             case Replied():
-                self._answered(event, at, event.outcome, _error(event.error_type, event.error))
+                self._answered(event, at, event.outcome, error_text(event.error_type, event.error))
             case Ran():
                 self._answered(
-                    event, at, DONE if event.ok else "failed", _error(event.error_type, event.error)
+                    event, at, DONE if event.ok else "failed", error_text(event.error_type, event.error)
                 )
             case Undeliverable():
                 self._answered(event, at, "undeliverable", event.error)
@@ -232,10 +232,10 @@ class _Story:
         entry = self._steps[decision.step, False]
         entry.ended, entry.outcome = at, decision.outcome
         entry.result = decision.payload
-        entry.reason = _error(decision.error_type, decision.error)
+        entry.reason = error_text(decision.error_type, decision.error)
         if isinstance(event, Replied | Ran) and event.step == decision.step and not decision.error_type:
             entry.result = entry.result or event.payload
-            entry.reason = _error(event.error_type, event.error)
+            entry.reason = error_text(event.error_type, event.error)
         if isinstance(event, Asked) and event.action == "resolve":
             entry.outcome, entry.by = "resolved", event.by
         if decision.outcome != DONE:
@@ -263,7 +263,7 @@ class _Story:
             entry.result = self._returned
 
 
-def _error(type_: str, message: str) -> str:
+def error_text(type_: str, message: str) -> str:
     """`Type: message`, without the types that are Kasaga's own."""
     if not type_ or type_.startswith("kasaga."):
         return message

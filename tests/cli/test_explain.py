@@ -71,7 +71,7 @@ def test_a_step_that_is_sent_again_later() -> None:
         )
     ]
     assert about(tale).steps[1].state == "retrying"
-    assert "retrying: try again, next in 750 ms" in told(tale, later=0.25)
+    assert "retrying: DeadlockDetected: try again, next in 750 ms" in told(tale, later=0.25)
 
 
 def test_the_last_attempt_says_that_it_is_the_last() -> None:

@@ -40,7 +40,7 @@ class NotMigrated(StoreError):
     """The database has no tables of ours, or older ones than this code needs."""
 
     code = "KSG-302"
-    default_remedy = "Run `kasaga migrate`"
+    default_remedy = "Run `kasaga migrate --namespace …` with the App's"
 
 
 class NamespaceMismatch(StoreError):
