@@ -74,10 +74,6 @@ class Podman:
             raise PodmanError(f"podman {' '.join(arguments)} ended with status {done.returncode}:\n{tail}")
         return done.stdout
 
-    def has(self, image: str) -> bool:
-        """Whether there is such an image."""
-        return image in self.names()
-
     def names(self) -> set[str]:
         """The names of all images, as `name:tag`."""
         listed: list[dict[str, Any]] | None = json.loads(

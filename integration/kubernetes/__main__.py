@@ -46,13 +46,13 @@ def tell(text: str) -> None:
 def outside(*, keep: bool) -> int:
     """Brings everything that has to come from elsewhere, then runs the rest in a sandbox."""
     try:
-        bring(PROGRAMS | {"busybox": "busybox-static"}, tell)
+        bring(PROGRAMS, tell)
         helm = find_helm()
         programs = binaries(tell)
         kafka_class_path(tell)
         with alone(tell):
             images = build(tell)
-            pause(Podman())
+            pause(Podman(), programs)
             given = json.dumps({"programs": str(programs), "helm": helm, "images": images})
             status = sandbox.enter("kubernetes", [INSIDE, given], keep=keep, tell=tell)
     except (MachineError, PodmanError, ServerError) as error:
@@ -72,19 +72,14 @@ def find_helm() -> str:
     return done.stdout.strip()
 
 
-def pause(podman: Podman) -> None:
-    """Makes the image of the container that holds a pod's network, unless it is there: it sleeps."""
-    name = PAUSE_IMAGE.removeprefix("localhost/")
-    if podman.has(name):
-        return
+def pause(podman: Podman, programs: Path) -> None:
+    """Makes the image of the container that holds a pod's network."""
     with tempfile.TemporaryDirectory(prefix="kasaga-pause-") as directory:
-        busybox = shutil.which("busybox")
-        if busybox is None:
-            raise MachineError("there is no busybox")
-        shutil.copy(busybox, Path(directory, "busybox"))
+        shutil.copy(programs / "pause", directory)
         Path(directory, "Dockerfile").write_text(
-            'FROM scratch\nCOPY busybox /\nUSER 10001:10001\nENTRYPOINT ["/busybox", "sleep", "2147483647"]\n'
+            'FROM scratch\nCOPY pause /\nUSER 10001:10001\nENTRYPOINT ["/pause"]\n'
         )
+        name = PAUSE_IMAGE.removeprefix("localhost/")
         podman.run(["build", "--isolation=chroot", f"--tag={name}", directory], seconds=BUILD_SECONDS)
 
 

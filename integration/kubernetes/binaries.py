@@ -33,6 +33,7 @@ PACKAGES = {
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "pause": "./pause",
 }
 """Each program, and the Go package that it is built from."""
 
@@ -75,8 +76,8 @@ def binaries(tell: Callable[[str], None]) -> Path:
 def sources_sum() -> str:
     """A sum of what the programs are built from and how."""
     total = hashlib.sha256(json.dumps([PACKAGES, flags()]).encode())
-    for name in ("go.mod", "go.sum", "coredns/main.go"):
-        total.update((TOOLS / name).read_bytes())
+    for path in (TOOLS / "go.mod", TOOLS / "go.sum", *sorted(TOOLS.rglob("*.go"))):
+        total.update(path.read_bytes())
     return total.hexdigest()[:16]
 
 

@@ -28,7 +28,6 @@ PROGRAMS = {
     "etcd": "etcd-server",
     "ip": "iproute2",
     "iptables": "iptables",
-    "conntrack": "conntrack",
     "openssl": "openssl",
     "setpriv": "util-linux",
     "unshare": "util-linux",

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,17 @@ def test_the_installer_holds_all_it_installs_to_the_sums(tmp_path: Path, lock: s
     )
     assert (done.returncode == 0) == installs, done.stderr
     assert (tmp_path / "target" / "inner.py").exists() == installs
+
+
+def test_the_image_has_what_every_extra_but_the_laptop_s_brings() -> None:
+    """Else an option that the guide and the chart have would end in an import error, in a container alone."""
+    extras: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+
+    def brought(names: Iterable[str]) -> set[str]:
+        return {each for name in names for each in extras[name] if not each.startswith("kasaga[")}
+
+    (command,) = (each for each in BUILDING.split("RUN ") if "/opt/kasaga/bin/python --only-binary" in each)
+    installed = re.findall(r"--extra (\w+)", command)
+    assert brought(installed) == brought(extras.keys() - {"dev"})
