@@ -55,7 +55,7 @@ NOT_NEEDED = (
 )
 """What a base can do without; official slim images lack it, too."""
 
-BOOTSTRAP_SECONDS, BUILD_SECONDS = 900.0, 1800.0
+BOOTSTRAP_SECONDS, BUILD_SECONDS, PRUNE_SECONDS = 900.0, 1800.0, 300.0
 
 Tell = Callable[[str], None]
 
@@ -75,10 +75,12 @@ def build(tell: Tell) -> dict[str, str]:
     for image, target in IMAGES.items():
         if names[image] not in there:
             _build(podman, names[image], target, tell)
-    # Older ones are of no use: each has a full copy of its layers.
+    # Older ones are of no use, nor is what yesterday's were made of: with vfs a file system for each step.
     for name in there:
         if name.partition(":")[0] in IMAGES and name not in names.values():
             podman.run(["rmi", "--force", name], seconds=60)
+    young = [] if podman.driver == "vfs" else ["--filter=until=24h"]
+    podman.run(["image", "prune", "--force", *young], seconds=PRUNE_SECONDS)
     return names
 
 
