@@ -24,14 +24,14 @@ from .policy import (
     DEFAULT_RETRY,
     DEFAULT_UNDO_RETRY,
     MAX_SECONDS,
+    RUN_TIMEOUT,
     SCHEDULE_TO_CLOSE,
     STEP_TIMEOUT,
     RetryPolicy,
     Seconds,
+    local_policies,
     micros,
     policies,
-    policy,
-    undo_policy,
 )
 
 C = TypeVar("C")
@@ -139,6 +139,7 @@ class SagaContext:
         function: Callable[..., Coroutine[Any, Any, R]],
         *arguments: Any,
         undo: Callable[[R | None], object] | None = None,
+        timeout: Seconds | None = RUN_TIMEOUT,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
     ) -> Coroutine[Any, Any, R]: ...
@@ -148,6 +149,7 @@ class SagaContext:
         function: Callable[..., R],
         *arguments: Any,
         undo: Callable[[R | None], object] | None = None,
+        timeout: Seconds | None = RUN_TIMEOUT,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
     ) -> Coroutine[Any, Any, R]: ...
@@ -156,6 +158,7 @@ class SagaContext:
         function: Callable[..., Any],
         *arguments: Any,
         undo: Callable[[Any], object] | None = None,
+        timeout: Seconds | None = RUN_TIMEOUT,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
     ) -> Coroutine[Any, Any, Any]:
@@ -167,16 +170,33 @@ class SagaContext:
 
         The return annotation says how the result is kept; a function without one can return only
         what its caller doesn't need (None).
+
+        Args:
+            function: called in a thread; what an async one returns is awaited there.
+            *arguments: what it is called with.
+            undo: called with the result when the saga is undone.
+            timeout: seconds for one attempt of the function or its undo, from begun to ended; None for
+                no limit. An async function is cancelled then. One in a thread goes on, what it returns
+                is ignored, and the next attempt, or the undo, may run beside it.
+            retry: when and how often an attempt that failed or timed out is made again.
+            undo_retry: the same for the undo; `maximum_attempts` is the number after which the saga is
+                STUCK while they go on.
+
+        Raises:
+            StepTimeout: the last attempt took too long. StepFailed, its base: it failed.
+            ValueError: `timeout` isn't a length of time.
+            NotAwaitable: `undo` isn't a function at the top level of a module.
         """
         host = self._live()
+        policy, undo_policy = local_policies(retry, undo_retry, timeout)
         made = LocalCall(
             host,
             name=getattr(function, "__qualname__", repr(function)),
             function=lambda: function(*arguments),
             result=codec_for(_returns(function), name="result"),
             undo=_importable(undo) if undo is not None else "",
-            policy=policy(retry, STEP_TIMEOUT, None),
-            undo_policy=undo_policy(undo_retry, STEP_TIMEOUT),
+            policy=policy,
+            undo_policy=undo_policy,
         )
         return typing.cast("Coroutine[Any, Any, Any]", made)
 

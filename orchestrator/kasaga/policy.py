@@ -68,6 +68,7 @@ class RetryPolicy:
 DEFAULT_RETRY = RetryPolicy()
 DEFAULT_UNDO_RETRY = RetryPolicy(maximum_interval=300.0)
 STEP_TIMEOUT: Seconds = 60.0
+RUN_TIMEOUT: Seconds = 60.0
 SCHEDULE_TO_CLOSE: Seconds = 3600.0
 
 
@@ -103,6 +104,16 @@ _DEFAULTS = (
     policy(DEFAULT_RETRY, STEP_TIMEOUT, SCHEDULE_TO_CLOSE),
     undo_policy(DEFAULT_UNDO_RETRY, STEP_TIMEOUT),
 )
+
+
+def local_policies(
+    retry: RetryPolicy, undo_retry: RetryPolicy, timeout: Seconds | None
+) -> tuple[Policy, Policy]:
+    """Return both policies of a function of ctx.run; raises ValueError naming what is off."""
+    if timeout is not None:
+        return policy(retry, timeout, None), undo_policy(undo_retry, timeout)
+    made = policy(retry, STEP_TIMEOUT, None), undo_policy(undo_retry, STEP_TIMEOUT)
+    return made[0]._replace(timeout=0), made[1]._replace(timeout=0)
 
 
 def policies(

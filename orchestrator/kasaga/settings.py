@@ -74,6 +74,8 @@ class Settings(BaseModel):
     """A deleted saga's id and outcome are remembered for this many days more."""
     run_threads: int = Field(default=16, ge=1)
     """Threads for ctx.run."""
+    run_abandoned: int = Field(default=64, ge=0)
+    """Threads lost to functions that hang, which are replaced; beyond it ctx.run has fewer and fewer."""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

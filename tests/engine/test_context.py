@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from engine.harness import BEGIN, SECOND
 from engine.shop import ORDER, Inventory, Mail, Order, play_of, started
-from kasaga import RetryPolicy, SagaContext, SagaFailed, StepFailed, StepRefused, saga
+from kasaga import RetryPolicy, SagaContext, SagaFailed, StepFailed, StepRefused, StepTimeout, saga
 from kasaga.engine import driver
 from kasaga.engine.model import RunLocal, Sleep
 from kasaga.errors import Evicted
@@ -155,6 +156,50 @@ def test_a_function_that_fails_is_tried_again_and_then_unknown() -> None:
     assert play.step(1).outcome == "unknown"
     assert runs.result.decode(play.state.returned or b"", play.schemas) == "lookup failed: no route"
     assert play.state.state == "COMPLETED"  # it is for reads: nothing is to be undone
+
+
+def test_a_function_that_takes_too_long_is_tried_again_at_once_and_then_unknown() -> None:
+    @saga("runs")
+    async def runs(ctx: SagaContext, order: Order) -> str:
+        try:
+            return await ctx.run(lookup, 7, timeout=5, retry=RetryPolicy(maximum_attempts=2))
+        except StepTimeout as error:
+            return error.message
+
+    play = started(runs)
+    play.ran(1, driver.TIMED_OUT, "attempt 1 didn't end within 5 s")
+    (again,) = play.decided(RunLocal)
+    assert (again.attempt, again.send_at) == (2, 0)
+    play.ran(1, driver.TIMED_OUT, "attempt 2 didn't end within 5 s")
+    assert play.step(1).outcome == "unknown"
+    said = runs.result.decode(play.state.returned or b"", play.schemas)
+    assert said == "lookup timed out: attempt 2 didn't end within 5 s"
+
+
+@pytest.mark.parametrize(
+    ("timeout", "recorded"),
+    [(5, 5_000_000), (timedelta(minutes=2), 120_000_000), (None, 0), ("default", 60_000_000)],
+)
+def test_what_a_function_may_take_is_recorded(timeout: Any, recorded: int) -> None:
+    @saga("runs")
+    async def runs(ctx: SagaContext, order: Order) -> str:
+        return await (ctx.run(lookup, 7) if timeout == "default" else ctx.run(lookup, 7, timeout=timeout))
+
+    step = started(runs).step(1)
+    assert step.policy is not None
+    assert step.undo_policy is not None
+    assert (step.policy.timeout, step.undo_policy.timeout) == (recorded, recorded)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), timedelta(0)])
+def test_a_time_out_that_is_none_is_refused(timeout: Any) -> None:
+    @saga("runs")
+    async def runs(ctx: SagaContext, order: Order) -> str:
+        return await ctx.run(lookup, 7, timeout=timeout)
+
+    play = started(runs)
+    assert play.state.state == "STUCK"
+    assert "timeout is" in play.state.reason
 
 
 def test_a_function_that_says_no() -> None:

@@ -14,6 +14,7 @@ from engine.harness import SECOND
 from engine.shop import payment
 from kasaga.api.metrics import ApiMetrics
 from kasaga.orchestrator.census import Census
+from kasaga.orchestrator.functions import Functions
 from kasaga.orchestrator.metrics import Metrics
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.shards import Shard
@@ -21,10 +22,12 @@ from kasaga.orchestrator.tracing import NoTracer
 from kasaga.store.base import Attention, Offsets, OutboxRow, RowKind, SagaState, ShardRow
 from kasaga.store.memory import MemoryStore
 from kasaga_participant.metrics import Metrics as ParticipantMetrics
+from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import DeliveryError
 from observability.traced import Traced
 from store.samples import T0
 
+IDLE = Functions(1, Schemas(), 1)
 TABLES = Path(__file__).parents[2] / "orchestrator" / "metrics.md"
 
 
@@ -175,7 +178,7 @@ def test_the_outbox_tells_its_depth_and_the_age_of_its_oldest_record() -> None:
     rows = [row(3), row(4, "absent")]
 
     def observe(now: float) -> tuple[float | None, float | None]:
-        metrics.observe([owned], sends, 1, 0, now, NoTracer())
+        metrics.observe([owned], sends, 1, IDLE, now, NoTracer())
         return value(metrics, "kasaga_outbox_unacknowledged"), value(metrics, "kasaga_outbox_oldest_seconds")
 
     assert observe(10.0) == (0, 0)
@@ -197,7 +200,7 @@ def test_spans_are_counted_by_what_became_of_them() -> None:
 
     metrics, (sends, _) = Metrics(), relay()
     for _ in range(2):
-        metrics.observe([], sends, 0, 0, 0.0, Traces())
+        metrics.observe([], sends, 0, IDLE, 0.0, Traces())
     found = [value(metrics, "kasaga_spans_total", result=each) for each in ("exported", "failed", "dropped")]
     assert found == [5, 2, 1]
 

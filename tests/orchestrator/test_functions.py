@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from unittest.mock import patch
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from kasaga.engine.codec import decode
 from kasaga.engine.decide import Run
 from kasaga.engine.model import Ran
 from kasaga.errors import MissingVersion
-from kasaga.orchestrator.functions import Functions, Pool
+from kasaga.orchestrator.functions import Functions
+from kasaga.orchestrator.threads import Pool
 from kasaga.store.base import OutboxRow, RowKind, SagaState
 from kasaga_wire.codec import Schemas
 from orchestrator import trips
@@ -221,16 +223,72 @@ def test_a_pool_has_no_more_threads_than_it_may_and_no_more_than_it_needs() -> N
     pool.close()
 
 
+def has(found: list[int], many: int) -> bool:
+    return len(found) == many
+
+
+def test_lost_threads_are_replaced_as_far_as_it_goes() -> None:
+    """Two at work, one spare: with two lost there is one left, with three none; they come back one by one."""
+    pool, done = Pool(2, spare=1), list[int]()
+    doors = [threading.Event() for _ in range(3)]
+    hanging: list[int] = []
+
+    def hang(number: int) -> None:
+        hanging.append(number)
+        doors[number].wait(30)
+        pool.regain()
+
+    before = set(threading.enumerate())
+
+    def mine() -> int:
+        return len(set(threading.enumerate()) - before)
+
+    for number in range(3):
+        pool.submit(partial(hang, number))
+        eventually(partial(has, hanging, number + 1))
+        pool.lose()
+        assert pool.full == (number == 2)
+        if number < 2:
+            pool.submit(partial(done.append, number))
+            eventually(partial(has, done, number + 1))
+    pool.submit(lambda: done.append(2))
+    assert (pool.lost, done) == (3, [0, 1])
+    assert mine() == 3
+    doors[0].set()
+    eventually(lambda: done == [0, 1, 2])
+    for door in doors:
+        door.set()
+    eventually(lambda: pool.lost == 0)
+    eventually(lambda: mine() == 2)
+    pool.close()
+    eventually(lambda: mine() == 0)
+
+
+def test_work_that_raises_costs_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    pool, done = Pool(1), list[int]()
+
+    def fail() -> None:
+        raise ValueError("no outcome of a function")
+
+    pool.submit(fail)
+    pool.submit(lambda: done.append(1))
+    eventually(lambda: done == [1])
+    assert "a bug" in caplog.text
+    pool.close()
+
+
 def test_a_pool_that_is_closed_begins_nothing_more_and_waits_for_nobody() -> None:
-    pool, go = Pool(1), threading.Event()
+    pool, go, begun = Pool(1), threading.Event(), threading.Event()
     done: list[int] = []
 
     def wait() -> None:
+        begun.set()
         go.wait(30)
         done.append(1)
 
     pool.submit(wait)
     pool.submit(lambda: done.append(2))
+    assert begun.wait(30)
     pool.close()
     go.set()
     eventually(lambda: done == [1])

@@ -83,7 +83,8 @@ async def tidy(ctx: SagaContext, order: Order) -> None:
     assert_type(await ctx.sleep(timedelta(hours=1)), None)
     assert_type(await ctx.sleep(0.5), None)
     assert_type(await ctx.run(look, 7), str)
-    assert_type(await ctx.run(fetch, 7), list[str])
+    assert_type(await ctx.run(fetch, 7, timeout=timedelta(minutes=2)), list[str])
+    assert_type(await ctx.run(fetch, 7, timeout=None), list[str])
     assert_type(await ctx.run(write, undo=unwrite, undo_retry=RetryPolicy(maximum_attempts=3)), Reservation)
 
 

@@ -66,6 +66,7 @@ async def wrong(ctx: SagaContext, order: Order) -> Receipt:
     ctx.sleep(5)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     await ctx.sleep("5 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     number: int = await ctx.run(look, 7)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    await ctx.run(look, 7, timeout="5 s")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await ctx.run(look, 7, undo=unlook)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await ctx.run(look, 7, undo=unsure)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     ctx.now = 5  # type: ignore[misc, assignment]  # pyright: ignore[reportAttributeAccessIssue]

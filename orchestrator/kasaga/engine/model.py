@@ -25,7 +25,7 @@ class Policy(NamedTuple):
     """How a command is retried, as recorded with its first attempt. Times in microseconds."""
 
     timeout: int
-    """One attempt, from sent to answered."""
+    """One attempt, from sent to answered; of a local function, from begun to ended, 0 for no limit."""
     schedule_to_close: int
     """All attempts together; 0 for no limit."""
     initial_interval: int

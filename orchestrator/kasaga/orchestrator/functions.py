@@ -11,13 +11,15 @@ import asyncio
 import heapq
 import importlib
 import inspect
+import itertools
 import logging
 import queue
-import threading
+import time
 import typing
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 from opentelemetry import context, trace
 
@@ -27,73 +29,93 @@ from kasaga_wire.errors import KasagaError
 from kasaga_wire.records import clean_error
 
 from ..engine.decide import Definitions, Run
-from ..engine.driver import Guard
+from ..engine.driver import TIMED_OUT, Guard
 from ..engine.model import DONE, LOCAL, UNDO, Ran
 from ..engine.requests import LocalCall
 from ..engine.state import State
 from ..errors import SagaCodeError, SagaOutcome
+from ..settings import Settings
 from ..store.base import OutboxRow
 from . import about, traceids
 from .clock import to_micros
 from .intake import REPLY, Item
 from .rows import split_step
+from .threads import Attempt, Pool
 from .traceids import EVERY_SAGA, Sampling
 
 log = logging.getLogger("kasaga.orchestrator")
 
 
-class Pool:
-    """Threads that end with the process: one that works for an hour must not keep it from ending."""
+class _Running(NamedTuple):
+    """An attempt that somebody waits for, and what is to be said of it."""
 
-    def __init__(self, threads: int) -> None:
-        """They are started when there is work for them."""
-        self._most = threads
-        self._threads: list[threading.Thread] = []
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._closed = False
+    attempt: Attempt
+    shard: int
+    run_id: str
+    saga_id: str
+    step: str
+    form: str
+    number: int
+    seconds: float
+    """That it may take; 0 for no limit."""
+    about: dict[str, object]
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Have something done as soon as a thread is free."""
-        self._work.put(work)
-        if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
-            thread = threading.Thread(target=self._serve, name="kasaga-run", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    def item(self, event: Ran) -> Item:
+        """What has become of it, for its saga."""
+        return Item(REPLY, self.shard, self.run_id, self.saga_id, event, None)
 
-    def close(self) -> None:
-        """Begin nothing more."""
-        self._closed = True
-        for _ in self._threads:
-            self._work.put(None)
-
-    def _serve(self) -> None:
-        while True:
-            work = self._work.get()
-            if work is None or self._closed:
-                return
-            work()
-            self._idle.release()
+    @property
+    def timed_out(self) -> Ran:
+        """The end of it that nobody has seen."""
+        said = f"attempt {self.number} didn't end within {self.seconds:g} s"
+        return Ran(self.step, self.form, self.number, False, b"", TIMED_OUT, said)
 
 
 class Functions:
-    """The threads of one process. `start_due` and `take` are called by the loop's thread."""
+    """The functions of one process. All but what runs in the threads is called by the loop's thread."""
 
     def __init__(
-        self, threads: int, schemas: Schemas, max_payload: int, sampling: Sampling = EVERY_SAGA
+        self,
+        threads: int,
+        schemas: Schemas,
+        max_payload: int,
+        sampling: Sampling = EVERY_SAGA,
+        spare: int = 0,
     ) -> None:
-        self._pool = Pool(threads)
+        """`threads` may be at work at once; `spare` of those that hang are replaced."""
+        self._pool = Pool(threads, spare)
         self._schemas = schemas
         self._max_payload = max_payload
         self._sampling = sampling
-        self._done: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, Ran]] = queue.SimpleQueue()
+        self._running: dict[int, _Running] = {}
+        self._limits: list[tuple[float, int]] = []
+        """A heap of (until when, which); those that have ended are dropped when they come up."""
+        self._numbers = itertools.count()
+        self._stalled = False
         self._rows: dict[tuple[int, int], OutboxRow] = {}
         """What isn't started yet, by shard and sequence number."""
         self._later: list[tuple[int, int, int]] = []
         """A heap of (when, shard, seq); an entry whose row is gone is dropped when it comes up."""
         self._held: dict[tuple[int, str], list[OutboxRow]] = {}
         """Due while its saga is parked, by shard and run id: to find a function is to run the saga's code."""
-        self.running = 0
+
+    @classmethod
+    def of(cls, settings: Settings, schemas: Schemas, sampling: Sampling) -> Functions:
+        """Of a process with these settings."""
+        threads, spare = settings.run_threads, settings.run_abandoned
+        return cls(threads, schemas, settings.max_payload_bytes, sampling, spare)
+
+    @property
+    def running(self) -> int:
+        """How many are waited for."""
+        return len(self._running)
+
+    @property
+    def abandoned(self) -> int:
+        """How many are at work that nobody waits for: each keeps a thread."""
+        return self._pool.lost
 
     def add(self, row: OutboxRow) -> None:
         """Take a committed LOCAL row; it is started by `start_due`."""
@@ -161,18 +183,43 @@ class Functions:
                 self.hold(row)
                 raise
             function, codec = waiting.function, waiting.result
-        event_form = UNDO if form == UNDO else LOCAL
-        self.running += 1
-        saga_id, run_id, shard, attempt = run.state.saga_id, run.state.run_id, row.shard, row.attempt
+        policy = step.undo_policy if form == UNDO else step.policy
+        running = _Running(
+            Attempt(),
+            row.shard,
+            run.state.run_id,
+            run.state.saga_id,
+            path,
+            UNDO if form == UNDO else LOCAL,
+            row.attempt,
+            policy.timeout / 1e6 if policy is not None else 0.0,
+            {**about.saga(run.state), "step": row.step, "attempt": row.attempt},
+        )
+        number = next(self._numbers)
+        self._running[number] = running
+        self._pool.submit(partial(self._work, number, running, self._around(run.state, row), function, codec))
 
-        around = self._around(run.state, row)
-
-        def work() -> None:
-            with around:
-                event = self._call(function, codec, path, event_form, attempt)
-            self._done.put(Item(REPLY, shard, run_id, saga_id, event, None))
-
-        self._pool.submit(work)
+    def _work(
+        self,
+        number: int,
+        running: _Running,
+        around: AbstractContextManager[None],
+        function: Callable[[], Any],
+        codec: Codec[Any],
+    ) -> None:
+        """Do it, in a thread."""
+        attempt = running.attempt
+        attempt.begin()
+        self._begun.put(number)
+        with around:
+            event = self._call(function, codec, running)
+        if attempt.end():
+            self._done.put((number, event))
+            return
+        self._pool.regain()
+        took = round(time.monotonic() - attempt.began, 1)
+        extra = {**running.about, "seconds": took, "error": event.error_type}
+        log.warning("a function of ctx.run has ended long after it was given up", extra=extra)
 
     @contextmanager
     def _around(self, state: State, row: OutboxRow) -> Generator[None]:
@@ -186,20 +233,44 @@ class Functions:
             context.detach(token)
 
     def take(self) -> list[Item]:
-        """Return what has ended since the last call."""
+        """Return what has ended since the last call, and what has taken longer than it may."""
+        now = time.monotonic()
+        while not self._begun.empty():
+            number = self._begun.get()
+            running = self._running.get(number)
+            if running is not None and running.seconds:
+                heapq.heappush(self._limits, (running.attempt.began + running.seconds, number))
         items: list[Item] = []
         while not self._done.empty():
-            items.append(self._done.get())
-            self.running -= 1
+            number, event = self._done.get()
+            items.append(self._running.pop(number).item(event))
+        while self._limits and self._limits[0][0] <= now:
+            number = heapq.heappop(self._limits)[1]
+            running = self._running.get(number)
+            if running is not None and running.attempt.give_up():
+                del self._running[number]
+                items.append(running.item(running.timed_out))
+                self._lose(running)
         return items
 
-    def _call(
-        self, function: Callable[[], Any], codec: Codec[Any], path: str, form: str, attempt: int
-    ) -> Ran:
+    def _lose(self, running: _Running) -> None:
+        """Leave a thread to a function that hangs."""
+        self._pool.lose()
+        extra = {**running.about, "seconds": running.seconds, "line": running.attempt.line}
+        log.warning("a function of ctx.run is given up: its thread goes on", extra=extra)
+        if self._pool.full and not self._stalled:
+            log.error(
+                "all threads of ctx.run hang: nothing of it begins any more",
+                extra={"threads": self.abandoned},
+            )
+        self._stalled = self._pool.full
+
+    def _call(self, function: Callable[[], Any], codec: Codec[Any], running: _Running) -> Ran:
+        path, form, attempt = running.step, running.form, running.number
         try:
             value = function()
             if inspect.isawaitable(value):
-                value = asyncio.run(_wait(value))
+                value = asyncio.run(_wait(value, running.attempt))
             payload = codec.encode(None if codec.annotation in (None, type(None)) else value)
             if len(payload) > self._max_payload:
                 raise ValueError(f"the result has {len(payload)} bytes, over {self._max_payload}")
@@ -214,7 +285,14 @@ class Functions:
         self._pool.close()
 
 
-async def _wait(value: Awaitable[Any]) -> Any:
+async def _wait(value: Awaitable[Any], attempt: Attempt) -> Any:
+    """Await what a function gave; it is cancelled when it is given up."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    if not attempt.cancel_by(lambda: loop.call_soon_threadsafe(task.cancel)):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise asyncio.CancelledError
     return await value
 
 

@@ -100,9 +100,7 @@ class Loop:
         )
         self._tracer = tracer or NO_TRACER
         self._runs = Runs(store, settings.max_live_sagas)
-        self._functions = Functions(
-            settings.run_threads, defs.schemas, settings.max_payload_bytes, where.sampling
-        )
+        self._functions = Functions.of(settings, defs.schemas, where.sampling)
         self._stuck_lines = StuckLines()
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
         self._holding = Holding(where.topics, defs.schemas)
@@ -343,7 +341,7 @@ class Loop:
             self._shards.values(),
             self._relay,
             len(self._runs),
-            self._functions.running,
+            self._functions,
             self._clock.seconds(),
             self._tracer,
         )

@@ -18,6 +18,7 @@ from ..engine.driver import GRAVEYARD
 from ..engine.lifecycle import FINAL
 from ..engine.model import Clear, Move, Send, Settle
 from ..store.base import Attention, SagaState
+from .functions import Functions
 from .relay import Relay
 from .shards import Shard
 from .tracing import Tracing
@@ -92,6 +93,11 @@ class Metrics:
             "kasaga_undos_total", "Steps that need no undo any more, by how that came", ["how"], registry=reg
         )
         self._running = Gauge("kasaga_functions_running", "Functions of ctx.run at work", registry=reg)
+        self._abandoned = Gauge(
+            "kasaga_functions_abandoned",
+            "Functions of ctx.run given up and still at work: each keeps a thread",
+            registry=reg,
+        )
 
     def _count_work(self, reg: CollectorRegistry) -> None:
         self._ignored = Counter(
@@ -183,7 +189,7 @@ class Metrics:
         shards: Iterable[Shard],
         relay: Relay,
         live: int,
-        running: int,
+        functions: Functions,
         now: float,
         tracer: Tracing,
     ) -> None:
@@ -196,7 +202,8 @@ class Metrics:
         self._unacked_age.set(self._oldest(owned, relay, now))
         self._live.set(live)
         self._unclosed.set(len(GRAVEYARD))
-        self._running.set(running)
+        self._running.set(functions.running)
+        self._abandoned.set(functions.abandoned)
         self._drain("produced", self._produced, relay.produced)
         self._drain("failed", self._failed, relay.failed)
         self._drain("cpu", self._cpu, time.thread_time())
