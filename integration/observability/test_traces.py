@@ -172,17 +172,19 @@ def test_what_a_dead_process_had_not_exported_its_heir_exports(
 def test_a_collector_that_is_away_holds_nothing_up(watch: Watch, collector: Collector) -> None:
     away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     watch.orchestrator(**away, OTEL_BSP_SCHEDULE_DELAY="20")
-    watch.service()
+    watch.service(**away, OTEL_BSP_SCHEDULE_DELAY="20")
     for number in range(3):
         watch.start(f"o-{number}")
         assert watch.wait(f"o-{number}") == f"shelf of o-{number}"
-    assert watch.probe("one", "/ready")[0] == 200
+    assert watch.probe("one", "/ready")[0] == watch.probe("service", "/ready")[0] == 200
     eventually(lambda: 'kasaga_spans_total{result="failed"} 15.0' in watch.probe("one", "/metrics")[1])
-    (line,) = [
-        each for each in watch.lines("one") if "export" in json.dumps(each) and each["level"] != "info"
-    ]
-    assert (line["logger"], line["message"]) == ("kasaga.tracing", "spans are not exported")
-    assert "Failed to export" in line["error"]
+    lost = 'kasaga_participant_spans_total{result="failed"} 6.0'
+    eventually(lambda: lost in watch.probe("service", "/metrics")[1])
+    for name in ("one", "service"):
+        lines = [each for each in watch.lines(name) if "export" in json.dumps(each)]
+        (line,) = [each for each in lines if each["level"] != "info"]
+        assert (line["logger"], line["message"]) == ("kasaga.tracing", "spans are not exported")
+        assert "Failed to export" in line["error"]
 
 
 def test_headers_of_the_environment_go_with_the_spans_and_into_no_log(

@@ -100,7 +100,8 @@ class Watch:
 
     def port(self, name: str) -> int:
         """Where the probes are, as the log says."""
-        found = [line["port"] for line in self.lines(name) if line["message"] == "probes and metrics"]
+        said = [f"{line['message']} {line.get('port', '')}" for line in self.lines(name)]
+        found = [text.split()[-1] for text in said if text.startswith(("probes and metrics", "/metrics, "))]
         assert found, self.text(name)
         return int(found[-1])
 

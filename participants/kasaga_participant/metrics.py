@@ -72,6 +72,13 @@ class Metrics:
         self.inbox_away = Gauge(
             "kasaga_participant_inbox_away", "1 while the database can't be reached", registry=registry
         )
+        self._spans = Counter(
+            "kasaga_participant_spans",
+            "Spans exported, failed and dropped, where the SDK exports them",
+            ["result"],
+            registry=registry,
+        )
+        self._spans_told = (0, 0, 0)
         self._counts: dict[tuple[str, str, str], Counter] = {}
         self._times: dict[tuple[str, str], Histogram] = {}
 
@@ -82,6 +89,12 @@ class Metrics:
         if count is None:
             count = self._counts[key] = self._commands.labels(*key)
         count.inc()
+
+    def spans(self, totals: tuple[int, int, int]) -> None:
+        """Bring the counter up to how many were exported, failed and dropped in all."""
+        told, self._spans_told = self._spans_told, totals
+        for result, before, now in zip(("exported", "failed", "dropped"), told, totals, strict=True):
+            self._spans.labels(result).inc(max(0, now - before))
 
     def handled(self, participant: str, command: str, seconds: float) -> None:
         """Note what one run of a handler took."""

@@ -30,6 +30,11 @@ class Exporting(SpanProcessor):
         """`export` is started already."""
         self._export = export
 
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """How many spans were exported, failed and dropped."""
+        return self._export.exported, self._export.failed, self._export.dropped
+
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Nothing: a span is of interest when it is over."""
 

@@ -256,6 +256,7 @@ class Process:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self._calls.warn_of_slow()
+            self._metrics.spans(self._tracing.totals)
             sender.poll()
             if self._runtime is None:
                 continue

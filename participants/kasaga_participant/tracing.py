@@ -40,6 +40,11 @@ Attributes = dict[str, str | int | bool]
 class Tracing(Protocol):
     """Makes the spans of one process."""
 
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """How many were exported, failed and dropped; none where somebody else exports."""
+        ...
+
     def span(self, job: Job, /) -> AbstractContextManager[None]:
         """The span of one run of a handler; it also becomes the parent that the reply names."""
         ...
@@ -56,6 +61,7 @@ class Tracing(Protocol):
 class NoTracing:
     """Nobody wants traces: no spans, no cost."""
 
+    totals = (0, 0, 0)
     _nothing = nullcontext()
 
     def span(self, job: Job, /) -> AbstractContextManager[None]:
@@ -77,6 +83,11 @@ class OpenTelemetry:
         self._tracer = trace.get_tracer("kasaga.participant")
         self._propagator = TraceContextTextMapPropagator()
         self._exporting = exporting
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """Of what is exported by us."""
+        return self._exporting.totals if self._exporting is not None else (0, 0, 0)
 
     @contextmanager
     def span(self, job: Job, /) -> Generator[None]:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from engine.shop import payment
 from kasaga.engine.codec import decode, encode
 from kasaga.engine.state import State, extend
+from kasaga.orchestrator import salvage as module
 from kasaga.orchestrator.clock import to_datetime, to_micros
 from kasaga.orchestrator.salvage import Salvage
 from kasaga.orchestrator.spans import Builder
@@ -173,6 +174,18 @@ def test_many_sagas_are_read_by_slices_and_all_of_them() -> None:
     while (some := salvage.step(EVERY_SAGA)) is not None:
         sizes.append(len(some))
     assert sizes == [200, 200, 80]
+
+
+def test_there_is_a_limit_and_a_line_when_it_is_reached(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_RUNS", 3)
+    store = MemoryStore()
+    for number in range(1, 6):
+        kept(played(number), store)
+    begin = played(1).records[0].at
+    assert len(salvaged(Salvage(store, 3, begin, begin + 10_000_000, "dead"))) == 12
+    assert caplog.messages == ["a dead owner has left more than is looked for"]
 
 
 def test_while_postgres_is_away_it_waits_and_goes_on_where_it_was() -> None:

@@ -48,6 +48,8 @@ class Salvage:
             since, until = to_datetime(self.since), to_datetime(self._until)
             self._runs = self._store.touched(self.shard, since, until, limit=MAX_RUNS)
             self._found = len(self._runs)
+            if self._found >= MAX_RUNS:
+                log.warning("a dead owner has left more than is looked for", extra=self._about())
         if not self._runs:
             if self._spans:
                 log.info("spans of a dead owner are exported", extra=self._about())
