@@ -6,7 +6,9 @@ import inspect
 import re
 from importlib import import_module
 
-DECLARED = re.compile(r'^[A-Z_]+: Final = "([a-z0-9_.]+)"\n(?:"""\n(.*?)""")?', re.MULTILINE | re.DOTALL)
+DECLARED = re.compile(
+    r'^[A-Z_]+: Final = \(?\s*"([a-z0-9_.]+)"\s*\)?\n(?:"""\n(.*?)""")?', re.MULTILINE | re.DOTALL
+)
 
 
 def current(group: str) -> set[str]:
