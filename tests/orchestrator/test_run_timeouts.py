@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepTimeout, saga
 from kasaga.engine.codec import decode
 from kasaga.engine.driver import TIMED_OUT
 from kasaga.engine.model import Ran
+from kasaga.orchestrator import functions, threads
 from kasaga.orchestrator.threads import Attempt
 from kasaga.saga import Saga
 from kasaga.store.base import SagaState
@@ -23,9 +25,12 @@ from orchestrator.trips import CONTRACTS, Trip, trip
 from orchestrator.world import World
 
 TWICE = RetryPolicy(initial_interval=0.001, maximum_attempts=2)
-LIMIT = 0.3
+LIMIT = 5.0
+"""Seconds by `NOW`, which passes only where a test says so: a slow machine makes nobody late."""
 LONG = 30.0
-"""Seconds: longer than any test waits for what it needs."""
+"""Real seconds: longer than any test waits for what it needs."""
+
+NOW = [0.0]
 
 DOORS: list[threading.Event] = []
 """One for each call of `slow`, which waits until it is opened."""
@@ -94,7 +99,7 @@ async def unlimited(ctx: SagaContext, order: Trip) -> str:
 
 @saga("usual")
 async def usual(ctx: SagaContext, order: Trip) -> str:
-    return await ctx.run(slow, timeout=LONG)
+    return await ctx.run(slow, timeout=1000)
 
 
 @saga("lazy")
@@ -111,10 +116,13 @@ SAGAS: list[Saga[Any, Any]] = [limited, catching, undone, unlimited, usual, lazi
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     CALLED.clear()
     DOORS.clear()
     before = set(threading.enumerate())
+    time = SimpleNamespace(monotonic=lambda: NOW[0])
+    for module in (functions, threads):
+        monkeypatch.setattr(module, "time", time)
     with World(shards=1, lease_seconds=1.0, heartbeat_seconds=0.2) as world:
         world.odds.slow = 0.0
         world.app = App("trips", sagas=SAGAS, participants=CONTRACTS)
@@ -135,6 +143,17 @@ def go_on(world: World, node: Node, until: Callable[[], object]) -> None:
         return bool(until())
 
     eventually(step)
+
+
+def called(calls: int) -> bool:
+    return len(CALLED) >= calls
+
+
+def hang(world: World, node: Node, calls: int) -> None:
+    """Let one function after the other take longer than it may, until so many have been called."""
+    for number in range(len(CALLED), calls):
+        go_on(world, node, partial(called, number + 1))
+        NOW[0] += 2 * LIMIT
 
 
 def state(world: World) -> SagaState | None:
@@ -162,6 +181,7 @@ def test_one_that_hangs_is_tried_again_and_its_late_result_counts_for_nothing(wo
     doors(1)
     node = world.join()
     world.start("limited", "a")
+    hang(world, node, 1)
     go_on(world, node, lambda: state(world) is SagaState.COMPLETED)
     assert ran(world) == [("local", 1, TIMED_OUT), ("local", 2, "ok")]
     assert shown(world, node, "kasaga_functions_abandoned") == 1
@@ -182,11 +202,15 @@ def test_a_late_result_does_not_end_the_attempt_that_came_after(world: World) ->
     doors(2)
     node = world.join()
     world.start("limited", "a")
+    hang(world, node, 1)
     go_on(world, node, lambda: len(CALLED) == 2)
     DOORS[0].set()
-    eventually(lambda: node.functions.abandoned == 0 or len(ran(world)) == 2)
-    go_on(world, node, lambda: len(ran(world)) == 2)
-    assert ran(world) == [("local", 1, TIMED_OUT), ("local", 2, TIMED_OUT)]
+    eventually(lambda: node.functions.abandoned == 0)
+    world.turns(node, 5)
+    assert ran(world) == [("local", 1, TIMED_OUT)], "the second is at work"
+    DOORS[1].set()
+    go_on(world, node, lambda: state(world) is SagaState.COMPLETED)
+    assert world.saga("a").result == limited.result.encode("call 1")
 
 
 def test_used_up_it_is_unknown_and_its_undo_gets_nothing(world: World) -> None:
@@ -194,6 +218,7 @@ def test_used_up_it_is_unknown_and_its_undo_gets_nothing(world: World) -> None:
     doors(2)
     node = world.join()
     world.start("limited", "a")
+    hang(world, node, 2)
     go_on(world, node, lambda: state(world) is SagaState.COMPENSATED)
     assert ran(world) == [("local", 1, TIMED_OUT), ("local", 2, TIMED_OUT), ("undo", 1, "ok")]
     assert CALLED == ["call 0", "call 1", "undo of None"]
@@ -206,6 +231,7 @@ def test_the_sagas_code_gets_a_step_timeout(world: World) -> None:
     doors(1)
     node = world.join()
     world.start("catching", "a")
+    hang(world, node, 1)
     go_on(world, node, lambda: state(world) is SagaState.COMPLETED)
     told = world.saga("a").result or b""
     assert b"timed out: attempt 1 didn't end" in told
@@ -217,6 +243,8 @@ def test_an_undo_that_hangs_is_given_up_and_tried_again(world: World) -> None:
     DOORS[0].set()
     node = world.join()
     world.start("undone", "a")
+    go_on(world, node, lambda: len(CALLED) == 2)
+    NOW[0] += 2 * LIMIT
     go_on(world, node, lambda: state(world) is SagaState.COMPENSATED)
     assert ran(world) == [("local", 1, "ok"), ("undo", 1, TIMED_OUT), ("undo", 2, "ok")]
     assert CALLED == ["call 0", "undo of call 0", "undo of call 0"]
@@ -229,6 +257,7 @@ def test_an_undo_that_hangs_is_given_up_and_tried_again(world: World) -> None:
 def test_an_async_function_is_cancelled_and_its_thread_is_free(world: World) -> None:
     node = world.join()
     world.start("lazy", "a")
+    hang(world, node, 1)
     go_on(world, node, lambda: state(world) is SagaState.COMPLETED)
     assert ran(world) == [("local", 1, TIMED_OUT), ("local", 2, "ok")]
     eventually(lambda: node.functions.abandoned == 0)
@@ -239,6 +268,7 @@ def test_an_async_function_that_swallows_the_cancel_keeps_its_thread(world: Worl
     doors(2)
     node = world.join()
     world.start("stubborn", "a")
+    hang(world, node, 1)
     go_on(world, node, lambda: state(world) is SagaState.COMPENSATED)
     eventually(lambda: CALLED == ["stubborn", "cancelled"])
     assert node.functions.abandoned == 1
@@ -253,9 +283,8 @@ def test_without_a_limit_it_may_take_for_ever(world: World) -> None:
     doors(1)
     node = world.join()
     world.start("unlimited", "a")
-    go_on(world, node, lambda: CALLED)
-    begun = time.monotonic()
-    go_on(world, node, lambda: time.monotonic() - begun > 3 * LIMIT)
+    hang(world, node, 1)
+    world.turns(node, 5)
     assert (ran(world), node.functions.abandoned) == ([], 0)
     DOORS[0].set()
     go_on(world, node, lambda: state(world) is SagaState.COMPLETED)
@@ -269,8 +298,8 @@ def test_to_wait_for_a_thread_is_not_to_take_long(world: World) -> None:
     go_on(world, node, lambda: CALLED)
     world.start("limited", "a")
     go_on(world, node, lambda: node.functions.running == 2)
-    begun = time.monotonic()
-    go_on(world, node, lambda: time.monotonic() - begun > 3 * LIMIT)
+    NOW[0] += 10 * LIMIT
+    world.turns(node, 5)
     assert ran(world) == []
     DOORS[0].set()
     go_on(world, node, lambda: state(world) is SagaState.COMPLETED)
@@ -286,6 +315,7 @@ def test_threads_that_are_lost_are_replaced_as_far_as_it_goes(
     for number in range(2):
         world.start("catching", f"s{number}", ask=False)
     with caplog.at_level("WARNING", "kasaga"):
+        hang(world, node, 2)
         go_on(world, node, lambda: node.functions.abandoned == 2)
     lines = {each.getMessage(): each.__dict__ for each in caplog.records}
     given_up = lines["a function of ctx.run is given up: its thread goes on"]
@@ -305,7 +335,7 @@ def test_one_of_a_shard_that_is_lost_is_given_up_all_the_same(world: World) -> N
     doors(1)
     node = world.join()
     world.start("limited", "a")
-    go_on(world, node, lambda: CALLED)
+    hang(world, node, 1)
     world.pass_time(5)
     other = world.join()
     go_on(world, other, lambda: state(world) is SagaState.COMPLETED)
