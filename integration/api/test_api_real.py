@@ -159,10 +159,12 @@ def test_a_trace_goes_on_and_the_log_names_it(api: Served) -> None:
 def test_probes_and_metrics(api: Served) -> None:
     assert api.probe("/live").status_code == 200
     assert api.probe("/ready").json()["namespace"] == "clishop"
+    assert api.start("probed-1", "wait").status_code == 202
     shown = api.probe("/metrics").text
     assert re.search(
-        r'kasaga_api_requests_total\{method="POST",route="/api/v1/sagas",status="200"\} [1-9]', shown
+        r'kasaga_api_requests_total\{method="POST",route="/api/v1/sagas",status="202"\} [1-9]', shown
     )
+    assert api.act("probed-1", "cancel").status_code == 200
     assert 'kasaga_api_records_total{record="start",result="confirmed"}' in shown
     assert "process_open_fds" in shown
     assert api.caller.get("/metrics").status_code == 404

@@ -280,7 +280,7 @@ def test_a_changed_setting_rolls_the_pods_that_read_it(helm: Helm) -> None:
     assert changed({"log.level": "debug"}) == everybody
     assert changed({"topicPrefix": "test."}) == everybody
     assert changed({"orchestrator.settings.maxBatch": 100}) == {"kasaga-orchestrator"}
-    assert changed({"api.settings.maxPage": 100}) == {"kasaga-api"}
+    assert changed({"api.settings.maxRequests": 100}) == {"kasaga-api"}
     assert changed({"orchestrator.replicas": 5, "metrics.serviceMonitor.enabled": True}) == set()
 
 

@@ -130,7 +130,7 @@ def test_every_value_says_what_it_is_for() -> None:
         ("orchestrator.nodeSelector", {}),
         ("api.token", "secret"),
         ("api.settings", {"token": "secret"}),
-        ("api.settings", {"maxPage": 10_000}),
+        ("api.settings", {"maxWaitSeconds": 10_000}),
         ("api.allowedHosts", ["https://sagas.example.com"]),
         ("migration.phase", "post"),
         ("migration.finish", True),
