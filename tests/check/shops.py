@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from imported import imported_from
 
 SHOPS = Path(__file__).parent / "shops"
 
@@ -21,15 +20,8 @@ def package(folder: Path, name: str, files: dict[str, str]) -> Generator[Path]:
     home.mkdir()
     for file, text in {"__init__": "", **files}.items():
         (home / f"{file}.py").write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "path", [str(folder), *sys.path])
-        patch.setattr(sys, "dont_write_bytecode", True)
-        try:
-            yield home
-        finally:
-            for module in [each for each in sys.modules if each.partition(".")[0] == name]:
-                del sys.modules[module]
+    with imported_from(folder, name):
+        yield home
 
 
 def shop(name: str) -> dict[str, str]:

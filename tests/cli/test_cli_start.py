@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.shell import Shell
+from imported import imported_from
 
 SAGAS = """
 from pydantic import BaseModel, Field
@@ -45,14 +45,11 @@ ORDER = '{"id": "o-1", "lines": [{"sku": "a", "quantity": 1}]}'
 
 
 @pytest.fixture
-def typed(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+def typed(shell: Shell, tmp_path: Path) -> Iterator[Shell]:
     """A folder with an App in it."""
     (tmp_path / "typed_sagas.py").write_text(SAGAS)
-    monkeypatch.chdir(tmp_path)
-    before = list(sys.path)
-    yield shell
-    sys.path[:] = before
-    sys.modules.pop("typed_sagas", None)
+    with imported_from(tmp_path, "typed_sagas"):
+        yield shell
 
 
 def ends(shell: Shell, state: str, result: object = None, *, name: str = "payment", reason: str = "") -> None:

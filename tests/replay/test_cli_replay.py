@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from cli.shell import NOW, Shell
 from cli.tales import Tale
+from imported import imported_from
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden_histories" / "0.1.0"
@@ -52,12 +52,7 @@ app = App("orders", sagas=[payment], participants=[Inventory, Payments])
 
 
 @pytest.fixture
-def shell(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Generator[Shell]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+def shell(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Generator[Shell]:
     (tmp_path / "replayed.py").write_text(SHOP)
     made = Shell(capsys, tmp_path)
     made.keep(
@@ -67,8 +62,8 @@ def shell(
         Tale(4, shard=5).reserved().parked(),
         Tale(5, saga_id="p-5").reserved(),
     )
-    yield made
-    sys.modules.pop("replayed", None)
+    with imported_from(tmp_path, "replayed"):
+        yield made
 
 
 def change(shell: Shell, before: str, after: str) -> None:

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from imported import imported_from
 from kasaga.cli import run as command_line
 from kasaga.testing import KINDS, Fault
 from kasaga.testing.values import NoExample
@@ -20,13 +22,11 @@ FILES = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", GUIDE, re.DOTALL))
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shop(tmp_path: Path) -> Generator[Path]:
     for name, code in FILES.items():
         (tmp_path / name).write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "shop", raising=False)
-    return tmp_path
+    with imported_from(tmp_path, "shop", "things"):
+        yield tmp_path
 
 
 def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,6 @@ def test_simulate_an_app_and_a_case(shop: Path, capsys: pytest.CaptureFixture[st
         "    return not result.struck\n"
         "case = Case(payment, invariants=[never])\n"
     )
-    sys.modules.pop("things", None)
     assert command_line(["simulate", "things:app", "--seeds", "3"]) == 0
     assert command_line(["simulate", "things:app", "--saga", "payment", "--seeds", "3"]) == 0
     capsys.readouterr()
