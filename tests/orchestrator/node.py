@@ -11,7 +11,7 @@ from kasaga.orchestrator.ownership import Ownership
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.runs import Runs
 from kasaga.orchestrator.watchdog import Watchdog
-from orchestrator.fake_kafka import FakeConsumer, FakeProducer
+from kasaga.testing.network import Consumer, Producer
 
 
 @dataclass
@@ -20,15 +20,15 @@ class Node:
 
     name: str
     loop: Loop
-    consumer: FakeConsumer
-    producers: list[FakeProducer]
+    consumer: Consumer
+    producers: list[Producer]
     asleep_until: int = 0
     away_until: int = 0
     """Until then Postgres doesn't answer this process."""
     alive: bool = True
 
     @property
-    def producer(self) -> FakeProducer:
+    def producer(self) -> Producer:
         return self.producers[-1]
 
     # What the loop keeps to itself, and a test must reach.

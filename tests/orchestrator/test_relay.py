@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from kasaga.orchestrator.clock import to_datetime
 from kasaga.orchestrator.relay import LONGEST_WAIT, ORDER_SLACK, Relay
 from kasaga.store.base import OutboxRow, RowKind
+from kasaga.testing import network
 from kasaga_wire.errors import DeliveryError, QueueFull
 from kasaga_wire.kafka import Producer
-from orchestrator.fake_kafka import Counts, FakeKafka, FakeProducer
 
 RUN = UUID(int=1)
 
@@ -22,18 +22,18 @@ class Bench:
     """A relay with one shard, and a Kafka whose producers deliver only when told to."""
 
     def __init__(self) -> None:
-        self.kafka = FakeKafka()
+        self.kafka = network.Kafka()
         self.kafka.create("commands", 1)
         self.kafka.create("events", 1)
-        self.producers: list[FakeProducer] = []
-        self.relay = Relay(self._make, Counts(self.kafka))
+        self.producers: list[network.Producer] = []
+        self.relay = Relay(self._make, network.Partitions(self.kafka))
         self.relay.now = lambda: self.now
         self.now = 1_900_000_000_000_000
         self.relay.own(0)
         self.delivers = self.confirms = True
 
     def _make(self) -> Producer:
-        producer = FakeProducer(self.kafka)
+        producer = network.Producer(self.kafka)
         producer.deliver = lambda waiting: waiting if self.delivers else 0
         producer.confirm = lambda landed: landed if self.confirms else 0
         self.producers.append(producer)

@@ -34,13 +34,13 @@ from kasaga.saga import App
 from kasaga.settings import Settings
 from kasaga.store.base import FINAL_STATES, Offsets, SagaFilter, SagaRow, SagaState, StoreUnavailable
 from kasaga.store.memory import MemoryStore
+from kasaga.testing import network
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
 from kasaga_wire.kafka import Consumer, KafkaSettings, Producer, Record, partition_for
 from kasaga_wire.records import Control, answer_codec, control_codec, own_schemas
 from kasaga_wire.topics import Topics
 from orchestrator.desk import Desk, Reply
-from orchestrator.fake_kafka import Counts, FakeConsumer, FakeKafka, FakeProducer
 from orchestrator.ledger import Books, audit
 from orchestrator.node import Node
 from orchestrator.trips import Trip, make_app
@@ -99,7 +99,7 @@ class World:
         self.shards = shards
         self.app = make_app("trips")
         self.topics = Topics("trips")
-        self.kafka = FakeKafka()
+        self.kafka = network.Kafka()
         self.kafka.now_ms = lambda: int(self.now().timestamp() * 1000)
         for spec in self.topics.orchestrator_specs(shards):
             self.kafka.create(spec.name, spec.partitions)
@@ -176,11 +176,11 @@ class World:
         for schema in own_schemas():
             schemas.add(schema)
         clock = _Ticks(self, name)
-        consumer = FakeConsumer(self.kafka)
-        producers: list[FakeProducer] = []
+        consumer = network.Consumer(self.kafka)
+        producers: list[network.Producer] = []
 
         def make_producer() -> Producer:
-            producers.append(FakeProducer(self.kafka))
+            producers.append(network.Producer(self.kafka))
             producers[-1].deliver = producers[-1].confirm = self._some
             return cast("Producer", producers[-1])
 
@@ -191,7 +191,7 @@ class World:
             where=Addresses(self.topics, "/kasaga/trips", self.shards),
             store=self.store,
             source=Source(cast("Consumer", consumer), self.topics, schemas, clock),
-            relay=Relay(make_producer, Counts(self.kafka)),
+            relay=Relay(make_producer, network.Partitions(self.kafka)),
             clock=clock,
             metrics=Metrics(),
         )

@@ -18,7 +18,7 @@ from kasaga_wire.kafka import Record
 
 from . import faults
 from .faults import Fault, Plan
-from .network import Network
+from .network import Kafka
 from .services import Death, Died, Handled, Rejected, Virtual, failure, refusal
 
 SECOND = 1_000_000_000
@@ -62,7 +62,7 @@ class Courier:
 
     def __init__(
         self,
-        network: Network,
+        network: Kafka,
         services: Mapping[str, Virtual],
         plan: Plan,
         *,
@@ -74,7 +74,7 @@ class Courier:
         """`cancel` asks the orchestrator to cancel the saga; `dice` draws how long records are on the way."""
         self._network, self._services, self._plan = network, services, plan
         self._nanos, self._now, self._cancel, self._dice = nanos, now, cancel, dice
-        self._mail: list[tuple[int, int, Callable[[], None]]] = []
+        self._mail: list[tuple[int, int, Callable[[], object]]] = []
         self._posted = 0
         self._away: dict[str, int] = {}
         """Until when a participant is dead."""
@@ -110,7 +110,7 @@ class Courier:
             self._let_commands_go(path)
         return held
 
-    def _post(self, after: int, deed: Callable[[], None]) -> None:
+    def _post(self, after: int, deed: Callable[[], object]) -> None:
         self._posted += 1
         heapq.heappush(self._mail, (self._nanos() + after, self._posted, deed))
 

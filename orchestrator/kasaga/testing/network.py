@@ -1,15 +1,17 @@
-"""Kafka for one saga in one thread: logs in memory, and clients with the faces of the real ones.
+"""Kafka in memory, and clients of it with the faces of the real ones; what goes wrong is the caller's to say.
 
-Station: below `world.py`, which delivers what is produced to the participants. Nothing is lost, late or
-twice here: that is for the faults (`faults.py`) to make.
+Station: the one simulated Kafka, below the users' failure matrix (`world.py`), the orchestrator's tests and
+the simulator. A record is in its log when it was delivered; its sender learns of that by a later `poll`. A
+process that dies in between has sent it without knowing, as with the real one.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from kasaga_wire.errors import DeliveryError
+from kasaga_wire.errors import DeliveryError, KafkaUnavailable
 from kasaga_wire.kafka import EndOfPartition, PartitionError, Record
 
 Place = tuple[str, int]
@@ -17,59 +19,108 @@ Headers = Sequence[tuple[str, bytes | None]]
 OnAck = Callable[[DeliveryError | None], None]
 
 
-class Network:
-    """All topics, each with one partition. `taken` is called with each record that participants get."""
+@dataclass
+class Log:
+    """One partition."""
 
-    def __init__(self, now_ms: Callable[[], int], taken: Callable[[Record], None]) -> None:
-        self._now_ms = now_ms
-        self._taken = taken
-        self.logs: dict[Place, list[Record]] = {}
-        """What the orchestrator reads."""
-        self.services: frozenset[str] = frozenset()
-        """Topics that participants read."""
+    first: int = 0
+    records: list[Record] = field(default_factory=list[Record])
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record."""
+        return self.first + len(self.records)
+
+
+def _heard_by_nobody(record: Record) -> None:
+    """Let it lie."""
+
+
+class Kafka:
+    """All topics of a world."""
+
+    def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:
+        self.logs: dict[Place, Log] = {}
+        self.counts: dict[str, int] = {}
+        self.now_ms = now_ms
+        """What records have for their time."""
+        self.appended: Callable[[Record], None] = _heard_by_nobody
+        """Told of each record that has reached its log."""
+        self.down = False
+        """No client gets an answer."""
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Make an empty topic."""
+        self.counts[topic] = partitions
+        for partition in range(partitions):
+            self.logs[topic, partition] = Log()
 
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers
-    ) -> None:
-        """Put a record at the end of a topic."""
-        log = self.logs.setdefault((topic, partition), [])
-        record = Record(topic, partition, len(log), key, value, list(headers), self._now_ms())
-        log.append(record)
-        if topic in self.services:
-            self._taken(record)
+    ) -> Record:
+        """Put a record at the end of a partition. Raises KeyError where there is none."""
+        log = self.logs[topic, partition]
+        record = Record(topic, partition, log.end, key, value, list(headers), self.now_ms())
+        log.records.append(record)
+        self.appended(record)
+        return record
 
-    def count(self, topic: str) -> int:
-        """How many partitions a topic has."""
-        return 1
+    def truncate(self, topic: str, partition: int, first: int) -> None:
+        """Forget everything before `first`, which may lie beyond the end: the topic was made anew."""
+        log = self.logs[topic, partition]
+        del log.records[: max(0, first - log.first)]
+        log.first = first
+
+    def remake(self, topic: str, partition: int) -> None:
+        """Make a partition anew, empty."""
+        self.logs[topic, partition] = Log()
+
+    def all(self, topic: str) -> list[Record]:
+        """Every record of a topic, partition by partition."""
+        return [
+            record for place, log in sorted(self.logs.items()) if place[0] == topic for record in log.records
+        ]
 
 
 class Consumer:
-    """`kasaga_wire.kafka.Consumer`: assigned by hand, told of ends."""
+    """`kasaga_wire.kafka.Consumer`: assigned by hand, told of ends, never jumping."""
 
-    fatal: str | None = None
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
         self._next: dict[Place, int] = {}
         self._told: set[Place] = set()
         """Whose end was told."""
+        self._broken: set[Place] = set()
+        """Whose offset is out of range, and that was told."""
         self._paused: set[Place] = set()
+        self.cut_off = False
+        self.fatal: str | None = None
+        self.shown: dict[Place, int] = {}
+        self.questions = 0
+        self.take: Callable[[int], int] = lambda most: most
+        """How many of so many records come at once."""
 
     @property
     def behind(self) -> bool:
         """Whether there is something that wasn't read."""
-        logs = self._network.logs
-        return any(len(logs.get(place, ())) > at for place, at in self._next.items())
+        logs = self._kafka.logs
+        return any(logs[place].end > at for place, at in self._next.items() if place not in self._paused)
+
+    @property
+    def _silent(self) -> bool:
+        return self.cut_off or self._kafka.down
 
     def incremental_assign(self, positions: Mapping[Place, int]) -> None:
         """Begin to read."""
+        assert not positions.keys() & self._next.keys(), "assigned twice"
         self._next.update(positions)
 
     def incremental_unassign(self, places: Iterable[Place]) -> None:
         """Stop to read."""
         for place in places:
-            self._next.pop(place, None)
+            del self._next[place]
             self._told.discard(place)
+            self._broken.discard(place)
             self._paused.discard(place)
 
     def pause(self, places: Iterable[Place]) -> None:
@@ -80,46 +131,91 @@ class Consumer:
         """Read them again."""
         self._paused -= set(places)
 
+    def positions(self, topic: str) -> dict[int, int]:
+        """Where each partition of a topic goes on to be read."""
+        return {place[1]: at for place, at in self._next.items() if place[0] == topic}
+
+    def assignment(self) -> set[Place]:
+        """What is read."""
+        return set(self._next)
+
     def consume(self, max_records: int, timeout: float) -> list[Record | EndOfPartition | PartitionError]:
         """What is there; waits for nothing."""
         found: list[Record | EndOfPartition | PartitionError] = []
-        for place, at in self._next.items():
-            if place in self._paused:
-                continue
-            records = self._network.logs.get(place, ())[at : at + max_records - len(found)]
-            if records:
-                found += records
-                self._next[place] = at + len(records)
-                self._told.discard(place)
-            elif place not in self._told:
-                self._told.add(place)
-                found.append(EndOfPartition(*place, at))
+        if self._silent:
+            return found
+        for place in list(self._next):
+            if place not in self._paused and len(found) < max_records:
+                found += self._read(place, max_records - len(found))
         return found
 
-    def watermarks(self, topic: str, partition: int, timeout: float = 10.0) -> tuple[int, int]:
-        """Where a partition begins and ends."""
-        return 0, len(self._network.logs.get((topic, partition), ()))
+    def _read(self, place: Place, most: int) -> list[Record | EndOfPartition | PartitionError]:
+        log, at = self._kafka.logs[place], self._next[place]
+        if not log.first <= at <= log.end:
+            if place in self._broken:
+                return []
+            self._broken.add(place)
+            name = "_AUTO_OFFSET_RESET"
+            return [PartitionError(*place, at, name, "offset out of range", True, False)]
+        if at == log.end:
+            if place in self._told:
+                return []
+            self._told.add(place)
+            return [EndOfPartition(*place, at)]
+        start = at - log.first
+        records = log.records[start : start + self.take(most)]
+        if records:
+            self._next[place] = records[-1].offset + 1
+            self._told.discard(place)
+        return list(records)
 
-    def known_end(self, topic: str, partition: int) -> int:
-        """Where a partition ends."""
-        return self.watermarks(topic, partition)[1]
+    def watermarks(self, topic: str, partition: int, timeout: float = 10.0) -> tuple[int, int]:
+        """Where a partition begins and ends, asked of the broker. Raises KafkaUnavailable."""
+        self.questions += 1
+        if self._silent:
+            raise KafkaUnavailable(f"watermarks of {topic}/{partition}")
+        log = self._kafka.logs[topic, partition]
+        return log.first, log.end
 
     def commit(self, offsets: Mapping[Place, int], *, wait: bool = False) -> None:
-        """Only people would look at it."""
+        """Show how far everything is read."""
+        self.shown.update(offsets)
+
+    def known_end(self, topic: str, partition: int) -> int:
+        """Where a partition ends, as last heard."""
+        return self._kafka.logs[topic, partition].end
 
     def close(self) -> None:
         """Read nothing more."""
         self._next.clear()
 
 
+@dataclass
+class _Flying:
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    on_ack: OnAck
+
+
 class Producer:
-    """`kasaga_wire.kafka.Producer`: delivered at once, acknowledged by the next `poll`."""
+    """`kasaga_wire.kafka.Producer`. Records are delivered and acknowledged by `poll`, as many as may be."""
 
-    fatal: str | None = None
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._queue: deque[_Flying] = deque()
         self._landed: deque[OnAck] = deque()
+        self.cut_off = False
+        self.fatal: str | None = None
+        self.deliver: Callable[[int], int] = lambda waiting: waiting
+        """How many of the waiting records reach the log at this poll."""
+        self.confirm: Callable[[int], int] = lambda landed: landed
+        """How many of those in the log are acknowledged at this poll."""
+        self.refuse: Callable[[str], DeliveryError | None] = lambda topic: None
+        """What a topic's broker says instead of taking a record."""
+        self.produced: list[Place] = []
 
     def produce(
         self,
@@ -130,24 +226,71 @@ class Producer:
         headers: Headers | None,
         on_ack: OnAck,
     ) -> None:
-        """Deliver a record."""
-        self._network.append(topic, partition, key, value, headers or ())
-        self._landed.append(on_ack)
+        """Take a record."""
+        self.produced.append((topic, partition))
+        self._queue.append(_Flying(topic, partition, key, value, headers or (), on_ack))
 
     def poll(self, timeout: float = 0.0) -> int:
-        """Acknowledge what was delivered."""
-        count = len(self._landed)
-        for _ in range(count):
+        """Deliver and acknowledge, as many as may be."""
+        if not (self.cut_off or self._kafka.down):
+            self.land(self.deliver(len(self._queue)))
+        called = self.confirm(len(self._landed))
+        for _ in range(called):
             self._landed.popleft()(None)
-        return count
+        return called
+
+    def land(self, count: int) -> None:
+        """Let the first `count` records reach their logs, unknown to the sender as yet."""
+        for _ in range(count):
+            flying = self._queue.popleft()
+            error = self.refuse(flying.topic)
+            if error is None and (flying.topic, flying.partition) not in self._kafka.logs:
+                error = DeliveryError("UNKNOWN_TOPIC_OR_PART", flying.topic, permanent=True)
+            if error is not None:
+                flying.on_ack(error)
+                continue
+            self._kafka.append(flying.topic, flying.partition, flying.key, flying.value, flying.headers)
+            self._landed.append(flying.on_ack)
+
+    @property
+    def waiting(self) -> int:
+        """Records that aren't in their logs yet."""
+        return len(self._queue)
 
     def flush(self, timeout: float) -> int:
-        """The same; nothing is left."""
-        self.poll()
-        return 0
+        """Deliver and acknowledge all that can be; gives how many are left."""
+        if not (self.cut_off or self._kafka.down):
+            self.land(len(self._queue))
+        while self._landed:
+            self._landed.popleft()(None)
+        return len(self._queue)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Nothing is open."""
+        """The same; what is left comes back as failed."""
+        if self.flush(timeout):
+            queue, self._queue = self._queue, deque()
+            for flying in queue:
+                flying.on_ack(DeliveryError("_PURGE_QUEUE", "purged", permanent=False))
+
+    def die(self, error: str) -> None:
+        """Fail for good: what is on its way comes back as failed."""
+        self.fatal = error
+        queue, self._queue = self._queue, deque()
+        for flying in queue:
+            flying.on_ack(DeliveryError("_FATAL", error, permanent=False, fatal=True))
 
     def __len__(self) -> int:
-        return len(self._landed)
+        return len(self._queue) + len(self._landed)
+
+
+class Partitions:
+    """How many partitions a topic has."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+
+    def count(self, topic: str) -> int:
+        """Of one topic. Raises DeliveryError where there is none."""
+        if topic not in self._kafka.counts:
+            raise DeliveryError("UNKNOWN_TOPIC_OR_PART", f"there is no topic {topic}", permanent=True)
+        return self._kafka.counts[topic]

@@ -22,6 +22,7 @@ from kasaga_wire.envelope import ControlEnvelope, StartEnvelope
 from kasaga_wire.kafka import Consumer as KafkaConsumer
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.kafka import Producer as KafkaProducer
+from kasaga_wire.kafka import Record as KafkaRecord
 from kasaga_wire.records import Control, control_codec
 from kasaga_wire.topics import Topics
 
@@ -40,7 +41,7 @@ from ..store.base import FINAL_STATES, SagaRow, SagaState
 from ..store.memory import MemoryStore
 from .delivery import Courier
 from .faults import Plan
-from .network import Consumer, Network, Producer
+from .network import Consumer, Kafka, Partitions, Producer
 from .services import Services
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
@@ -121,8 +122,13 @@ class World:
         self._stage = stage
         self.nanos = FIRST
         self._ids = Random(1)
-        self._network = Network(lambda: int(self.now().timestamp() * 1000), self._taken)
-        self._network.services = frozenset(stage.topics.commands(name) for name in stage.app.contracts)
+        self._network = Kafka(lambda: int(self.now().timestamp() * 1000))
+        self._network.appended = self._appended
+        for spec in stage.topics.orchestrator_specs(1):
+            self._network.create(spec.name, 1)
+        self._services = frozenset(stage.topics.commands(name) for name in stage.app.contracts)
+        for topic in sorted(self._services):
+            self._network.create(topic, 1)
         self.store = MemoryStore(namespace=stage.app.namespace, shards=1, clock=self.now, tokens=self._uuid)
         virtuals, self.data = stage.services.begin(self.now)
         self.courier = Courier(
@@ -146,14 +152,15 @@ class World:
     def _uuid(self) -> UUID:
         return UUID(int=self._ids.getrandbits(128), version=4)
 
-    def _taken(self, record: Any) -> None:
-        self.courier.sent(record)
+    def _appended(self, record: KafkaRecord) -> None:
+        if record.topic in self._services:
+            self.courier.sent(record)
 
     def _begin(self) -> tuple[Loop, Consumer]:
         self._begun = False
         stage, clock, consumer = self._stage, _Ticks(self), Consumer(self._network)
         source = Source(cast("KafkaConsumer", consumer), stage.topics, stage.defs.schemas, clock)
-        relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), self._network)
+        relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), Partitions(self._network))
         loop = Loop(
             stage.app,
             stage.settings,
