@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kasaga_wire.envelope import ReplyEnvelope, dead_letter_headers
+from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope, dead_letter_headers
 from kasaga_wire.errors import DeliveryError, KasagaError
 from kasaga_wire.kafka import Record
 from kasaga_wire.records import NULL_PAYLOAD
@@ -79,6 +79,37 @@ class Answers:
             )
         )
         self._metrics.answer.observe(time.monotonic() - job.received)
+
+    def told(
+        self,
+        registry: Registry,
+        record: Record,
+        progress: Progress,
+        envelope: CommandEnvelope,
+        outcome: str,
+        payload: bytes,
+    ) -> None:
+        """Reply to a record that was no job: an audit's question."""
+        name = registry.contract.name
+        self._metrics.answered(name, "audit", outcome)
+        to = envelope.reply_to
+        if to is None:
+            self._finish(record, progress)
+            return
+        source = f"/kasaga/participants/{name}"
+        headers = ReplyEnvelope.to(envelope, outcome, source=source, time=datetime.now(UTC)).to_headers()
+
+        def done() -> None:
+            self._finish(record, progress)
+
+        def undeliverable(error: DeliveryError) -> None:
+            # Whoever asked will ask again, or has gone: nothing is lost with it.
+            logger.warning("an audit's answer can't be delivered to %s: %s", to, error)
+            self._finish(record, progress)
+
+        self._sender.send(
+            Outgoing(to.topic, to.partition, envelope.saga_id.encode(), payload, headers, done, undeliverable)
+        )
 
     def dead_letter(self, registry: Registry, record: Record, progress: Progress, error: KasagaError) -> None:
         """Put the record on the dead letters' topic; it is finished when that is acknowledged."""

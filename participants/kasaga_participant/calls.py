@@ -59,7 +59,7 @@ class Calls:
 
     def __init__(self, schemas: Schemas, metrics: Metrics, tracing: Tracing) -> None:
         """`schemas`: all that are known; grows while the process runs."""
-        self._schemas = schemas
+        self.schemas = schemas
         self._metrics = metrics
         self._tracing = tracing
         self._running: dict[Job, tuple[float, float]] = {}
@@ -74,9 +74,9 @@ class Calls:
             if job.record.value is None:
                 raise DecodeError(f"{job.envelope.type}: the record has no value")
             if isinstance(handler.spec, CommandSpec):
-                job.arguments = (handler.spec.input.decode(job.record.value, self._schemas),)
+                job.arguments = (handler.spec.input.decode(job.record.value, self.schemas),)
             else:
-                undo = handler.spec.payload.decode(job.record.value, self._schemas)
+                undo = handler.spec.payload.decode(job.record.value, self.schemas)
                 job.arguments = (undo.input, undo.result)
                 job.reason, job.failed_step = undo.reason, undo.failed_step
         except CodecError as error:
@@ -120,7 +120,7 @@ class Calls:
         if stored is None or handler.undoes is None:
             return job.arguments
         try:
-            return (job.arguments[0], handler.undoes.result.decode(stored, self._schemas))
+            return (job.arguments[0], handler.undoes.result.decode(stored, self.schemas))
         except DecodeError as error:
             raise Undecodable(error) from error
 

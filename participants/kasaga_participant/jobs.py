@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kasaga_wire.contracts import CompensationSpec
-from kasaga_wire.envelope import CommandEnvelope
+from kasaga_wire.envelope import AUDIT, CommandEnvelope
 from kasaga_wire.errors import EnvelopeError, KasagaError
 from kasaga_wire.kafka import Record
 
@@ -99,6 +99,14 @@ class Rejected(Exception):
         self.error = error
 
 
+class Question(Exception):
+    """A record that is an audit's, and no command: see `examiner.py`. `envelope`: its headers."""
+
+    def __init__(self, envelope: CommandEnvelope) -> None:
+        super().__init__(envelope.command_id)
+        self.envelope = envelope
+
+
 class Intake:
     """Reads the records of one contract's topic."""
 
@@ -111,13 +119,15 @@ class Intake:
         self._voids = Behaviour(seconds=0.0001)
 
     def job(self, record: Record, progress: Progress) -> Job:
-        """What to do for a record. Raises Rejected."""
+        """What to do for a record. Raises Rejected, and Question for what is no command."""
         try:
             envelope = CommandEnvelope.parse(record.headers)
         except EnvelopeError as error:
             raise Rejected(error) from error
         if envelope.reply_to is not None and not self._allowed(envelope.reply_to.topic):
             raise Rejected(ReplyNotAllowed(f"{envelope.command_id} asks for {envelope.reply_to.topic}"))
+        if envelope.type == AUDIT:
+            raise Question(envelope)
         kind = KINDS[envelope.kind]
         handler = self._registry.handlers.get(envelope.type)
         job = Job(

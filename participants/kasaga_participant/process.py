@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 
 from kasaga_wire.errors import KafkaFailure, SettingsError, TopicMismatch, TopicRefused
 from kasaga_wire.kafka import Admin, Consumer, GroupConsumer, Producer
+from kasaga_wire.records import audited_codec
 from kasaga_wire.schema import Schema, Schemas
 from kasaga_wire.topics import Topics, TopicSpec, reply_topics
 from kasaga_wire.tracing import CLOSE_SECONDS
@@ -159,6 +160,7 @@ class Process:
         ours: dict[int, Schema] = {
             schema.id: schema for each in self._registries.values() for schema in each.contract.schemas()
         }
+        ours[audited_codec.schema.id] = audited_codec.schema
         producer = self._producer()
         try:
             self._book.publish(producer, ours.values())

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from .answers import Answers
 from .calls import Calls
 from .dispatch import Batch, Dispatcher
+from .examiner import Examiner
 from .handlers import WEIGHT, Registry
 from .inbox.rows import EXPIRED, FAILED, UNDECODABLE, Answer, Rules
-from .jobs import Intake, Job, Rejected
+from .jobs import Intake, Job, Question, Rejected
 from .metrics import Metrics
 from .outage import Outage
 from .progress import Progress, Room
@@ -66,6 +67,7 @@ class _Service:
 
     def __init__(self, runtime: Runtime, registry: Registry, store: Store, parts: Parts) -> None:
         self.registry = registry
+        self.store = store
         self.intake = Intake(registry, parts.reply_allowed)
         # Without a transaction to share, sharing one would only make the first wait for the last.
         self.dispatcher = Dispatcher(parts.batch if store.remembers else 1)
@@ -89,6 +91,9 @@ class Runtime:
         self._parts = parts
         self.outage = Outage(parts.room, parts.metrics)
         self._answers = Answers(parts.sender, parts.room, parts.metrics, parts.tracing, parts.dead_letters)
+        self._examiner = Examiner(
+            self._answers, parts.calls.schemas, parts.refresh_schemas, parts.rules, self._examined
+        )
         self._services = {
             topic: _Service(self, registry, store, parts) for topic, (registry, store) in contracts.items()
         }
@@ -139,6 +144,9 @@ class Runtime:
             except Rejected as rejected:
                 self._answers.dead_letter(service.registry, record, progress, rejected.error)
                 self._poll_soon()
+            except Question as question:
+                self._in_hand += 1
+                self._examiner.ask(service.registry, service.store, record, progress, question.envelope)
             else:
                 self._in_hand += 1
                 service.dispatcher.submit(job)
@@ -156,6 +164,10 @@ class Runtime:
             else:
                 self._in_hand -= 1
                 self._answers.answer(twin, replace(answer, duplicate=True, ran=False))
+
+    def _examined(self) -> None:
+        self._in_hand -= 1
+        self._poll_soon()
 
     def _pump(self) -> None:
         """Start as many batches as may run."""
@@ -294,6 +306,7 @@ class Runtime:
                 0.005
             )  # many things end it; at the end of a process a look now and then will do
         self.outage.stop()
+        await self._examiner.stop()
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -7,7 +7,7 @@ the plan out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,9 +21,9 @@ from .inbox.connections import HandlerConnection, SyncHandlerConnection, is_lost
 from .inbox.drive import AsyncSession, InboxAway, drive_async, drive_sync
 from .inbox.memory import MemoryInbox, MemorySession, PlainSession
 from .inbox.postgres import PostgresSession, SyncPostgresSession
-from .inbox.rows import Answer, Work
+from .inbox.rows import Answer, ExaminedRow, Work
 from .inbox.statements import Limits
-from .inbox.upkeep import migrate, purge_slice
+from .inbox.upkeep import examine, migrate, purge_slice
 
 Plans = Callable[[], Plan[list[Answer]]]
 S = TypeVar("S", PostgresSession, SyncPostgresSession)
@@ -57,6 +57,13 @@ class Store(Protocol):
 
     async def purge(self, retention: float) -> int:
         """Forget a slice of what wasn't used for `retention` seconds; gives how many rows."""
+        ...
+
+    async def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
+        """For an audit: rows whose ids begin with one of `runs` and a dot, by id, those behind `after`.
+
+        Writes nothing, and waits for nobody's lock. Raises psycopg.Error.
+        """
         ...
 
     async def close(self) -> None:
@@ -155,6 +162,11 @@ class PostgresStore:
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             return await purge_slice(connection, retention)
 
+    async def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
+        """Over a connection of its own: no handler waits for an audit."""
+        async with await psycopg.AsyncConnection.connect(self._url) as connection:
+            return await examine(connection, runs, after, limit)
+
     async def close(self) -> None:
         """Close all connections; whatever still runs in a thread loses its own."""
         for session in self._async.all:
@@ -203,6 +215,10 @@ class PlainStore(_LoopStore):
         """Nothing to forget."""
         return 0
 
+    async def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
+        """Nothing is known."""
+        return []
+
 
 class MemoryStore(_LoopStore):
     """In memory, for tests: all that an inbox does, as long as the process lives."""
@@ -220,3 +236,7 @@ class MemoryStore(_LoopStore):
     async def purge(self, retention: float) -> int:
         """Forget all that is old."""
         return self._inbox.purge()
+
+    async def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
+        """What there is."""
+        return self._inbox.examine(runs, after, limit)

@@ -116,7 +116,7 @@ class Virtual:
         self._rules: Rules = app.rules
         self._calls, self._loop, self._clock = calls, loop, clock
         self._connection = connection
-        self._inbox = MemoryInbox(retention=app.rules.retention, clock=self._seconds)
+        self.inbox = MemoryInbox(retention=app.rules.retention, clock=self._seconds)
         self._intakes = {name: Intake(registry, lambda topic: True) for name, registry in registries.items()}
 
     def _seconds(self) -> float:
@@ -150,7 +150,7 @@ class Virtual:
             rules = Rules(rules.max_age, rules.retention, remembers=False)
             session: _Session | _PlainSession = _PlainSession(self._connection, dies, invoke)
         else:
-            session = _Session(self._inbox, self._connection, dies, invoke)
+            session = _Session(self.inbox, self._connection, dies, invoke)
         plan = drive_async(settle([job.work], rules, self._seconds, encode_error), session, invoke.run)
         answers = _by_hand(plan) if job.lane.is_sync else self._loop.run(plan)
         return self._handled(job, answers[0])

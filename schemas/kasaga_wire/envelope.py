@@ -56,6 +56,7 @@ __all__ = [
 
 AVRO = "application/vnd.confluent.avro"
 VOID = "kasaga.void"
+AUDIT = "kasaga.audit"
 REPLY = "kasaga.reply"
 START = "kasaga.start"
 CONTROL = "kasaga.control."

@@ -17,6 +17,9 @@ from .schema import Schema
 
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_DETAILS_CHARACTERS = 16_000
+MAX_AUDIT_RUNS = 500
+MAX_AUDIT_ROWS = 1_000
+"""Rows of one answer: 700 kB where ids are as long as they may be, 150 kB where they are usual."""
 
 
 class Error(pydantic.BaseModel):
@@ -77,10 +80,45 @@ class Event(pydantic.BaseModel):
     step: str | None = None
 
 
+class Audit(pydantic.BaseModel):
+    """A question to a participant: what its inbox keeps of these runs, the rows behind id `after`."""
+
+    runs: list[str]
+    after: str = ""
+
+
+class AuditedRow(pydantic.BaseModel):
+    """One row of an inbox.
+
+    `input` is the SHA-256 of a command's payload, `result` that of a stored result; None where there is none.
+    """
+
+    id: str
+    type: str
+    outcome: str
+    input: bytes | None = None
+    result: bytes | None = None
+
+
+class Audited(pydantic.BaseModel):
+    """The answer to `Audit`. `remembers`: there is an inbox at all; both durations are in seconds.
+
+    `more`: there are further rows behind the last one.
+    """
+
+    remembers: bool
+    max_age: float
+    retention: float
+    rows: list[AuditedRow]
+    more: bool = False
+
+
 errors_codec: Codec[Error] = codec_for(Error, name="kasaga", where="kasaga.Error")
 control_codec: Codec[Control] = codec_for(Control, name="kasaga", where="kasaga.Control")
 answer_codec: Codec[Answer] = codec_for(Answer, name="kasaga", where="kasaga.Answer")
 event_codec: Codec[Event] = codec_for(Event, name="kasaga", where="kasaga.Event")
+audit_codec: Codec[Audit] = codec_for(Audit, name="kasaga", where="kasaga.Audit")
+audited_codec: Codec[Audited] = codec_for(Audited, name="kasaga", where="kasaga.Audited")
 null_codec: Codec[None] = codec_for(None, name="kasaga", where="kasaga.nothing")
 
 NULL_PAYLOAD: bytes = null_codec.encode(None)
@@ -111,5 +149,13 @@ def clean_error(
 
 def own_schemas() -> list[Schema]:
     """The schemas of everything above, for publication."""
-    codecs: list[Codec[Any]] = [errors_codec, control_codec, answer_codec, event_codec, null_codec]
+    codecs: list[Codec[Any]] = [
+        errors_codec,
+        control_codec,
+        answer_codec,
+        event_codec,
+        null_codec,
+        audit_codec,
+        audited_codec,
+    ]
     return [codec.schema for codec in codecs]

@@ -14,6 +14,7 @@ from kasaga_wire.redaction import PROCESS
 from ..client import ResultTimeout, SagaCompensated, SagaStuck
 from .act import cancel, resolve, retry, skip
 from .api import api
+from .audit import audit
 from .check import check
 from .dev import dev
 from .errors import Unexpected
@@ -53,6 +54,7 @@ for command in (
     replay,
     export,
     simulate,
+    audit,
     migrate,
     orchestrator,
     api,

@@ -22,6 +22,7 @@ import click
 from kasaga_wire.kafka import KafkaSettings
 
 from ..client import Client
+from ..store.audit import Ends
 from ..store.base import Store
 from .errors import NoBrokers, NoDatabase, NoNamespace
 from .output import Output
@@ -30,6 +31,7 @@ DEV_FILE = Path(".kasaga") / "dev.json"
 """Where `kasaga dev` says what it runs, below the folder it was started in."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Opened = TypeVar("Opened", Store, Ends)
 
 
 def _open_postgres(url: str) -> Store:
@@ -51,9 +53,16 @@ def _open_reader(url: str) -> Store:
     return PostgresStore(settings, application="kasaga replay", readers=1)
 
 
+def _open_ends(url: str) -> Ends:
+    from ..store.audit import PostgresEnds
+    from ..store.settings import StoreSettings
+
+    return PostgresEnds(StoreSettings(url, read_only=True, people_timeout=READER_SECONDS))
+
+
 @dataclass
 class Session:
-    """The options that all commands share, and what they lead to. Tests replace the last four fields."""
+    """The options that all commands share, and what they lead to. Tests replace the last five fields."""
 
     database_url: str = ""
     kafka: str = ""
@@ -65,6 +74,7 @@ class Session:
     folder: Path = field(default_factory=Path.cwd)
     open_store: Callable[[str], Store] = _open_postgres
     open_reader: Callable[[str], Store] = _open_reader
+    open_ends: Callable[[str], Ends] = _open_ends
     open_client: Callable[..., Client] = Client
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -83,6 +93,12 @@ class Session:
         if path := self.environment.get(f"{variable}_FILE"):
             return Path(path).read_text(encoding="utf-8").strip()
         return self.environment.get(variable) or str(self._dev().get(name, ""))
+
+    def secret(self, variable: str) -> str:
+        """What a variable holds, or the file that `…_FILE` names; never shown anywhere."""
+        if path := self.environment.get(f"{variable}_FILE"):
+            return Path(path).read_text(encoding="utf-8").strip()
+        return self.environment.get(variable, "")
 
     def _dev(self) -> Mapping[str, Any]:
         """What `kasaga dev` runs. Nothing where any server is named otherwise: the two are never mixed."""
@@ -135,7 +151,13 @@ class Session:
             yield store
 
     @contextmanager
-    def _opened(self, open_store: Callable[[str], Store]) -> Generator[Store]:
+    def ends(self) -> Generator[Ends]:
+        """When sagas ended, of the same database."""
+        with self._opened(self.open_ends) as ends:
+            yield ends
+
+    @contextmanager
+    def _opened(self, open_store: Callable[[str], Opened]) -> Generator[Opened]:
         url = self.setting("database_url")
         if not url:
             raise NoDatabase("no database is named")

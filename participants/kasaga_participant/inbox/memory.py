@@ -8,14 +8,15 @@ READ COMMITTED, in one event loop: a claim waits for the open transaction that h
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from .algorithm import Abort, Close, Guard, HandlerRaised, Invoke, Open, Read, Retreat
 from .drive import AsyncInvoke, RowEffect
-from .rows import NewRow, StoredRow
+from .rows import DONE, ExaminedRow, NewRow, StoredRow
 
 C = TypeVar("C")
 
@@ -42,6 +43,12 @@ class MemoryInbox:
         """One row, for assertions."""
         kept = self._kept.get(id_)
         return None if kept is None else kept.row
+
+    def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
+        """What an audit is told, see `store.Store.examine`."""
+        wanted = set(runs)
+        ids = sorted(id_ for id_ in self._kept if id_.partition(".")[0] in wanted and id_ > after)
+        return [_examined(self._kept[id_].row) for id_ in ids[:limit]]
 
     def purge(self) -> int:
         """Forget the rows that weren't used for the retention; gives their number."""
@@ -151,6 +158,12 @@ class PlainSession(Generic[C]):
     async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:
         """Run one handler. Raises HandlerRaised."""
         return await _run(effect, invoke, self._connection)
+
+
+def _examined(row: StoredRow) -> ExaminedRow:
+    told = row.outcome == DONE and row.payload is not None
+    result = hashlib.sha256(row.payload or b"").digest() if told else None
+    return ExaminedRow(row.id, row.type, row.outcome, row.input_hash, result)
 
 
 def _stored(row: NewRow, outcome: str, payload: bytes | None) -> StoredRow:

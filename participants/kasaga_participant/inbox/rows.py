@@ -108,6 +108,17 @@ class StoredRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ExaminedRow:
+    """A row as an audit is told of it: `input_hash` and `result_hash` are SHA-256 of payloads."""
+
+    id: str
+    type: str
+    outcome: str
+    input_hash: bytes | None
+    result_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What is to be replied.
 

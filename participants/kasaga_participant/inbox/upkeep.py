@@ -1,19 +1,24 @@
-"""Bringing the inbox's tables up to date, and forgetting what is old enough to be forgotten.
+"""Bringing the inbox's tables up to date, forgetting what is old enough to be forgotten, reading for audits.
 
 Station: called by the app at start and from time to time; talks to Postgres on a connection of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
+from .rows import ExaminedRow
 from .statements import migrations, statements
 
 PURGE_SLICE = 1_000
 """Rows deleted by one statement: some milliseconds of work, so nobody waits for it."""
+
+EXAMINE_SECONDS = 5.0
+"""The server ends an audit's reading that takes longer."""
 
 
 async def migrate(connection: AsyncConnection[Any]) -> list[str]:
@@ -57,3 +62,16 @@ async def purge_slice(connection: AsyncConnection[Any], retention: float) -> int
     async with connection.cursor() as cursor:
         await cursor.execute(statements()["purge"], (retention, PURGE_SLICE))
         return cursor.rowcount
+
+
+async def examine(
+    connection: AsyncConnection[Any], runs: Sequence[str], after: str, limit: int
+) -> list[ExaminedRow]:
+    """Read rows for an audit, see `store.Store.examine`. The connection must not be in autocommit mode."""
+    await connection.set_read_only(True)
+    async with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(statements()["limit_examine"], (f"{EXAMINE_SECONDS * 1000:.0f}ms",))
+        await cursor.execute(
+            statements()["examine"], (list(runs), after, limit, limit), prepare=False, binary=True
+        )
+        return [ExaminedRow(*row) for row in await cursor.fetchall()]

@@ -66,6 +66,21 @@ WHERE id IN (
     FOR UPDATE SKIP LOCKED
 )
 
+-- name: limit_examine
+SELECT set_config('statement_timeout', %s, true)
+
+-- name: examine
+-- For an audit: the rows of some runs, in the order of their ids, behind one id. `.` and `/` are neighbours: between
+-- them lies what begins with a run's id and a dot.
+SELECT found.id, found.type, found.outcome, found.input_hash,
+    CASE WHEN found.outcome = 'done' THEN sha256(found.payload) END
+FROM unnest(%s::text[]) AS run (id), LATERAL (
+    SELECT id, type, outcome, input_hash, payload FROM kasaga_inbox.inbox
+    WHERE id > greatest(run.id || '.', %s::text) COLLATE "C" AND id < (run.id || '/') COLLATE "C"
+    ORDER BY id LIMIT %s
+) AS found
+ORDER BY found.id LIMIT %s
+
 -- name: migration_lock
 -- Two processes that start at once take turns; the number is "KASAGA" in hexadecimal ASCII.
 SELECT pg_advisory_xact_lock(x'4b4153414741'::bigint)

@@ -1,0 +1,105 @@
+"""What an audit asks of the orchestrator's database besides what `base.Store` answers: who ended when.
+
+Station: made by the command line, read by `kasaga.audit.walk`. Postgres and its twin in memory, as the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from . import rows
+from .base import SagaFilter, SagaRow, Store
+from .readers import Readers
+from .session import Session
+from .settings import StoreSettings
+from .statements import read_statements
+
+_SQL = read_statements("audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of time, its beginning not included, and between what bounds each shard is looked at."""
+
+    since: datetime
+    until: datetime
+    shards: Mapping[int, tuple[datetime, datetime]]
+
+
+class Ends(Protocol):
+    """When sagas ended."""
+
+    def bounds(self) -> Mapping[int, datetime]:
+        """The time of the last commit of each shard that has had one."""
+        ...
+
+    def ended(self, within: Slice, *, limit: int) -> list[SagaRow] | None:
+        """The sagas that ended then; None: more than `limit` were at work then, ask for a shorter time."""
+        ...
+
+    def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+class PostgresEnds:
+    """In the orchestrator's database, or a copy of it; over one connection, which can write nothing."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        """Connects at the first question."""
+        self._readers = Readers(lambda: Session(settings, application="kasaga audit", people=True), 1)
+
+    def bounds(self) -> Mapping[int, datetime]:
+        """See `Ends.bounds`."""
+        return dict(self._readers.query(_SQL["bounds"].bind()))
+
+    def ended(self, within: Slice, *, limit: int) -> list[SagaRow] | None:
+        """See `Ends.ended`."""
+        numbers = sorted(within.shards)
+        since = [within.shards[number][0] for number in numbers]
+        until = [within.shards[number][1] for number in numbers]
+        call = _SQL["ended"].bind(within.since, within.until, numbers, since, until, limit + 1)
+        found = self._readers.query(call)
+        if len(found) > limit:
+            return None
+        return [rows.saga_row(row) for row in found if row[0] is not None]
+
+    def close(self) -> None:
+        """See `Ends.close`."""
+        self._readers.close()
+
+
+class StoreEnds:
+    """Over any store, by reading all of its sagas: for the store in memory."""
+
+    def __init__(self, store: Store, now: Mapping[int, datetime] | None = None) -> None:
+        """`now`: what `bounds` answers."""
+        self._store = store
+        self._now = now or {}
+
+    def bounds(self) -> Mapping[int, datetime]:
+        """See `Ends.bounds`."""
+        return self._now
+
+    def ended(self, within: Slice, *, limit: int) -> list[SagaRow] | None:
+        """See `Ends.ended`."""
+        found: list[SagaRow] = []
+        after: UUID | None = None
+        while page := self._store.list_sagas(SagaFilter(), after=after, limit=1000):
+            found += [row for row in page if _is_within(row, within)]
+            after = page[-1].run_id
+        return None if len(found) > limit else found
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _is_within(row: SagaRow, within: Slice) -> bool:
+    at, bounds = row.ended_at, within.shards.get(row.shard)
+    if at is None or bounds is None:
+        return False
+    return within.since < at <= within.until and bounds[0] < at <= bounds[1]
