@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit test-minimum check format images images-test kubernetes bench lock clean
+.PHONY: help venv jaeger demo test unit test-minimum check format images images-test kubernetes bench chaos lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ kubernetes: venv ## a real Kubernetes, and a release's whole life on it under lo
 
 bench: venv ## measure on this machine, on real servers
 	@$(BIN)/python integration/bench/run.py
+
+chaos: venv ## kill, freeze, cut off and fill up everything under load, then audit: MINUTES=10 SEED=1 make chaos, or ARGS=…
+	@PYTHONPATH=integration:participants $(BIN)/python -m chaos $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@touch requirements.lock

@@ -52,7 +52,10 @@ class Account(NamedTuple):
 
 
 class PostgresServer(Server):
-    """A PostgreSQL whose data is in `directory`; `settings` are its own, by their own names."""
+    """A PostgreSQL whose data is in `directory`; `settings` are its own, by their own names.
+
+    `environment`: all of its variables; ours by default.
+    """
 
     name: ClassVar[str] = "Postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # the "fast" shutdown
@@ -64,10 +67,12 @@ class PostgresServer(Server):
         *,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
         progress: Progress = silent,
     ) -> None:
         super().__init__(directory, port, progress)
         self.settings = DEFAULT_SETTINGS | dict(settings or {})
+        self._environment = environment
         self._account = _account()
         self._binaries: Path | None = None
 
@@ -160,7 +165,7 @@ class PostgresServer(Server):
         for name, value in self.settings.items():
             argv += ["-c", f"{name}={value}"]
         uid, gid = self._account or (None, None)
-        return Process(argv, log=self.log, cwd=Path("/"), uid=uid, gid=gid)
+        return Process(argv, log=self.log, cwd=Path("/"), uid=uid, gid=gid, env=self._environment)
 
     def _answers(self) -> bool:
         # The server's own word comes first: on a port that somebody else holds, a connection might just hang.
