@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit test-minimum check format images images-test kubernetes bench chaos lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,12 @@ test: venv ## all tests, on real servers and in a real browser too
 
 unit: venv ## the tests that need no servers: seconds
 	@.ci/test tests
+
+SEEDS ?= 1000
+SEED ?= 1
+
+simulate: venv ## run sagas through everything that goes wrong, SEEDS of them from SEED on; a violation is made small and told
+	@PYTHONPATH=tests $(BIN)/python -m simulator --seeds $(SEEDS) --seed $(SEED) $(ARGS)
 
 test-minimum: ## the unit tests on the lowest versions that pyproject.toml allows
 	@.ci/venv

@@ -1,0 +1,326 @@
+"""What must be true, during a run and after it, whatever went wrong.
+
+Station: told by the world of each commit; keeps its own account, which the code under test can't see. The
+table in ARCHITECTURE.md says which fault takes which promise away; the same is here, in code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from kasaga.engine.codec import decode
+from kasaga.engine.model import COMMAND, DONE, LOCAL, UNKNOWN, Clear, Record, Send, Settle
+from kasaga.engine.state import State, fold
+from kasaga.store.base import FINAL_STATES, Batch, LostShards, SagaRow, SagaState, ShardRow
+from kasaga_wire.envelope import CommandEnvelope
+
+if TYPE_CHECKING:
+    from simulator.postgres import Effect
+    from simulator.world import World
+
+
+class Book:
+    """Of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.violations: list[str] = []
+        self.remade: dict[tuple[str, int], int] = {}
+        """Partitions that were made anew, and when."""
+        self.purged: set[str] = set()
+        """Rows of inboxes that were forgotten too early."""
+        self.inbox_lost: set[str] = set()
+        """Rows of inboxes that a database has lost by going back in time."""
+        self.lost_rows: dict[UUID, dict[int, bytes]] = defaultdict(dict)
+        """Rows of histories that Postgres has lost, by run and number."""
+        self._tokens: dict[int, UUID | None] = {}
+        self._rows: Counter[UUID] = Counter()
+
+    def say(self, violation: str) -> None:
+        """Note what isn't so."""
+        if violation not in self.violations:
+            self.violations.append(violation)
+
+    # --- during the run
+
+    def claimed(self, row: ShardRow) -> None:
+        self._tokens[row.shard] = row.token
+
+    def released(self, tokens: list[tuple[int, UUID]]) -> None:
+        for shard, token in tokens:
+            if self._tokens.get(shard) == token:
+                self._tokens[shard] = None
+
+    def committed(self, batch: Batch, by: str) -> None:
+        """A commit has gone through: nobody else may own its shards, and rows follow each other."""
+        for write in batch.shards:
+            if self._tokens.get(write.shard) != write.token:
+                self.say(f"{by} committed shard {write.shard} under an old token")
+        self.count()
+
+    def count(self) -> None:
+        """Note how long the histories are."""
+        tables = self._world.store._tables  # pyright: ignore[reportPrivateUsage]
+        self._rows = Counter({run: len(rows) for run, rows in tables.history.items()})
+
+    def refused(self, batch: Batch, lost: LostShards, by: str) -> None:
+        """A commit was refused: nothing of it may be there."""
+        tables = self._world.store._tables  # pyright: ignore[reportPrivateUsage]
+        for write in batch.sagas:
+            if len(tables.history.get(write.run_id, {})) != self._rows[write.run_id]:
+                self.say(f"{by} lost shards {sorted(lost.shards)}, and its rows were written all the same")
+
+    def rewound(self, before: Any) -> None:
+        """Postgres is about to lose what isn't in `before`."""
+        tables, shards = before
+        now = self._world.store._tables  # pyright: ignore[reportPrivateUsage]
+        for run_id, rows in now.history.items():
+            kept = tables.history.get(run_id, {})
+            gone = {seq: row.body for seq, row in rows.items() if seq not in kept}
+            if gone:
+                self.lost_rows[run_id].update(gone)
+                self._world.tracer.note(None, "restore", run=run_id, rows=sorted(gone))
+        self._tokens = {number: shard.token for number, shard in shards.items()}
+        self._rows = Counter({run: len(rows) for run, rows in tables.history.items()})
+
+    def check_broken(self) -> None:
+        """No process may end by an error of its own, no callback may raise one."""
+        for process, error in self._world.machine.broken:
+            self.say(f"{process.name} ended by {type(error).__name__}: {error}")
+        for node in self._world.participants:
+            for context in node.loop.errors:
+                self.say(f"{node.process.name}: {context.get('message')}: {context.get('exception')!r}")
+            runtime = node.runtime
+            if runtime is not None and runtime.error.done():
+                self.say(f"{node.process.name} failed: {runtime.error.result()!r}")
+
+    # --- the end
+
+    def expected(self) -> set[str]:
+        """The ids of the sagas that must be there: those whose start Kafka hasn't lost."""
+        started = self._world.people.started
+        lost = {
+            record.key.decode()
+            for record in self._world.kafka.lost
+            if record.topic == self._world.topics.sagas and record.key
+        }
+        return started.keys() - lost - self._overtaken()
+
+    def _overtaken(self) -> set[str]:
+        """Starts in a partition that was made anew, perhaps beneath the offset at which it was read."""
+        found: set[str] = set()
+        for place in self.remade:
+            if place[0] == self._world.topics.sagas:
+                found |= {
+                    record.key.decode() for record in self._world.kafka.logs[place].records if record.key
+                }
+        return found
+
+    def never_over(self) -> None:
+        """The run came to no end: say what is missing."""
+        rows = {row.saga_id: row for row in self._world.sagas()}
+        for saga_id in sorted(self.expected() - rows.keys()):
+            self.say(f"{saga_id} was never begun, though Kafka has its start")
+        for row in rows.values():
+            if row.state not in FINAL_STATES and not self._world.people.leaves(row):
+                self.say(f"{row.saga_id} comes to no end: {row.state} {row.code} {row.reason}")
+        stuck = {row.run_id for row in rows.values() if row.state is SagaState.STUCK}
+        for shard in range(self._world.shards):
+            for open_row in self._world.store.open_rows(shard):
+                if open_row.run_id not in stuck:
+                    what = f"{open_row.kind.name} {open_row.run_id} {open_row.step}"
+                    self.say(f"a row stays open in the outbox: {what}")
+                    break
+        if not self.violations:
+            self.say("the run came to no end")
+
+    def unmoved(self, before: dict[UUID, SagaState]) -> None:
+        """What comes late changes no end."""
+        for row in self._world.sagas():
+            was = before.get(row.run_id)
+            if was in FINAL_STATES and row.state is not was:
+                self.say(f"{row.saga_id} was {was}, and is {row.state} now")
+
+    def audit(self) -> None:
+        """Look at every saga: its history, what was sent for it, and what the participants did."""
+        world = self._world
+        effects: dict[str, list[Effect]] = defaultdict(list)
+        for database in world.databases.values():
+            for effect in database.effects:
+                effects[effect.command_id.partition(".")[0]].append(effect)
+        sent = self._sent()
+        rows = world.sagas()
+        ids = Counter(row.saga_id for row in rows)
+        for saga_id, times in ids.items():
+            if times > 1:
+                self.say(f"{saga_id} was begun {times} times")
+        for saga_id in sorted(self.expected() - ids.keys()):
+            self.say(f"{saga_id} was never begun, though Kafka has its start")
+        for row in rows:
+            audit = _Audit(self, world, row)
+            audit.history()
+            audit.ends()
+            audit.wire(sent.get(str(row.run_id), []))
+            audit.effects(effects.get(str(row.run_id), []))
+        known = {str(row.run_id) for row in rows}
+        for run_id in effects.keys() - known:
+            if run_id not in {str(run) for run in self.lost_rows}:
+                self.say(f"commands of {run_id} were executed, a run that nobody knows")
+
+    def _sent(self) -> dict[str, list[CommandEnvelope]]:
+        found: dict[str, list[CommandEnvelope]] = defaultdict(list)
+        for place, log in self._world.kafka.logs.items():
+            if place[0].endswith(".commands"):
+                for record in log.records:
+                    envelope = CommandEnvelope.parse(record.headers)
+                    found[envelope.command_id.partition(".")[0]].append(envelope)
+        return found
+
+    def changed(self, run_id: UUID, records: list[Record]) -> bool:
+        """Whether Postgres has lost decisions of a run, and they were made otherwise the second time."""
+        lost = self.lost_rows.get(run_id)
+        if not lost:
+            return False
+        now = {record.seq: _gist(record) for record in records}
+        return any(now.get(seq) != _gist(decode(seq, body)) for seq, body in lost.items())
+
+    def forgot(self, run_id: UUID) -> bool:
+        """Whether an inbox has forgotten, or a database lost, rows of a run."""
+        run = f"{run_id}."
+        return any(id_.startswith(run) for id_ in self.purged | self.inbox_lost)
+
+
+def _gist(record: Record) -> tuple[object, ...]:
+    """What a record decides, whenever it does."""
+    event = record.event
+    decisions = tuple(
+        (type(each).__name__, getattr(each, "step", ""), getattr(each, "form", ""))
+        for each in record.decisions
+    )
+    return type(event).__name__, getattr(event, "step", ""), getattr(event, "form", ""), decisions
+
+
+class _Audit:
+    """Of one saga."""
+
+    def __init__(self, book: Book, world: World, row: SagaRow) -> None:
+        self._book, self._world, self._row = book, world, row
+        self._records = [decode(each.seq, each.body) for each in world.store.history(row)]
+        self._state: State = fold(str(row.run_id), self._records)
+        self._excused = book.changed(row.run_id, self._records) or book.forgot(row.run_id)
+        """What was done can't agree with the history: one of them was lost."""
+
+    def say(self, text: str) -> None:
+        kind = self._world.people.kinds.get(self._row.saga_id, "?")
+        self._book.say(f"{self._row.saga_id} ({kind}): {text}")
+
+    def history(self) -> None:
+        """One row follows the other; nothing is settled twice, or tried again after it was."""
+        row, records, state = self._row, self._records, self._state
+        if [record.seq for record in records] != list(range(1, len(records) + 1)):
+            self.say("its history has gaps")
+        if state.state != row.state:
+            self.say(f"its row says {row.state}, its history {state.state}")
+        settled: set[str] = set()
+        for record in records:
+            for decision in record.decisions:
+                if isinstance(decision, Settle):
+                    if decision.step in settled:
+                        self.say(f"step {decision.step} was settled twice")
+                    settled.add(decision.step)
+                elif isinstance(decision, Send) and decision.form == COMMAND and decision.step in settled:
+                    self.say(f"step {decision.step} was sent again after its outcome was known")
+        place = {step.path: index for index, step in enumerate(state.order)}
+        done = {step.path for step in state.order if step.outcome == DONE}
+        undone = [
+            decision.step
+            for record in records
+            for decision in record.decisions
+            if isinstance(decision, Clear) and decision.step in done
+        ]
+        if undone != sorted(undone, key=lambda path: -place[path]):
+            self.say(f"its steps were undone in the order {', '.join(undone)}")
+
+    def ends(self) -> None:
+        """It has ended, or is STUCK with a reason and a remedy."""
+        row, state = self._row, self._state
+        if row.state is SagaState.STUCK:
+            if not (row.code and row.reason and row.remedy):
+                self.say("it is STUCK without a reason and a remedy")
+            return
+        if row.state not in FINAL_STATES:
+            self.say(f"it is {row.state} at the end")
+            return
+        for step in state.order:
+            if step.kind not in (COMMAND, LOCAL):
+                continue
+            if step.outcome == UNKNOWN and step.kind == COMMAND and not step.undo_how:
+                self.say(
+                    f"it is {row.state}, and {step.type} (step {step.path}) is unknown and was never cleared"
+                )
+            compensated = row.state is SagaState.COMPENSATED
+            if compensated and step.outcome == DONE and step.compensation and not step.undo_how:
+                self.say(f"it is COMPENSATED, and {step.type} (step {step.path}) was never undone")
+
+    def wire(self, sent: list[CommandEnvelope]) -> None:
+        """Nothing was sent that wasn't committed."""
+        lost = [decode(seq, body) for seq, body in self._book.lost_rows.get(self._row.run_id, {}).items()]
+        committed = {
+            (
+                decision.step if decision.form == COMMAND else f"{decision.step}~{decision.form}",
+                decision.attempt,
+            )
+            for record in [*self._records, *lost]
+            for decision in record.decisions
+            if isinstance(decision, Send)
+        }
+        for envelope in sent:
+            name = envelope.command_id.partition(".")[2]
+            if (name, envelope.attempt) not in committed:
+                self.say(f"attempt {envelope.attempt} of {name} was sent, and isn't in the history")
+
+    def effects(self, effects: list[Effect]) -> None:
+        """Each took effect once; what stands at the end agrees with how the saga ended."""
+        row, state = self._row, self._state
+        times = Counter(effect.command_id for effect in effects)
+        for id_, count in times.items():
+            if count > 1 and id_ not in self._book.purged:
+                self.say(f"{id_.partition('.')[2]} took effect {count} times")
+        if self._excused or row.state not in FINAL_STATES:
+            return
+        done = {id_.partition(".")[2] for id_ in times}
+        stands = {name for name in done if "~" not in name and f"{name}~undo" not in done}
+        for step in state.order:
+            if step.kind != COMMAND or step.undo_how in ("skipped", "resolved"):
+                continue
+            here = step.path in stands
+            by_hand = step.outcome == DONE and step.error_type == "" and self._by_hand(step.path)
+            if row.state is SagaState.COMPLETED and here != (step.outcome == DONE) and not by_hand:
+                what = "stands" if here else "doesn't stand"
+                self.say(f"it is COMPLETED, and {step.type} (step {step.path}), {step.outcome}, {what}")
+            if row.state is SagaState.COMPENSATED and here and (step.compensation or step.outcome != DONE):
+                self.say(f"it is COMPENSATED, and {step.type} (step {step.path}) stands")
+        self._order(effects)
+
+    def _by_hand(self, path: str) -> bool:
+        """Whether an operator has said how a step ended."""
+        return any(
+            isinstance(decision, Settle) and decision.step == path and type(record.event).__name__ == "Asked"
+            for record in self._records
+            for decision in record.decisions
+        )
+
+    def _order(self, effects: list[Effect]) -> None:
+        """Undos took effect in reverse; those of unknown steps may at any time."""
+        place = {step.path: index for index, step in enumerate(self._state.order)}
+        known = {step.path for step in self._state.order if step.outcome == DONE}
+        undone = [
+            effect.command_id.partition(".")[2].partition("~")[0]
+            for effect in sorted(effects, key=lambda effect: effect.at)
+            if effect.command_id.endswith("~undo")
+        ]
+        undone = [path for path in undone if path in known]
+        if undone != sorted(undone, key=lambda path: -place[path]):
+            self.say(f"its participants undid the steps in the order {', '.join(undone)}")

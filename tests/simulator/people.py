@@ -1,0 +1,146 @@
+"""Those who start sagas, those who cancel them, and the operator who looks after what is STUCK."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kasaga.store.base import SagaRow, SagaState
+from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
+from kasaga_wire.records import Control, control_codec
+from simulator import trips
+from simulator.machine import NEVER, SECOND
+from simulator.processes import CODE
+
+if TYPE_CHECKING:
+    from simulator.world import World
+
+NAMES = (
+    *("payment", "payment", "patient", "careful", "careful", "sleeper", "hurried"),
+    *("failing", "local", "buggy"),
+)
+SLEEPS = ("0.3", "1", "5", "3600", "259200", "864000")
+"""Seconds."""
+EVERY = 4 * SECOND
+"""Between two looks of the operator."""
+
+
+class People:
+    """Of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.started: dict[str, str] = {}
+        """Run ids by saga id."""
+        self.kinds: dict[str, str] = {}
+        self.acts: Counter[str] = Counter()
+        """By saga: how often the operator has acted on it."""
+        self._left: set[str] = set()
+        self._due = 0
+        """Starts that are yet to come."""
+
+    def begin(self) -> None:
+        """Plan the starts and what follows them."""
+        world, chance, plan = self._world, self._world.chance, self._world.plan
+        count = plan.sagas if plan.sagas is not None else chance.whole("sagas", 2, 12)
+        for number in range(count):
+            if plan.only is not None and number not in plan.only:
+                continue
+            at = int(chance.between(f"start/{number}", 0.05, 25) * SECOND)
+            self._due += 1
+            world.machine.at(at, partial(self._start, number))
+            if chance.number(f"cancelled/{number}") < 0.15:
+                wait = int(chance.between(f"cancel/{number}", 0.0, 5) * SECOND)
+                world.machine.at(at + wait, partial(self.ask, "cancel", f"saga-{number}"))
+        world.machine.after(EVERY, self._look)
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether nothing is planned any more."""
+        return not self._due
+
+    def _start(self, number: int) -> None:
+        world, chance = self._world, self._world.chance
+        self._due -= 1
+        saga_id, run_id = f"saga-{number}", str(world.uuid())
+        name = chance.pick(f"saga/{number}", NAMES)
+        note = chance.pick(f"sleep/{number}", SLEEPS) if name == "sleeper" else ""
+        if name == "buggy":
+            trips.BROKEN.add(saga_id)
+        start = StartEnvelope(
+            run_id=run_id,
+            source="/kasaga/clients/sim",
+            time=world.now(),
+            saga_id=saga_id,
+            saga=name,
+            reply_to=ReplyTo(world.topics.answers, 0),
+        )
+        order = trips.Order(id=saga_id, note=note)
+        payload = CODE.app.sagas[name, 1].input.encode(order)
+        self.started[saga_id], self.kinds[saga_id] = run_id, name
+        shard = world.shard_of(saga_id)
+        record = world.kafka.append(world.topics.sagas, shard, saga_id.encode(), payload, start.to_headers())
+        world.tracer.note(
+            None, "produce", record=saga_id, topic=record.topic, partition=shard, id=run_id, kind="start"
+        )
+
+    def ask(self, action: str, saga_id: str, **about: Any) -> None:
+        """Put a control record into Kafka."""
+        world = self._world
+        envelope = ControlEnvelope(
+            id=str(world.uuid()),
+            source="/kasaga/clients/sim",
+            action=action,
+            time=world.now(),
+            saga_id=saga_id,
+            reply_to=ReplyTo(world.topics.answers, 0),
+        )
+        body = control_codec.encode(Control(action=action, by="sim", **{"reason": "simulated", **about}))
+        shard = world.shard_of(saga_id)
+        world.kafka.append(world.topics.control, shard, saga_id.encode(), body, envelope.to_headers())
+        world.tracer.note(
+            None,
+            "produce",
+            record=saga_id,
+            topic=world.topics.control,
+            partition=shard,
+            id=envelope.id,
+            kind="control",
+            action=action,
+        )
+
+    def mend(self) -> None:
+        """The saga's code is mended."""
+        trips.BROKEN.clear()
+
+    def leaves(self, row: SagaRow) -> bool:
+        """Whether the operator has decided to leave a STUCK saga as it is."""
+        return row.state is SagaState.STUCK and row.saga_id in self._left
+
+    def _look(self) -> None:
+        """Look for STUCK sagas, and do something about them."""
+        world = self._world
+        stuck = [
+            row for row in world.sagas() if row.state is SagaState.STUCK and row.saga_id not in self._left
+        ]
+        for row in stuck:
+            self._act(row)
+        world.machine.at(world.machine.now + EVERY, self._look, idle_until=0 if stuck else NEVER)
+
+    def _act(self, row: SagaRow) -> None:
+        chance = self._world.chance
+        self.acts[row.saga_id] += 1
+        times = self.acts[row.saga_id]
+        what = chance.number(f"act/{row.saga_id}/{times}")
+        calm = self._world.calm
+        if times > 12 or (calm and times > 4 and what < 0.3):
+            self._left.add(row.saga_id)
+        elif what < 0.6 or not calm:
+            self.ask("retry", row.saga_id)
+        elif what < 0.8:
+            self.ask("skip", row.saga_id)
+        elif what < 0.9:
+            self.ask("resolve", row.saga_id, value='{"ref": "by hand"}')
+        else:
+            self.ask("cancel", row.saga_id)

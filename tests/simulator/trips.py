@@ -1,0 +1,210 @@
+"""The sagas that are simulated, their contracts, and the handlers of their services.
+
+Each saga can go wrong in a way of its own. Handlers are driven by the seed: whether a command is refused is a
+matter of its id, whether an attempt fails one of that attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pydantic
+
+from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepRefused, StepTimeout, saga
+from kasaga.saga import Saga
+from kasaga_participant import Refused, RetryableError
+from kasaga_participant.handlers import Registry
+from kasaga_wire.contracts import Contract, command, compensation, participant
+from simulator.postgres import Effect, Transaction
+
+if TYPE_CHECKING:
+    from simulator.world import World
+
+
+class Order(pydantic.BaseModel):
+    id: str
+    note: str = ""
+
+
+class Receipt(pydantic.BaseModel):
+    ref: str
+
+
+@participant("stock")
+class Stock(Protocol):
+    @command
+    async def reserve(self, order: Order) -> Receipt: ...
+    @compensation(reserve)
+    async def release(self, order: Order, receipt: Receipt | None) -> None: ...
+
+
+@participant("bank")
+class Bank(Protocol):
+    @command
+    async def charge(self, order: Order) -> Receipt: ...
+    @compensation(charge)
+    async def refund(self, order: Order, receipt: Receipt | None) -> None: ...
+
+
+@participant("post")
+class Post(Protocol):
+    @command
+    async def ship(self, order: Order) -> None: ...
+
+
+QUICK = RetryPolicy(initial_interval=0.1, maximum_interval=0.5, maximum_attempts=3)
+ONCE = RetryPolicy(maximum_attempts=1)
+PATIENT = RetryPolicy(initial_interval=0.1, maximum_interval=2.0, maximum_attempts=0)
+UNDO = RetryPolicy(initial_interval=0.1, maximum_interval=1.0, maximum_attempts=6)
+
+
+@saga("payment")
+async def payment(ctx: SagaContext, order: Order) -> Receipt:
+    """Three steps, tried a few times."""
+    await ctx.use(Stock, timeout=2, retry=QUICK, undo_retry=UNDO).reserve(order)
+    receipt = await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+    await ctx.use(Post, timeout=2, retry=QUICK, undo_retry=UNDO).ship(order)
+    return receipt
+
+
+@saga("patient")
+async def patient(ctx: SagaContext, order: Order) -> Receipt:
+    """The same, tried until they answer."""
+    await ctx.use(Stock, timeout=1, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    return await ctx.use(Bank, timeout=1, retry=PATIENT, undo_retry=UNDO).charge(order)
+
+
+@saga("careful")
+async def careful(ctx: SagaContext, order: Order) -> str:
+    """Catches a refusal and a time-out, and goes on another way."""
+    try:
+        await ctx.use(Bank, timeout=0.8, retry=ONCE, undo_retry=UNDO).charge(order)
+        how = "paid"
+    except StepRefused:
+        how = "on account"
+    except StepTimeout:
+        await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+        how = "paid later"
+    await ctx.use(Stock, timeout=1, retry=QUICK, undo_retry=UNDO).reserve(order)
+    return how
+
+
+@saga("sleeper")
+async def sleeper(ctx: SagaContext, order: Order) -> Receipt:
+    """Sleeps between two steps, sometimes for days."""
+    await ctx.use(Stock, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    await ctx.sleep(float(order.note or 1))
+    return await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+
+
+@saga("hurried", timeout=3)
+async def hurried(ctx: SagaContext, order: Order) -> Receipt:
+    """Has a deadline."""
+    await ctx.use(Stock, timeout=1, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    await ctx.sleep(1)
+    return await ctx.use(Bank, timeout=1, retry=PATIENT, undo_retry=UNDO).charge(order)
+
+
+@saga("failing")
+async def failing(ctx: SagaContext, order: Order) -> None:
+    """Is undone by its author."""
+    await ctx.use(Stock, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    await ctx.use(Bank, timeout=2, retry=PATIENT, undo_retry=UNDO).charge(order)
+    raise SagaFailed("the author has changed his mind")
+
+
+def count() -> int:
+    """What ctx.run calls."""
+    return 7
+
+
+def uncount(number: int | None) -> None:
+    """The undo of it."""
+
+
+@saga("local")
+async def local(ctx: SagaContext, order: Order) -> int:
+    """A function between two steps."""
+    await ctx.use(Stock, timeout=2, retry=QUICK, undo_retry=UNDO).reserve(order)
+    number = await ctx.run(count, undo=uncount)
+    await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+    return number
+
+
+BROKEN: set[str] = set()
+"""Orders at which `buggy` meets its bug: an operator mends it."""
+
+
+@saga("buggy")
+async def buggy(ctx: SagaContext, order: Order) -> Receipt:
+    """A bug between two steps, until somebody mends it."""
+    await ctx.use(Stock, timeout=2, retry=QUICK, undo_retry=UNDO).reserve(order)
+    if order.id in BROKEN:
+        raise TypeError("a bug in the saga's code")
+    return await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+
+
+SAGAS: list[Saga[Any, Any]] = [payment, patient, careful, sleeper, hurried, failing, local, buggy]
+CONTRACTS: list[type[Any]] = [Stock, Bank, Post]
+
+
+def make_app() -> App:
+    return App("sim", sagas=SAGAS, participants=CONTRACTS)
+
+
+def registries(world: World, contracts: Mapping[str, Contract]) -> dict[str, Registry]:
+    """The handlers of one process: they write an effect, and may refuse or fail."""
+    found: dict[str, Registry] = {}
+    for name, contract in contracts.items():
+        registry = Registry(contract)
+        for type_ in contract.by_type:
+            undoes = type_.partition(".")[2] in contract.compensations
+            handler = _undoing(world) if undoes else _doing(world, contract, type_)
+            registry.add_function(contract.by_type[type_], handler)
+        found[name] = registry
+    return found
+
+
+Handler = Callable[..., Any]
+
+
+def _doing(world: World, contract: Contract, type_: str) -> Handler:
+    spec = contract.commands[type_.partition(".")[2]]
+    gives = spec.result.annotation not in (None, type(None))
+
+    async def handle(order: Order, tx: Any) -> Receipt | None:
+        transaction: Transaction = tx.connection
+        command, process = tx.command, world.running
+        where = f"{command.id}/{command.attempt}"
+        await world.pause(world.chance.whole(world.chance.next(f"handler/{where}"), 100, 4000))
+        world.machine.check()
+        if world.chance.odds.get("refused", 0.0) > world.chance.number(f"refused/{command.id}"):
+            raise Refused("not today", code="SIM")
+        transaction.effects.append(
+            Effect(command.id, command.type, command.attempt, process, world.machine.now)
+        )
+        if world.chance.strikes("handler_slow", where):
+            await world.pause(world.chance.whole(world.chance.next(f"slow/{where}"), 500_000, 6_000_000))
+            world.machine.check()
+        if world.chance.strikes("handler_fails", where):
+            raise RetryableError("it fails this time")
+        return Receipt(ref=command.id) if gives else None
+
+    return handle
+
+
+def _undoing(world: World) -> Handler:
+    async def handle(order: Order, receipt: Receipt | None, tx: Any) -> None:
+        transaction: Transaction = tx.connection
+        command, process = tx.command, world.running
+        where = f"{command.id}/{command.attempt}"
+        await world.pause(world.chance.whole(world.chance.next(f"handler/{where}"), 100, 4000))
+        world.machine.check()
+        transaction.effects.append(
+            Effect(command.id, command.type, command.attempt, process, world.machine.now)
+        )
+        if world.chance.strikes("undo_fails", where):
+            raise RetryableError("it can't be undone this time")
+
+    return handle
