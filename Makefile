@@ -25,11 +25,8 @@ test: venv ## all tests, on real servers and in a real browser too
 unit: venv ## the tests that need no servers: seconds
 	@.ci/test tests
 
-SEEDS ?= 1000
-SEED ?= 1
-
-simulate: venv ## run sagas through everything that goes wrong, SEEDS of them from SEED on; a violation is made small and told
-	@PYTHONPATH=tests $(BIN)/python -m simulator --seeds $(SEEDS) --seed $(SEED) $(ARGS)
+simulate: venv ## everything that goes wrong, on simulated time: SEEDS=1000 SEED=1 make simulate; tells what it finds
+	@PYTHONPATH=tests $(BIN)/python -m simulator --seeds=$(or $(SEEDS),1000) --seed=$(or $(SEED),1) $(ARGS)
 
 test-minimum: ## the unit tests on the lowest versions that pyproject.toml allows
 	@.ci/venv
