@@ -26,6 +26,7 @@ from kasaga.store.errors import (
 from kasaga.store.migrate import known_migrations, migrate
 from kasaga.store.postgres import PostgresStore
 from kasaga.store.statements import read_statements
+from kasaga_participant.inbox.statements import migrations as inbox_migrations
 from store.samples import Owner, start
 
 CATALOG = {
@@ -209,6 +210,10 @@ def test_an_unreadable_connection_string_is_not_repeated(conninfo: str) -> None:
 def test_every_statement_is_understood_by_the_server(database: str, name: str) -> None:
     migrate(database, namespace="shop")
     with psycopg.connect(database) as connection:
+        if name == "inbox":  # it is asked of participants' databases
+            connection.execute("CREATE SCHEMA kasaga_inbox")
+            for script in inbox_migrations().values():
+                connection.execute(script)
         for statement in read_statements(name).values():
             if connection.info.server_version < 170000 and statement.name == b"kasaga_transaction_timeout":
                 continue

@@ -20,7 +20,7 @@ ROWS = 1_000
 READ_SECONDS = 5.0
 """The server ends a question that takes longer."""
 
-_SQL = read_statements("audit")
+_SQL = read_statements("inbox")
 
 
 class DatabaseInbox:

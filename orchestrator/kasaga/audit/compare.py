@@ -196,7 +196,7 @@ class _Comparison:
         if memory.proves(at / _MICROS, self._now):
             self._find(rule, step, said, words)
         elif memory.as_of is not None and at / _MICROS >= memory.as_of:
-            self._unknowable(step, "its copy of the database isn't as far yet")
+            self._out.unanswered.add(step.participant)  # the copy that was read isn't as far yet
         else:
             self._unknowable(step, "longer ago than its inbox remembers")
 

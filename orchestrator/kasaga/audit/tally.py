@@ -21,6 +21,8 @@ from .findings import Finding
 MAX_KEPT = 1_000
 """Findings, and sagas of each other list, that a report has whole; the others are counted."""
 
+BEHIND = "the copy of its database that was read isn't as far yet"
+
 CLEAN, VIOLATED, UNHEARD = 0, 1, 4
 """Exit statuses: all is well; something is wrong; nothing is, but not everybody answered."""
 
@@ -107,7 +109,7 @@ class Tally:
             yield f"can't be known: {counted(count, 'step')}: {why}"
         for name, count in sorted(self.unheard.items()):
             error = silent.get(name)
-            yield f"not compared: {counted(count, 'saga')} at {name}: {error or 'no answer'}"
+            yield f"not compared: {counted(count, 'saga')} at {name}: {error or BEHIND}"
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.sagas.items())) or "none"
         yield (
             f"audit: {counted(self.total, 'saga')} ({states}), {counted(self.steps, 'step')} compared: "
@@ -127,5 +129,5 @@ def _kind(why: str) -> str:
 
 def _why(error: KasagaError | None) -> dict[str, str]:
     if error is None:
-        return {"code": "", "reason": "no answer", "remedy": ""}
+        return {"code": "", "reason": BEHIND, "remedy": ""}
     return {"code": error.code, "reason": error.message, "remedy": error.remedy or ""}

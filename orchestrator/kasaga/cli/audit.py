@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import click
 
@@ -17,6 +18,7 @@ from kasaga_wire.topics import Topics, check_participant
 from ..audit.by_database import DatabaseInbox
 from ..audit.by_kafka import KafkaInbox, Line, open_line
 from ..audit.inboxes import Inbox, Unanswered
+from ..audit.resume import Results, Resumed
 from ..audit.tally import Tally
 from ..audit.walk import Auditor, Inboxes, Pace, ended, stuck
 from ..lookup import find
@@ -31,18 +33,28 @@ CANNOT_RUN = 2
 
 SHOW_SECONDS = 0.25
 
+WINDOW = timedelta(days=1)
+"""How far back an audit looks that isn't told."""
+
 
 @click.command()
 @click.argument("saga_ids", nargs=-1, metavar="[SAGA_ID]…")
-@click.option(
-    "--since",
-    type=when,
-    metavar="TIME",
-    default="24h",
-    show_default=True,
-    help="Sagas that ended after this.",
-)
+@click.option("--since", type=when, metavar="TIME", help="Sagas that ended after this; 24h by default.")
 @click.option("--until", type=when, metavar="TIME", help="… and not after this; now by default.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="audit",
+    default="",
+    metavar="[NAME]",
+    help="Go on where the last audit of this name ended, and look again at what was wrong.",
+)
+@click.option(
+    "--mended",
+    multiple=True,
+    metavar="SAGA_ID",
+    help="With --resume: somebody has mended this saga by hand, don't look at it again.",
+)
 @click.option("--name", default="", metavar="SAGA", help="Sagas of this name alone.")
 @click.option(
     "--inbox",
@@ -83,8 +95,10 @@ SHOW_SECONDS = 0.25
 def audit(
     session: Session,
     saga_ids: tuple[str, ...],
-    since: datetime,
+    since: datetime | None,
     until: datetime | None,
+    resume: str,
+    mended: tuple[str, ...],
     name: str,
     inboxes: tuple[str, ...],
     horizon: float,
@@ -98,6 +112,10 @@ def audit(
 
     Exit status: 0 all is well, 1 something is wrong, 2 it couldn't be done, 4 a participant didn't answer.
     """
+    if resume and (saga_ids or until):
+        raise click.UsageError("--resume knows which sagas: name no ids, and no --until")
+    if mended and not resume:
+        raise click.UsageError("--mended takes sagas off what --resume looks at again")
     out, tally = session.output(), Tally()
     try:
         with ExitStack() as stack:
@@ -107,11 +125,13 @@ def audit(
             asked = Inboxes(ways.find)
             stack.callback(asked.close)
             auditor = Auditor(store, asked, Pace(rate), confirm=confirm)
-            if saga_ids:
-                rows: Iterator[SagaRow] = (find(store, each) for each in saga_ids)
+            if resume:
+                results = _resumed(session, stack, store, auditor, Resuming(resume, since, name, mended))
+            elif saga_ids:
+                results = auditor.audit(find(store, each) for each in saga_ids)
             else:
-                rows = _window(session, stack, store, since, until, name)
-            run(auditor, rows, tally, out)
+                results = auditor.audit(_window(session, stack, store, since, until, name))
+            run(results, tally, out)
             silent: dict[str, KasagaError] = dict(asked.silent)
     except Exception as error:  # noqa: BLE001 (whatever it is, nobody must take it for a violation)
         tell(error, Unexpected)
@@ -123,10 +143,10 @@ def audit(
     return tally.status
 
 
-def run(auditor: Auditor, rows: Iterator[SagaRow], tally: Tally, out: Output) -> None:
+def run(results: Results, tally: Tally, out: Output) -> None:
     """Compare, and tell what is wrong as it is found."""
     shown = time.monotonic()
-    for facts, verdict in auditor.audit(rows):
+    for facts, verdict in results:
         for finding in tally.add(facts, verdict):
             if not out.json:
                 out.lines([finding.line(), f"    {finding.rule.remedy}."])
@@ -137,10 +157,34 @@ def run(auditor: Auditor, rows: Iterator[SagaRow], tally: Tally, out: Output) ->
     out.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Resuming:
+    """What `--resume` was given."""
+
+    book: str
+    since: datetime | None
+    name: str
+    mended: tuple[str, ...]
+
+
+def _resumed(session: Session, stack: ExitStack, store: Store, auditor: Auditor, asked: Resuming) -> Results:
+    ends = stack.enter_context(session.ends())
+    # The position of one definition's audits is none for the others.
+    book = stack.enter_context(session.book(f"{asked.book}/{asked.name}" if asked.name else asked.book))
+    resumed = Resumed(store, ends, book, auditor, now=session.now(), since=asked.since)
+    resumed.mended(find(store, each) for each in asked.mended)
+    return resumed.audit(asked.name)
+
+
 def _window(
-    session: Session, stack: ExitStack, store: Store, since: datetime, until: datetime | None, name: str
+    session: Session,
+    stack: ExitStack,
+    store: Store,
+    since: datetime | None,
+    until: datetime | None,
+    name: str,
 ) -> Iterator[SagaRow]:
-    bounds = (since, until or session.now())
+    bounds = (since or session.now() - WINDOW, until or session.now())
     if bounds[0] >= bounds[1]:
         raise BadInput("--since isn't before --until", remedy="Name the earlier time first")
     ends = stack.enter_context(session.ends())

@@ -22,7 +22,7 @@ import click
 from kasaga_wire.kafka import KafkaSettings
 
 from ..client import Client
-from ..store.audit import Ends
+from ..store.audit import Book, Ends
 from ..store.base import Store
 from .errors import NoBrokers, NoDatabase, NoNamespace
 from .output import Output
@@ -31,7 +31,7 @@ DEV_FILE = Path(".kasaga") / "dev.json"
 """Where `kasaga dev` says what it runs, below the folder it was started in."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Opened = TypeVar("Opened", Store, Ends)
+Opened = TypeVar("Opened", Store, Ends, Book)
 
 
 def _open_postgres(url: str) -> Store:
@@ -60,9 +60,16 @@ def _open_ends(url: str) -> Ends:
     return PostgresEnds(StoreSettings(url, read_only=True, people_timeout=READER_SECONDS))
 
 
+def _open_book(url: str, name: str) -> Book:
+    from ..store.audit import PostgresBook
+    from ..store.settings import StoreSettings
+
+    return PostgresBook(StoreSettings(url, people_timeout=READER_SECONDS), name)
+
+
 @dataclass
 class Session:
-    """The options that all commands share, and what they lead to. Tests replace the last five fields."""
+    """The options that all commands share, and what they lead to. Tests replace the last six fields."""
 
     database_url: str = ""
     kafka: str = ""
@@ -75,6 +82,7 @@ class Session:
     open_store: Callable[[str], Store] = _open_postgres
     open_reader: Callable[[str], Store] = _open_reader
     open_ends: Callable[[str], Ends] = _open_ends
+    open_book: Callable[[str, str], Book] = _open_book
     open_client: Callable[..., Client] = Client
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -155,6 +163,12 @@ class Session:
         """When sagas ended, of the same database."""
         with self._opened(self.open_ends) as ends:
             yield ends
+
+    @contextmanager
+    def book(self, name: str) -> Generator[Book]:
+        """How far the audits of a name have come."""
+        with self._opened(lambda url: self.open_book(url, name)) as book:
+            yield book
 
     @contextmanager
     def _opened(self, open_store: Callable[[str], Opened]) -> Generator[Opened]:

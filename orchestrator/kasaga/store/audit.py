@@ -1,4 +1,4 @@
-"""What an audit asks of the orchestrator's database besides what `base.Store` answers: who ended when.
+"""What an audit asks of the orchestrator's database besides `base.Store`: who ended when, and its own notes.
 
 Station: made by the command line, read by `kasaga.audit.walk`. Postgres and its twin in memory, as the store.
 """
@@ -103,3 +103,96 @@ def _is_within(row: SagaRow, within: Slice) -> bool:
     if at is None or bounds is None:
         return False
     return within.since < at <= within.until and bounds[0] < at <= bounds[1]
+
+
+Runs = list[tuple[int, UUID]]
+"""Shards and run ids."""
+
+
+class Book(Protocol):
+    """How far the audits of one name have come."""
+
+    def positions(self) -> Mapping[int, datetime]:
+        """Up to when each shard was compared; empty before the first audit."""
+        ...
+
+    def keep(self, positions: Mapping[int, datetime]) -> None:
+        """Note how far it is now. Never goes back."""
+        ...
+
+    def open(self, limit: int) -> Runs:
+        """Sagas that something was wrong with."""
+        ...
+
+    def note(self, wrong: Runs, well: Runs) -> None:
+        """Note sagas that something is wrong with, and those that are well, or purged."""
+        ...
+
+    def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+class PostgresBook:
+    """In the orchestrator's database: whoever audits next, on whatever machine, goes on from there."""
+
+    def __init__(self, settings: StoreSettings, name: str) -> None:
+        """Connects at the first question."""
+        self._session = Session(settings, application="kasaga audit", people=True)
+        self._name = name
+
+    def positions(self) -> Mapping[int, datetime]:
+        """See `Book.positions`."""
+        return dict(self._session.query(_SQL["positions"].bind(self._name)))
+
+    def keep(self, positions: Mapping[int, datetime]) -> None:
+        """See `Book.keep`."""
+        if positions:
+            shards, times = zip(*sorted(positions.items()), strict=True)
+            self._session.run(_SQL["keep_positions"].bind(self._name, shards, times))
+
+    def open(self, limit: int) -> Runs:
+        """See `Book.open`."""
+        return [
+            (shard, run_id) for shard, run_id in self._session.query(_SQL["open"].bind(self._name, limit))
+        ]
+
+    def note(self, wrong: Runs, well: Runs) -> None:
+        """See `Book.note`."""
+        for statement, runs in (("add_open", wrong), ("close_open", well)):
+            if runs:
+                self._session.run(_SQL[statement].bind(self._name, *zip(*runs, strict=True)))
+
+    def close(self) -> None:
+        """See `Book.close`."""
+        self._session.close()
+
+
+class MemoryBook:
+    """The same, in memory."""
+
+    def __init__(self) -> None:
+        self._positions: dict[int, datetime] = {}
+        self._open: dict[tuple[int, UUID], None] = {}
+
+    def positions(self) -> Mapping[int, datetime]:
+        """See `Book.positions`."""
+        return dict(self._positions)
+
+    def keep(self, positions: Mapping[int, datetime]) -> None:
+        """See `Book.keep`."""
+        for shard, until in positions.items():
+            self._positions[shard] = max(until, self._positions.get(shard, until))
+
+    def open(self, limit: int) -> Runs:
+        """See `Book.open`."""
+        return sorted(self._open, key=lambda run: run[1])[:limit]
+
+    def note(self, wrong: Runs, well: Runs) -> None:
+        """See `Book.note`."""
+        self._open |= dict.fromkeys(wrong)
+        for run in well:
+            self._open.pop(run, None)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -174,6 +174,23 @@ CREATE TABLE kasaga.definition (
     PRIMARY KEY (name, version)
 );
 
+-- How far the audits of a name have come: whatever ended before it, in this shard, was compared. One row a shard.
+CREATE TABLE kasaga.audit_position (
+    until timestamptz NOT NULL,
+    shard integer NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    PRIMARY KEY (name, shard)
+);
+
+-- The sagas that an audit has found something wrong with: looked at again by each, until they are well or purged.
+CREATE TABLE kasaga.audit_open (
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    shard integer NOT NULL,
+    run_id uuid NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    PRIMARY KEY (name, run_id, shard)
+);
+
 -- Ownership: the fence that every commit passes first, and what takes, keeps and gives up a shard. Row locks are
 -- taken in the order of the shards (the callers sort), so that these never deadlock with each other.
 

@@ -1,4 +1,4 @@
--- What an audit reads, on a connection that can write nothing. The last two are asked of participants' databases.
+-- What an audit reads, on connections that can write nothing, and the notes it keeps of how far it has come.
 
 -- bounds:
 -- The engine's time of each shard's last commit: nothing that will be written is older, but for clocks' differences.
@@ -20,18 +20,21 @@ SELECT s.* FROM touched AS t LEFT JOIN LATERAL (
         AND ended_at > $1 AND ended_at <= $2 AND ended_at > t.since AND ended_at <= t.until OFFSET 0
 ) AS s ON true
 
--- copy:
--- Of a standby: how far it has come. NULL: it has replayed nothing yet.
-SELECT pg_is_in_recovery(),
-    CASE WHEN pg_is_in_recovery() THEN extract(epoch FROM pg_last_xact_replay_timestamp())::float8 END
+-- positions: text
+SELECT shard, until FROM kasaga.audit_position WHERE name = $1
 
--- inbox: text[] text int4
--- `.` and `/` are neighbours: between them lies what begins with a run's id and a dot.
-SELECT found.id, found.type, found.outcome, found.input_hash,
-    CASE WHEN found.outcome = 'done' THEN sha256(found.payload) END
-FROM unnest($1) AS run (id), LATERAL (
-    SELECT id, type, outcome, input_hash, payload FROM kasaga_inbox.inbox
-    WHERE id > greatest(run.id || '.', $2) COLLATE "C" AND id < (run.id || '/') COLLATE "C"
-    ORDER BY id LIMIT $3
-) AS found
-ORDER BY found.id COLLATE "C" LIMIT $3
+-- keep_positions: text int4[] timestamptz[]
+-- Two audits of one name may run at once; neither takes the other's place back.
+INSERT INTO kasaga.audit_position AS p (name, shard, until) SELECT $1, * FROM unnest($2, $3)
+ON CONFLICT (name, shard) DO UPDATE SET until = greatest(p.until, excluded.until)
+
+-- open: text int4
+SELECT shard, run_id FROM kasaga.audit_open WHERE name = $1 ORDER BY run_id LIMIT $2
+
+-- add_open: text int4[] uuid[]
+INSERT INTO kasaga.audit_open (name, shard, run_id) SELECT $1, * FROM unnest($2, $3)
+ON CONFLICT (name, run_id, shard) DO NOTHING
+
+-- close_open: text int4[] uuid[]
+DELETE FROM kasaga.audit_open AS o USING unnest($2, $3) AS u (shard, run_id)
+WHERE o.name = $1 AND o.run_id = u.run_id AND o.shard = u.shard
