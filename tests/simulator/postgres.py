@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -21,7 +21,7 @@ from kasaga_participant.calls import Calls
 from kasaga_participant.inbox.algorithm import Abort, Close, Guard, Invoke, Open, Plan, Retreat
 from kasaga_participant.inbox.drive import AsyncInvoke, InboxAway, RowEffect, drive_async
 from kasaga_participant.inbox.memory import MemoryInbox, MemorySession
-from kasaga_participant.inbox.rows import Answer, NewRow, StoredRow
+from kasaga_participant.inbox.rows import Answer, ExaminedRow, NewRow, StoredRow
 from simulator.machine import SECOND, Process
 
 if TYPE_CHECKING:
@@ -317,6 +317,9 @@ class Participants:
 
     async def purge(self, retention: float) -> int:
         return self._database.inbox.purge()
+
+    async def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
+        return self._database.inbox.examine(runs, after, limit)
 
     async def close(self) -> None:
         """Nothing is open between two plans."""
