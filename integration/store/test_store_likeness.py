@@ -87,7 +87,7 @@ class World:
     def do_heartbeat(self, process: str) -> object:
         held = [(shard, token) for (shard, name), token in self.tokens.items() if name == process]
         seen = self.store.heartbeat(process, held, ttl=TTL)
-        return seen.processes, seen.shards
+        return seen.processes, seen.shards, seen.commits
 
     def do_commit(self, process: str, sagas: list[SagaWrite], loose: list[OutboxRow], ahead: int) -> object:
         shards = sorted({write.shard for write in sagas} | {row.shard for row in loose}) or [0]

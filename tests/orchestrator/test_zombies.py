@@ -109,6 +109,27 @@ def test_a_database_that_went_back_in_time_is_read_again_from_there() -> None:
         assert all(row.state is SagaState.COMPLETED for row in world.sagas())
 
 
+def test_an_owner_that_waits_for_nothing_sees_that_the_database_went_back_in_time() -> None:
+    """Nothing comes any more that it would commit: what the database has lost would be open for ever."""
+    with World(shards=1) as world:
+        node = busy(world)
+        taken: list[object] = []
+        while sum(row.state is SagaState.COMPLETED for row in world.sagas()) < 6:
+            taken.append(world.snapshot())
+            world.turn(node)
+            world.serve()
+        before = taken[-1]
+        world.turns(node, 700)
+        assert not world.outbox()
+
+        world.restore(before)
+
+        assert world.outbox()
+        world.turns(node, 700)
+        assert not world.outbox()
+        world.audit()
+
+
 def test_a_lease_that_ran_out_and_that_nobody_took_is_renewed() -> None:
     with World() as world:
         node = busy(world)

@@ -11,14 +11,34 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kasaga.engine.codec import decode
-from kasaga.engine.model import COMMAND, DONE, LOCAL, UNKNOWN, Clear, Record, Send, Settle
-from kasaga.engine.state import State, fold
+from kasaga.engine.model import (
+    COMMAND,
+    DONE,
+    LOCAL,
+    TAKES_ROW,
+    UNDO,
+    UNKNOWN,
+    VOID,
+    Clear,
+    Fired,
+    Record,
+    Replied,
+    Send,
+    Settle,
+    Tell,
+)
+from kasaga.engine.relevance import KNOWLEDGE
+from kasaga.engine.state import State, extend, fold
 from kasaga.store.base import FINAL_STATES, Batch, LostShards, SagaRow, SagaState, ShardRow
-from kasaga_wire.envelope import CommandEnvelope
+from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
+from kasaga_wire.kafka import Record as KafkaRecord
 
 if TYPE_CHECKING:
     from simulator.postgres import Effect
     from simulator.world import World
+
+MARGIN_MS = 50
+"""Between the engine's clock, Kafka's and a timer."""
 
 
 class Book:
@@ -27,8 +47,8 @@ class Book:
     def __init__(self, world: World) -> None:
         self._world = world
         self.violations: list[str] = []
-        self.remade: dict[tuple[str, int], int] = {}
-        """Partitions that were made anew, and when."""
+        self.rewritten: dict[tuple[str, int], int] = {}
+        """Partitions that have lost their last records or all: offsets below these are given twice."""
         self.purged: set[str] = set()
         """Rows of inboxes that were forgotten too early."""
         self.inbox_lost: set[str] = set()
@@ -37,6 +57,7 @@ class Book:
         """Rows of histories that Postgres has lost, by run and number."""
         self._tokens: dict[int, UUID | None] = {}
         self._rows: Counter[UUID] = Counter()
+        self._answered: set[tuple[str, int]] = set()
 
     def say(self, violation: str) -> None:
         """Note what isn't so."""
@@ -58,7 +79,47 @@ class Book:
         for write in batch.shards:
             if self._tokens.get(write.shard) != write.token:
                 self.say(f"{by} committed shard {write.shard} under an old token")
+        read = {write.shard: write.offsets.replies for write in batch.shards}
+        for saga in batch.sagas:
+            for row in saga.history:
+                if row.kind == "Fired":
+                    self._fired(saga.run_id, row.seq, saga.shard, read[saga.shard], by)
         self.count()
+
+    def _fired(self, run_id: UUID, seq: int, shard: int, read: int, by: str) -> None:
+        """A timer has fired: no answer to its step may lie unread in Kafka that came before it was due."""
+        history = self._world.store._tables.history[run_id]  # pyright: ignore[reportPrivateUsage]
+        event = decode(seq, history[seq].body).event
+        if not isinstance(event, Fired) or event.form not in (COMMAND, UNDO, VOID):
+            return
+        sends = [
+            decision
+            for number in range(1, seq)
+            for decision in decode(number, history[number].body).decisions
+            if isinstance(decision, Send) and (decision.step, decision.form) == (event.step, event.form)
+        ]
+        name = event.step if event.form == COMMAND else f"{event.step}~{event.form}"
+        log = self._world.kafka.logs[self._world.topics.replies, shard]
+        due = sends[-1].due_at // 1000 - MARGIN_MS
+        for record in log.records[max(read - log.first, 0) :] if read >= log.first else []:
+            if record.timestamp_ms < due:
+                reply = ReplyEnvelope.parse(record.headers)
+                if reply.command_id == f"{run_id}.{name}" and reply.outcome in KNOWLEDGE[event.form]:
+                    self.say(f"{by} let step {name} time out, though its answer had come and wasn't read")
+
+    def appended(self, record: KafkaRecord) -> None:
+        """A record has reached its log."""
+        if record.topic == self._world.topics.replies:
+            reply = ReplyEnvelope.parse(record.headers)
+            self._answered.add((reply.command_id, reply.attempt))
+
+    def passed(self, place: tuple[str, int], before: int, after: int) -> None:
+        """A group has moved its offset: what lies behind it must have been answered."""
+        log = self._world.kafka.logs[place]
+        for record in log.records[max(before - log.first, 0) : max(after - log.first, 0)]:
+            command = CommandEnvelope.parse(record.headers)
+            if (command.command_id, command.attempt) not in self._answered:
+                self.say(f"the offset of {place[0]} has passed a command that wasn't answered")
 
     def count(self) -> None:
         """Note how long the histories are."""
@@ -109,14 +170,14 @@ class Book:
         return started.keys() - lost - self._overtaken()
 
     def _overtaken(self) -> set[str]:
-        """Starts in a partition that was made anew, perhaps beneath the offset at which it was read."""
-        found: set[str] = set()
-        for place in self.remade:
-            if place[0] == self._world.topics.sagas:
-                found |= {
-                    record.key.decode() for record in self._world.kafka.logs[place].records if record.key
-                }
-        return found
+        """Starts that came to an offset that was given before: its owner may be behind it already."""
+        return {
+            record.key.decode()
+            for place, end in self.rewritten.items()
+            if place[0] == self._world.topics.sagas
+            for record in self._world.kafka.logs[place].records
+            if record.key and record.offset < end
+        }
 
     def never_over(self) -> None:
         """The run came to no end: say what is missing."""
@@ -150,7 +211,7 @@ class Book:
         for database in world.databases.values():
             for effect in database.effects:
                 effects[effect.command_id.partition(".")[0]].append(effect)
-        sent = self._sent()
+        sent, told = self._sent(), self._told()
         rows = world.sagas()
         ids = Counter(row.saga_id for row in rows)
         for saga_id, times in ids.items():
@@ -162,6 +223,8 @@ class Book:
             audit = _Audit(self, world, row)
             audit.history()
             audit.ends()
+            audit.attempts()
+            audit.told(told)
             audit.wire(sent.get(str(row.run_id), []))
             audit.effects(effects.get(str(row.run_id), []))
         known = {str(row.run_id) for row in rows}
@@ -177,6 +240,18 @@ class Book:
                     envelope = CommandEnvelope.parse(record.headers)
                     found[envelope.command_id.partition(".")[0]].append(envelope)
         return found
+
+    def _told(self) -> set[str]:
+        """The ids of all answers and events that Kafka has."""
+        topics = self._world.topics
+        return {
+            (value or b"").decode()
+            for place, log in self._world.kafka.logs.items()
+            if place[0] in (topics.answers, topics.events)
+            for record in log.records
+            for name, value in record.headers
+            if name == "ce_id"
+        }
 
     def changed(self, run_id: UUID, records: list[Record]) -> bool:
         """Whether Postgres has lost decisions of a run, and they were made otherwise the second time."""
@@ -263,6 +338,33 @@ class _Audit:
             compensated = row.state is SagaState.COMPENSATED
             if compensated and step.outcome == DONE and step.compensation and not step.undo_how:
                 self.say(f"it is COMPENSATED, and {step.type} (step {step.path}) was never undone")
+
+    def attempts(self) -> None:
+        """How an attempt went counts for the current one alone."""
+        state = State(str(self._row.run_id))
+        for record in self._records:
+            event = record.event
+            step = state.steps.get(event.step) if isinstance(event, Replied) else None
+            if isinstance(event, Replied) and step is not None and event.outcome not in KNOWLEDGE[event.form]:
+                current = step.attempt if event.form == COMMAND else step.undo_attempt
+                decided = any(
+                    isinstance(each, Send | Settle) and each.step == event.step for each in record.decisions
+                )
+                if decided and event.attempt != current:
+                    self.say(f"attempt {event.attempt} of step {event.step} counted in place of {current}")
+            extend(state, record)
+
+    def told(self, told: set[str]) -> None:
+        """Whoever was to be told of something was told of it."""
+        run_id = self._row.run_id
+        for record in self._records:
+            rows = [each for each in record.decisions if type(each) in TAKES_ROW]
+            for number, decision in enumerate(rows):
+                if not isinstance(decision, Tell):
+                    continue
+                event = f"{run_id}.{record.seq + 1}.{record.row + number}"
+                if (f"{decision.about}.{decision.what.lower()}" if decision.to else event) not in told:
+                    self.say(f"nobody was told of {decision.what} (row {record.seq} of its history)")
 
     def wire(self, sent: list[CommandEnvelope]) -> None:
         """Nothing was sent that wasn't committed."""

@@ -197,6 +197,7 @@ def tail_lost(world: World, name: str) -> None:
     log = world.kafka.logs[place]
     count = min(world.chance.whole(f"how many/{name}", 1, 3), len(log.records))
     if count:
+        world.book.rewritten[place] = max(world.book.rewritten.get(place, 0), log.end)
         _lose(world, log.records[-count:])
         del log.records[-count:]
 
@@ -205,8 +206,8 @@ def remade(world: World, name: str) -> None:
     """A partition is deleted and made anew."""
     place = _some_log(world, name)
     _lose(world, world.kafka.logs[place].records)
+    world.book.rewritten[place] = max(world.book.rewritten.get(place, 0), world.kafka.logs[place].end)
     world.kafka.remake(*place)
-    world.book.remade[place] = world.machine.now
 
 
 def _lose(world: World, records: list[Record]) -> None:

@@ -41,6 +41,7 @@ class Kafka(network.Kafka):
         """Acknowledged records that are gone, whatever for."""
 
     def _tell(self, record: Record) -> None:
+        self.world.book.appended(record)
         signal = self.signals.get((record.topic, record.partition))
         if signal is not None:
             signal.fire()
@@ -375,8 +376,9 @@ class Member:
             if wait:
                 raise KafkaUnavailable("committing offsets")
             return
-        for (_, number), offset in offsets.items():
-            self._group.committed[number] = offset
+        for place, offset in offsets.items():
+            self._world.book.passed(place, self._group.committed.get(place[1], 0), offset)
+            self._group.committed[place[1]] = offset
         self._world.tracer.offsets(self._process, self._group.topic, offsets)
 
     def coordinator_answers(self, topic: str, timeout: float) -> bool:

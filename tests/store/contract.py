@@ -206,6 +206,14 @@ class LeaseContract:
         assert store.heartbeat("p1", held, ttl=TTL).shards[4] == ShardLease(4, "p2", expired=True)
         assert heir.rows[4].epoch == 2
 
+    def test_a_heartbeat_tells_how_far_the_process_s_own_shards_have_come(self, store: Store) -> None:
+        owner = Owner(store).claim(3, 4)
+        held = [(shard, row.token) for shard, row in owner.rows.items()]
+        assert store.heartbeat("p1", held, ttl=TTL).commits == {3: 0, 4: 0}
+        store.commit(owner.batch(shards=(3,)), refuse_all)
+        assert store.heartbeat("p1", held, ttl=TTL).commits == {3: 1, 4: 0}
+        assert store.heartbeat("p2", [], ttl=TTL).commits == {}
+
     def test_a_released_shard_is_free_and_its_old_token_dead(self, bench: Bench, store: Store) -> None:
         owner = Owner(store).claim(3, 4)
         store.heartbeat("p1", [], ttl=TTL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -67,6 +67,7 @@ class Ownership:
         self._renewed = started
         mine = {lease.shard for lease in membership.shards if lease.owner == self._settings.process}
         self.lost(frozenset(number for number in shards if number not in mine))
+        self._astray(membership.commits)
         todo = plan(self._settings.process, shards, membership)
         if todo.release:
             self.give(todo.release)
@@ -80,6 +81,18 @@ class Ownership:
             if shard.deaths and shard.quiet >= PARDON_AFTER:
                 self._store.pardon(shard.number, shard.token)
                 shard.deaths, shard.suspects = 0, False
+
+    def _astray(self, commits: Mapping[int, int]) -> None:
+        """Give up shards whose last commit isn't what the database has: it has gone back in time.
+
+        A commit would tell as well; but a shard that waits for nothing commits nothing, and what it has lost
+        would wait with it. Between two turns no commit of this process is under way.
+        """
+        shards = self._owner.shards
+        astray = [n for n, each in shards.items() if commits.get(n, each.commit_seq) != each.commit_seq]
+        if astray:
+            log.error("the database has lost commits: going on with what it has", extra={"shards": astray})
+            self.lost(astray)
 
     def expired(self) -> bool:
         """Say whether the leases must have run out by now."""

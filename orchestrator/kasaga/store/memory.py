@@ -93,7 +93,10 @@ class MemoryStore:
                 if shard is not None and shard.token == token:
                     shard.until, shard.seconds = now + timedelta(seconds=ttl), ttl
             alive = sorted(name for name, until in self._processes.items() if until > now)
-            return Membership(now, alive, self._leases(now))
+            commits = {
+                number: self._shards[number].commit_seq for number, _ in tokens if number in self._shards
+            }
+            return Membership(now, alive, self._leases(now), commits)
 
     def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:
         """See `base.Store.claim`."""

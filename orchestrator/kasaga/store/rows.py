@@ -75,9 +75,10 @@ def shard_row(shard: int, row: Row) -> ShardRow:
 
 def membership(rows: list[Row]) -> Membership:
     """Read `heartbeat`: a row a shard, the time and the processes repeated in each."""
-    leases = [ShardLease(shard, owner, expired) for _, _, shard, owner, expired in rows]
+    leases = [ShardLease(shard, owner, expired) for _, _, shard, owner, expired, _ in rows]
+    commits = {shard: commit_seq for _, _, shard, _, _, commit_seq in rows if commit_seq is not None}
     now, processes = rows[0][:2]
-    return Membership(now, processes, leases)
+    return Membership(now, processes, leases, commits)
 
 
 def pulse(recent: Row, open_rows: list[Row], looked_at: int) -> Pulse:

@@ -5,7 +5,7 @@ Station: part of `base`, which everybody imports it from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -70,3 +70,5 @@ class Membership:
     processes: list[str]
     """Processes alive, sorted, this one included."""
     shards: list[ShardLease]
+    commits: dict[int, int] = field(default_factory=dict[int, int])
+    """By shard, of those that the process named: the number of the last commit."""

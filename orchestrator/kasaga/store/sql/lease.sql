@@ -1,7 +1,15 @@
 -- Ownership; what the functions do stands in the migrations.
 
 -- heartbeat: text int4[] uuid[] float8
-SELECT now, processes, shard, owner, expired FROM kasaga.heartbeat($1, $2, $3, $4)
+-- Of the process's own shards also how far they have come: it alone commits them, so it knows what must be there.
+SELECT h.now, h.processes, h.shard, h.owner, h.expired, p.commit_seq
+FROM kasaga.heartbeat($1, $2, $3, $4) h
+LEFT JOIN LATERAL (
+    SELECT p.commit_seq FROM kasaga.position p
+    WHERE p.shard = h.shard AND h.shard = ANY ($2)
+    ORDER BY p.commit_seq DESC LIMIT 1
+) p ON true
+ORDER BY h.shard
 
 -- lock_timeout: text
 SELECT set_config('lock_timeout', $1, true)
