@@ -52,6 +52,12 @@ def test_no_test_skips_itself() -> None:
     assert [str(path) for path in sources(".py") if path != here and SKIPPING.search(path.read_text())] == []
 
 
+def test_what_coverage_leaves_out_says_why() -> None:
+    bare = re.compile(r"pragma: no (cover|branch)(?! - \w)")
+    here = Path(__file__)
+    assert [str(path) for path in sources(".py") if path != here and bare.search(path.read_text())] == []
+
+
 def test_test_modules_have_names_of_their_own() -> None:
     """Helpers are imported by their plain names, so that a second `eventually.py` would hide the first."""
     names = [path.name for folder in ("tests", "integration") for path in (ROOT / folder).glob("*.py")]

@@ -191,7 +191,7 @@ class State:
         """Note that an outbox row is not needed any more; one of this very record is never opened."""
         if row >= self.first_row:
             self.opens = [opened for opened in self.opens if opened[0] != row]
-        elif row:
+        else:
             self.closes.append(row)
 
     def end_attempt(self, step: Step) -> None:

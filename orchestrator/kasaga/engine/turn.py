@@ -18,7 +18,7 @@ from ..errors import DeadlinePassed, SagaCodeError, StepConflict, TooManySteps
 from . import lifecycle, undo
 from .backoff import backoff
 from .decisions import Decisions, stuck_by
-from .driver import TIMED_OUT, Broken, Driver, Progress, Raised, Wants
+from .driver import TIMED_OUT, Broken, Driver, Raised, Returned, Wants
 from .model import (
     COMMAND,
     DEADLINE,
@@ -76,15 +76,14 @@ class Turn(Decisions):
             self.add(Move(lifecycle.RUNNING))
         elif isinstance(event, Faulted):
             self.fault(event)
-        elif isinstance(event, CodeArrived):
-            self._new_code(event)
         else:
-            raise AssertionError(f"not to be noted here: {event!r}")
+            assert isinstance(event, CodeArrived), f"not to be noted here: {event!r}"
+            self._new_code(event)
 
     def note_step(self, event: StepEvent) -> None:
         """Note what happened to one step or to its undo; it isn't stale."""
         if event.form == DEADLINE:
-            if self.state.phase == lifecycle.RUNNING:
+            if self.state.phase == lifecycle.RUNNING:  # pragma: no branch - relevance.py drops it afterwards
                 self.begin_undo(lifecycle.CANCELLING, DeadlinePassed.code, "the saga's deadline has passed")
             return
         step = self.state.steps[event.step]
@@ -139,7 +138,8 @@ class Turn(Decisions):
             self.add(Settle(step.path, outcome))
         elif isinstance(event, Replied):
             self.add(Settle(step.path, outcome, event.payload, event.error_type, event.error, event.details))
-        elif isinstance(event, Ran):
+        else:
+            assert isinstance(event, Ran), f"this settles no step: {event!r}"
             self.add(Settle(step.path, outcome, event.payload, event.error_type, event.error))
 
     def _retry(self, step: Step, error_type: str, error: str, *, final: bool = False) -> None:
@@ -267,7 +267,7 @@ class Turn(Decisions):
         self.add(Resume(step.path if step else ""))
         self._follow(progress)
 
-    def _follow(self, progress: Progress) -> None:
+    def _follow(self, progress: Wants | Returned | Raised) -> None:
         """Turn what the code wants into decisions."""
         if isinstance(progress, Wants):
             self._schedule(progress.request)
@@ -275,7 +275,7 @@ class Turn(Decisions):
         self.run.driver = None
         if isinstance(progress, Raised):
             self.begin_undo(lifecycle.COMPENSATING, progress.code, progress.reason, progress.step)
-        elif not isinstance(progress, Broken):
+        else:
             self.add(Return(progress.result))
 
     def _schedule(self, request: Request) -> None:
@@ -284,12 +284,11 @@ class Turn(Decisions):
             self._send_first(path, request)
         elif isinstance(request, Pause):
             self.add(Sleep(path, request.due_at))
-        elif isinstance(request, LocalCall):
+        else:
+            assert isinstance(request, LocalCall), f"no such request: {request!r}"
             self.add(
                 RunLocal(path, LOCAL, 1, request.name, 0, request.undo, request.policy, request.undo_policy)
             )
-        else:
-            raise AssertionError(f"no such request: {request!r}")
 
     def _send_first(self, path: str, call: Call) -> None:
         spec, (key, policy, undo_policy) = call.spec, call.options
