@@ -35,6 +35,12 @@ RESERVED = frozenset(
     }
 )
 
+DEFAULTS = {
+    "client.id": "kasaga",
+    # librdkafka's own is 10 s: so long all would go on waiting for a broker that is back already.
+    "reconnect.backoff.max.ms": "1000",
+}
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KafkaSettings:
@@ -64,7 +70,7 @@ class KafkaSettings:
 
     def config(self, **more: object) -> dict[str, object]:
         """All of it for one client: the options, and what the caller adds (`_` stands for `.`)."""
-        made: dict[str, object] = {"client.id": "kasaga", **self.options, _BOOTSTRAP: self.bootstrap}
+        made: dict[str, object] = {**DEFAULTS, **self.options, _BOOTSTRAP: self.bootstrap}
         made.update({key.replace("_", "."): value for key, value in more.items()})
         return made
 
