@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos coverage lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench: venv ## measure on this machine, on real servers
 
 chaos: venv ## kill, freeze, cut off and fill up everything under load, then audit: MINUTES=10 SEED=1 make chaos, or ARGS=…
 	@PYTHONPATH=integration:participants $(BIN)/python -m chaos $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(ARGS)
+
+coverage: venv ## how much of engine, store and dispatch the tests run, by branch; the engine has to be complete
+	@.ci/coverage
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@touch requirements.lock

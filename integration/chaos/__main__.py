@@ -21,7 +21,7 @@ import psycopg
 
 import sandbox
 from chaos.run import Plan, Run
-from chaos.schedule import Kind, draw
+from chaos.schedule import Kind, deck, draw
 from chaos.town import TownError
 from debian import MachineError, bring
 from kasaga.dev.jars import kafka_class_path
@@ -46,16 +46,19 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="draws the faults")
     parser.add_argument("--rate", type=float, default=40.0, help="orders a second")
-    parser.add_argument("--only", default="", help="kinds of faults, separated by commas")
+    parser.add_argument("--only", default="", help='only some faults, as "clock jump,kill: kafka"')
     parser.add_argument("--results", type=Path, default=None, help="a directory that isn't there yet")
     parser.add_argument("--schedule", action="store_true", help="tell the faults and do nothing")
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     seconds = given.minutes * 60
-    kinds = [Kind(name.strip()) for name in given.only.split(",")] if given.only else list(Kind)
-    if os.geteuid() != 0:
-        kinds = [kind for kind in kinds if kind is not Kind.DISK_FULL]
-    faults = draw(given.seed, seconds, kinds)
+    cards = deck(
+        [name.strip() for name in given.only.split(",") if name],
+        without=() if os.geteuid() == 0 else (Kind.DISK_FULL,),
+    )
+    if not cards:
+        parser.error("--only: there is no such fault")
+    faults = draw(given.seed, seconds, cards)
     if given.schedule:
         for fault in faults:
             tell(f"{fault.number:3}  {fault.at:6.1f}  {fault.seconds:4.1f}  {fault.name}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 
-from chaos import report
+from chaos import chart, report
 from chaos.faults import Breaker, Struck
 from chaos.load import Load, rounds
 from chaos.report import Outcome
@@ -58,7 +58,7 @@ class Plan:
     faults: Sequence[Fault]
     small_disk: bool
     results: Path
-    """Where logs and the report go."""
+    """Where logs, the report and the chart go."""
 
 
 class Run:
@@ -85,9 +85,6 @@ class Run:
                 outcome = self._play(town)
             finally:
                 self._over.set()
-                for server in (town.postgres, town.kafka):
-                    for log in server.directory.glob("*.log"):
-                        shutil.copy(log, logs)
         return self._conclude(outcome)
 
     # --- while it lasts
@@ -197,12 +194,13 @@ class Run:
         results.joinpath("faults.txt").write_text(f"{table}\n{last}\n")
         results.joinpath("run.json").write_text(report.as_json(outcome))
         results.joinpath("violations.txt").write_text("".join(f"{each}\n" for each in outcome.violations))
+        chart.draw(outcome, results / "chart.svg")
         bad = bool(outcome.violations) or bool(failed)
         if bad:
             self._say(f"logs of every process: {results / 'logs'}")
         else:
             shutil.rmtree(results / "logs")
-        self._say(f"the table and all figures: {results}")
+        self._say(f"the table, the chart and all figures: {results}")
         self._say(last)
         return 1 if bad else 0
 

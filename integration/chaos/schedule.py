@@ -7,7 +7,7 @@ doing when a fault strikes is not part of it, so that two runs of one seed meet 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -76,7 +76,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class _Card:
+class Card:
     """A kind with its targets, and how long it is held."""
 
     kind: Kind
@@ -85,25 +85,25 @@ class _Card:
 
 
 DECK = (
-    _Card(Kind.KILL, ORCHESTRATORS, (0.3, 5.0)),
-    _Card(Kind.KILL, INSTANCES, (0.3, 5.0)),
-    _Card(Kind.KILL, (POSTGRES,), (0.3, 4.0)),
-    _Card(Kind.KILL, (KAFKA,), (0.3, 3.0)),
-    _Card(Kind.FREEZE, ORCHESTRATORS, (0.5, 8.0)),
-    _Card(Kind.FREEZE, INSTANCES, (0.5, 10.0)),
-    _Card(Kind.FREEZE, (POSTGRES,), (0.5, 6.0)),
-    _Card(Kind.FREEZE, (KAFKA,), (0.5, 8.0)),
-    _Card(Kind.RESTART, (POSTGRES,), (0.0, 0.0)),
-    _Card(Kind.RESTART, (KAFKA,), (0.0, 0.0)),
-    _Card(Kind.CUT, (POSTGRES,), (0.0, 0.0)),
-    _Card(Kind.KILL_BACKEND, (POSTGRES,), (0.0, 0.0)),
-    _Card(Kind.PARTITION, ORCHESTRATORS, (1.0, 8.0)),
-    _Card(Kind.PARTITION, ORCHESTRATORS, (1.0, 8.0)),
-    _Card(Kind.PARTITION, INSTANCES, (1.0, 8.0)),
-    _Card(Kind.DISK_FULL, (POSTGRES,), (2.0, 6.0)),
-    _Card(Kind.DISK_SLOW, (POSTGRES,), (2.0, 6.0)),
-    _Card(Kind.CLOCK, (*ORCHESTRATORS, *INSTANCES), (2.0, 6.0)),
-    _Card(Kind.CLOCK, (POSTGRES,), (2.0, 6.0)),
+    Card(Kind.KILL, ORCHESTRATORS, (0.3, 5.0)),
+    Card(Kind.KILL, INSTANCES, (0.3, 5.0)),
+    Card(Kind.KILL, (POSTGRES,), (0.3, 4.0)),
+    Card(Kind.KILL, (KAFKA,), (0.3, 3.0)),
+    Card(Kind.FREEZE, ORCHESTRATORS, (0.5, 8.0)),
+    Card(Kind.FREEZE, INSTANCES, (0.5, 10.0)),
+    Card(Kind.FREEZE, (POSTGRES,), (0.5, 6.0)),
+    Card(Kind.FREEZE, (KAFKA,), (0.5, 8.0)),
+    Card(Kind.RESTART, (POSTGRES,), (0.0, 0.0)),
+    Card(Kind.RESTART, (KAFKA,), (0.0, 0.0)),
+    Card(Kind.CUT, (POSTGRES,), (0.0, 0.0)),
+    Card(Kind.KILL_BACKEND, (POSTGRES,), (0.0, 0.0)),
+    Card(Kind.PARTITION, ORCHESTRATORS, (1.0, 8.0)),
+    Card(Kind.PARTITION, ORCHESTRATORS, (1.0, 8.0)),
+    Card(Kind.PARTITION, INSTANCES, (1.0, 8.0)),
+    Card(Kind.DISK_FULL, (POSTGRES,), (2.0, 6.0)),
+    Card(Kind.DISK_SLOW, (POSTGRES,), (2.0, 6.0)),
+    Card(Kind.CLOCK, (*ORCHESTRATORS, *INSTANCES), (2.0, 6.0)),
+    Card(Kind.CLOCK, (POSTGRES,), (2.0, 6.0)),
 )
 
 HOW = ("refused", "deaf", "mute", "cut")
@@ -115,20 +115,30 @@ FULL_FOR = ("tables", "log")
 JUMPS_SECONDS = (2.0, 20.0, 120.0, 3_600.0)
 
 
-def draw(seed: int, seconds: float, kinds: Collection[Kind] = tuple(Kind)) -> list[Fault]:
+def deck(only: Collection[str] = (), without: Collection[Kind] = ()) -> list[Card]:
+    """Gives what is drawn from: everything, or only what is named, as `kill` or `kill: kafka`."""
+    cards: list[Card] = []
+    for card in DECK:
+        targets = [each for each in card.targets if not only or {card.kind, f"{card.kind}: {each}"} & {*only}]
+        if targets and card.kind not in without:
+            cards.append(replace(card, targets=tuple(targets)))
+    return cards
+
+
+def draw(seed: int, seconds: float, among: Sequence[Card] = DECK) -> list[Fault]:
     """Gives all faults that begin and end within `seconds`, in their order.
 
     Kinds come as cards from a shuffled deck, which is shuffled again when it is empty: so all come soon.
     """
     rng = random.Random(seed)
     faults: list[Fault] = []
-    cards: list[_Card] = []
+    cards: list[Card] = []
     held: dict[str, float] = {}
     """Until when something is at work on each target, since all was well last."""
     at = CALM_SECONDS
     while True:
         if not cards:
-            cards = [card for card in DECK if card.kind in kinds]
+            cards = list(among)
             rng.shuffle(cards)
         fault = _deal(rng, cards.pop(), len(faults) + 1, at)
         if held.get(fault.target, 0.0) > at:
@@ -147,7 +157,7 @@ def draw(seed: int, seconds: float, kinds: Collection[Kind] = tuple(Kind)) -> li
             held.clear()
 
 
-def _deal(rng: random.Random, card: _Card, number: int, at: float) -> Fault:
+def _deal(rng: random.Random, card: Card, number: int, at: float) -> Fault:
     target = rng.choice(card.targets)
     seconds = round(rng.uniform(*card.seconds), 1)
     detail = ""

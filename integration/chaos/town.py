@@ -169,6 +169,10 @@ class Town:
     def __enter__(self) -> Self:
         """Starts everything and waits until sagas can be started."""
         try:
+            for server in (self.postgres, self.kafka):
+                server.directory.mkdir()
+                for log in {server.log, server.output}:
+                    log.symlink_to(self.logs / log.name)
             self._mount()
             with ThreadPoolExecutor(2) as pool:
                 for each in [pool.submit(server.start) for server in (self.postgres, self.kafka)]:

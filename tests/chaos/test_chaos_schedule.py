@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from chaos.schedule import KAFKA, POSTGRES, Fault, Kind, draw
+from chaos.schedule import Fault, Kind, deck, draw
 
 TEN_MINUTES = 600.0
 
@@ -43,9 +43,10 @@ def test_nothing_is_broken_twice_at_once(seed: int) -> None:
 
 
 def test_only_some_kinds() -> None:
-    faults = draw(1, TEN_MINUTES, [Kind.RESTART])
-    assert {fault.kind for fault in faults} == {Kind.RESTART}
-    assert {fault.target for fault in faults} == {POSTGRES, KAFKA}
+    faults = draw(1, TEN_MINUTES, deck(["restart", "kill: kafka"]))
+    assert {fault.name for fault in faults} == {"restart: postgres", "restart: kafka", "kill: kafka"}
+    assert Kind.DISK_FULL not in {card.kind for card in deck(without=[Kind.DISK_FULL])}
+    assert deck(["nothing"]) == []
 
 
 def test_names_are_for_people() -> None:
