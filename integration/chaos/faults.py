@@ -16,6 +16,7 @@ import psycopg
 from chaos.schedule import KAFKA, POSTGRES, Fault, Kind
 from chaos.town import Town
 from fix_proxy import TcpProxy
+from kasaga.dev.process import ServerError
 from kasaga.dev.server import Server
 
 BALLAST = "ballast"
@@ -67,7 +68,10 @@ class Breaker:
             struck.mended = self._now()
             if fault.kind is Kind.RESTART:
                 struck.mended = struck.struck
-            mend()
+            try:
+                mend()
+            except (OSError, ServerError) as error:
+                struck.failure = f"not mended: {type(error).__name__}: {error}"
 
     def _strike(self, fault: Fault) -> Callable[[], None]:
         """Gives what mends it."""
@@ -163,7 +167,7 @@ def _nothing() -> None:
 def start(server: Server) -> None:
     """Starts a server, again if it dies of what is still wrong."""
     for _ in range(START_TRIES):
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(ServerError):
             server.start()
             return
         time.sleep(1)

@@ -33,8 +33,27 @@ class Sample:
         return self.started - self.ended
 
 
+class Judge:
+    """Tells of each fault when it was got over: when no more sagas are open than `calm`."""
+
+    def __init__(self, struck: Sequence[Struck], calm: float) -> None:
+        self._struck = struck
+        self._calm = calm
+
+    def look(self, sample: Sample) -> None:
+        """Faults that are mended have been got over if all is calm; else newer ones meet them."""
+        newest = max((each.struck for each in self._struck if each.struck is not None), default=0.0)
+        for each in self._struck:
+            if each.struck is None or each.mended is None or each.recovered is not None:
+                continue
+            if sample.at >= each.mended:
+                each.met = each.met or newest > each.struck
+                if sample.open <= self._calm:
+                    each.recovered = sample.at
+
+
 class Watcher(threading.Thread):
-    """Samples, and tells of each fault when it was got over: when no more sagas are open than `calm`."""
+    """Samples what is open, and has each sample judged."""
 
     def __init__(
         self, database: str, load: Load, struck: Sequence[Struck], calm: float, now: Callable[[], float]
@@ -45,8 +64,7 @@ class Watcher(threading.Thread):
         """When a saga was last seen to end."""
         self._database = database
         self._load = load
-        self._struck = struck
-        self._calm = calm
+        self._judge = Judge(struck, calm)
         self._now = now
         self._over = threading.Event()
         self._connection: psycopg.Connection | None = None
@@ -79,17 +97,7 @@ class Watcher(threading.Thread):
         if ended != self.last.ended:
             self.moved_at = asked
         self.samples.append(sample := Sample(asked, started, ended, states.get(STUCK, 0)))
-        self._judge(sample)
-
-    def _judge(self, sample: Sample) -> None:
-        """Faults that are mended have been got over if all is calm; else newer ones meet them."""
-        open_faults = [each for each in self._struck if each.mended is not None and each.recovered is None]
-        newest = max((each.struck for each in self._struck if each.struck is not None), default=0.0)
-        for each in open_faults:
-            if each.mended is not None and each.struck is not None and sample.at >= each.mended:
-                each.met = each.met or newest > each.struck
-                if sample.open <= self._calm:
-                    each.recovered = sample.at
+        self._judge.look(sample)
 
     def _forget(self) -> None:
         connection, self._connection = self._connection, None
