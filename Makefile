@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos coverage lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos model coverage lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ check: venv ## lint, format, types, layers
 format: venv ## let ruff put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+model: venv ## check the protocol's model, every state of it and each planted bug; ARGS='--show BUG' tells how one ends
+	@PYTHONPATH=integration $(BIN)/python -m model $(ARGS)
 
 images: venv ## build the images with podman, as root; brings what it needs from Debian
 	@PYTHONPATH=integration $(BIN)/python -m images.build
