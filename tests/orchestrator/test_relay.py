@@ -73,6 +73,19 @@ def test_rows_go_out_in_order_and_count_as_sent_when_they_are_acknowledged() -> 
     assert bench.relay.unacknowledged == 0
 
 
+def test_a_batch_whose_rows_go_out_saga_by_saga_is_acknowledged_up_to_the_lowest_that_is_out() -> None:
+    bench = Bench()
+    bench.confirms = False
+    bench.send(bench.row(5), bench.row(8), bench.row(6), bench.row(7))
+    bench.poll()
+    bench.producers[0].confirm = lambda landed: 1
+    bench.poll()
+    assert bench.relay.acknowledged(0, 9) == 5, "8 was sent before 6, and says nothing about it"
+    for position in (5, 6, 8):
+        bench.poll()
+        assert bench.relay.acknowledged(0, 9) == position
+
+
 def test_what_was_not_handed_in_is_not_acknowledged() -> None:
     bench = Bench()
     assert bench.relay.acknowledged(0, 100) == 99

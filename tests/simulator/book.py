@@ -386,13 +386,13 @@ class _Audit:
     def effects(self, effects: list[Effect]) -> None:
         """Each took effect once; what stands at the end agrees with how the saga ended."""
         row, state = self._row, self._state
-        times = Counter(effect.command_id for effect in effects)
-        for id_, count in times.items():
+        times = Counter((effect.command_id, effect.type) for effect in effects)
+        for (id_, type_), count in times.items():
             if count > 1 and id_ not in self._book.purged:
-                self.say(f"{id_.partition('.')[2]} took effect {count} times")
+                self.say(f"{type_} (step {id_.partition('.')[2]}) took effect {count} times")
         if self._excused or row.state not in FINAL_STATES:
             return
-        done = {id_.partition(".")[2] for id_ in times}
+        done = {id_.partition(".")[2] for id_, _ in times}
         stands = {name for name in done if "~" not in name and f"{name}~undo" not in done}
         for step in state.order:
             if step.kind != COMMAND or step.undo_how in ("skipped", "resolved"):

@@ -160,6 +160,8 @@ class Machine:
         self.hub = getcurrent()
         self.current: Task | None = None
         self.turns = 0
+        self.jumped = 0
+        """Microseconds that were left out. Clocks don't drift in them: everybody would have set his clock."""
         self.broken: list[tuple[Process, Exception]] = []
         """Processes that ended by an error of their own, and that error."""
         self.on_jump: Callable[[int], None] = lambda micros: None
@@ -243,6 +245,7 @@ class Machine:
             if IDLE_JUMP < ahead < NEVER // 2:
                 self.on_jump(ahead - SECOND // 2)
                 self.now = max(self.now, entry.at) + ahead - SECOND // 2
+                self.jumped += ahead - SECOND // 2
         self.now = max(self.now, entry.at)
         if process is not None and process.frozen_until > self.now:
             self._orders += 1

@@ -32,7 +32,7 @@ class Clocks:
     def _monotonic(self) -> float:
         process = self._machine.process
         drift = process.drift if process is not None else 0.0
-        return FIRST + self._machine.now * (1 + drift)
+        return FIRST + self._machine.now + (self._machine.now - self._machine.jumped) * drift
 
     def monotonic(self) -> float:
         return self._monotonic() / SECOND
@@ -259,7 +259,8 @@ class Loop:
         return cast("asyncio.AbstractEventLoop", self)
 
     def time(self) -> float:
-        return (FIRST + self._machine.now * (1 + self._process.drift)) / SECOND
+        machine = self._machine
+        return (FIRST + machine.now + (machine.now - machine.jumped) * self._process.drift) / SECOND
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None

@@ -36,10 +36,11 @@ takes must not make it grow for ever."""
 
 @dataclass(slots=True)
 class _Sent:
-    """The rows of one shard that are out and not acknowledged, in order."""
+    """The rows of one shard that are out and not acknowledged."""
 
-    order: deque[int] = field(default_factory=deque[int])
-    """Sequence numbers as sent, those of rows that are acknowledged by now among them."""
+    order: list[int] = field(default_factory=list[int])
+    """A heap of sequence numbers, those of rows that are acknowledged by now among them. Rows go out saga by
+    saga, so that a batch's aren't sent in the order of their numbers; the lowest that is out counts."""
     rows: dict[int, OutboxRow] = field(default_factory=dict[int, OutboxRow])
     failures: dict[int, int] = field(default_factory=dict[int, int])
     acked: list[int] = field(default_factory=list[int])
@@ -109,9 +110,9 @@ class Relay:
                 heapq.heappush(self._later, (send_at, row.shard, row.seq))
             else:
                 if not send_at:
-                    sent.order.append(row.seq)
+                    heapq.heappush(sent.order, row.seq)
                     if len(sent.order) > 2 * len(sent.rows) + ORDER_SLACK:
-                        sent.order = deque(seq for seq in sent.order if seq in sent.rows)
+                        sent.order = sorted({seq for seq in sent.order if seq in sent.rows})
                 self._produce(sent, row)
 
     def closed(self, shard: int, seq: int) -> None:
@@ -128,7 +129,7 @@ class Relay:
         """
         sent = self._shards[shard]
         while sent.order and sent.order[0] not in sent.rows:
-            sent.order.popleft()
+            heapq.heappop(sent.order)
         return sent.order[0] - 1 if sent.order else next_row - 1
 
     def take_acked(self, shard: int) -> list[tuple[int, int]]:
@@ -234,7 +235,7 @@ class Relay:
         self._producer.close()
         self._producer = self._make_producer()
         for sent in self._shards.values():
-            for seq in list(sent.order):
+            for seq in sorted(set(sent.order)):
                 row = sent.rows.get(seq)
                 if row is not None:
                     self._produce(sent, row)
