@@ -1,19 +1,23 @@
 """Kasaga: a saga orchestrator on Kafka and Postgres."""
 
 from .context import SagaContext
-from .errors import SagaFailed, StepError, StepFailed, StepRefused, StepTimeout
+from .errors import BranchEnded, SagaFailed, StepError, StepFailed, StepRefused, StepTimeout, TimedOut
+from .parallel import Spawned
 from .policy import RetryPolicy
 from .saga import App, Saga, saga
 
 __all__ = [
     "App",
+    "BranchEnded",
     "RetryPolicy",
     "Saga",
     "SagaContext",
     "SagaFailed",
+    "Spawned",
     "StepError",
     "StepFailed",
     "StepRefused",
     "StepTimeout",
+    "TimedOut",
     "saga",
 ]

@@ -20,6 +20,7 @@ from kasaga_wire.errors import KasagaError
 
 from .engine.requests import Call, Host, LocalCall, Options, Pause
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
+from .parallel import Branching
 from .policy import (
     DEFAULT_RETRY,
     DEFAULT_UNDO_RETRY,
@@ -41,7 +42,7 @@ MAX_KEY = 512
 """Bytes of a key: it travels with each attempt."""
 
 
-class SagaContext:
+class SagaContext(Branching):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
     __slots__ = ("_contracts", "_host", "_random", "_uuids")
@@ -122,7 +123,7 @@ class SagaContext:
         options = Options(sent_as, *policies(retry, undo_retry, timeout, schedule_to_close))
         return typing.cast("C", _Commands(host, described, options))
 
-    def sleep(self, seconds: Seconds) -> Coroutine[Any, Any, None]:
+    def sleep(self, seconds: Seconds) -> Coroutine[object, None, None]:
         """Wait durably: the time passes also while no orchestrator runs. Costs no thread.
 
         It is typed as a coroutine, as commands and `run` are, so that checkers report a forgotten await.
@@ -131,7 +132,7 @@ class SagaContext:
         length = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         if not 0 <= length <= MAX_SECONDS:
             raise SagaCodeError(f"ctx.sleep({seconds!r})", remedy="Sleep from 0 seconds to ten years.")
-        return typing.cast("Coroutine[Any, Any, None]", Pause(host, host.now + micros(length)))
+        return typing.cast("Coroutine[object, None, None]", Pause(host, host.now + micros(length)))
 
     @typing.overload
     def run(
@@ -142,7 +143,7 @@ class SagaContext:
         timeout: Seconds | None = RUN_TIMEOUT,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Coroutine[Any, Any, R]: ...
+    ) -> Coroutine[object, None, R]: ...
     @typing.overload
     def run(
         self,
@@ -152,7 +153,7 @@ class SagaContext:
         timeout: Seconds | None = RUN_TIMEOUT,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Coroutine[Any, Any, R]: ...
+    ) -> Coroutine[object, None, R]: ...
     def run(
         self,
         function: Callable[..., Any],
@@ -161,7 +162,7 @@ class SagaContext:
         timeout: Seconds | None = RUN_TIMEOUT,
         retry: RetryPolicy = DEFAULT_RETRY,
         undo_retry: RetryPolicy = DEFAULT_UNDO_RETRY,
-    ) -> Coroutine[Any, Any, Any]:
+    ) -> Coroutine[object, None, Any]:
         """Run a function of your own, off the shard's loop, and keep its result.
 
         It runs at least once: after a crash in the middle it runs again. Use it for reads and for
@@ -198,7 +199,7 @@ class SagaContext:
             policy=policy,
             undo_policy=undo_policy,
         )
-        return typing.cast("Coroutine[Any, Any, Any]", made)
+        return typing.cast("Coroutine[object, None, Any]", made)
 
 
 class _Commands:

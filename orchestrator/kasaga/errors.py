@@ -14,6 +14,7 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── RefusedByStore           the database refused what the saga wrote
 │   ├── EngineBug                Kasaga itself failed
 │   ├── ForgottenAwait           the saga returned, and a step it called was never awaited
+│   ├── BranchesWait             branches of the saga wait for each other
 │   └── TooManySteps             the saga's history is over the limit
 ├── HistoryUnreadable            a history row isn't what this release can read
 ├── StillWaiting                 STUCK that comes from participants, not from the saga's code
@@ -25,6 +26,8 @@ KasagaError                      every error with a stable code and a remedy
     ├── SagaFailed               raised by the author on purpose
     ├── DeadlinePassed           the saga's own timeout is over
     ├── SagaCancelled            somebody cancelled it
+    ├── TimedOut                 the time of a `ctx.timeout` is over
+    ├── BranchEnded              a spawned branch was ended together with the one that spawned it
     └── StepError                a step's outcome
         ├── StepRefused          the participant refused for good
         └── StepFailed           retries are used up; what happened is unknown
@@ -32,6 +35,7 @@ KasagaError                      every error with a stable code and a remedy
 
 Interrupt(BaseException)         the engine's control flow; `except Exception` can't swallow it
 ├── CancelInterrupt              the saga is being cancelled
+├── BranchInterrupt              this branch is ended: another one failed, or won
 └── Evicted                      the coroutine is closed; its saga goes on elsewhere
 """
 
@@ -164,6 +168,13 @@ class TooManySteps(SagaCodeError):
     )
 
 
+class BranchesWait(SagaCodeError):
+    """Branches of the saga wait for each other, and nothing is out that could end it."""
+
+    code = "KSG-215"
+    default_remedy = "Look for branches that await each other, and let one of them go on without the other."
+
+
 class HistoryUnreadable(KasagaError):
     """A history row isn't what this release can read."""
 
@@ -240,6 +251,18 @@ class SagaCancelled(SagaOutcome):
     code = "KSG-257"
 
 
+class TimedOut(SagaOutcome):
+    """The time of a `ctx.timeout` is over. What was in flight in its block is being undone."""
+
+    code = "KSG-258"
+
+
+class BranchEnded(SagaOutcome):
+    """The branch that is awaited was ended: the one that spawned it lost a race, or failed."""
+
+    code = "KSG-259"
+
+
 class StepError(SagaOutcome):
     """A step did not end well. `step` is its path, `type` the error's type at the participant."""
 
@@ -285,6 +308,10 @@ class Interrupt(BaseException):
 
 class CancelInterrupt(Interrupt):
     """The saga is cancelled: clean up and let it pass; compensations run afterwards."""
+
+
+class BranchInterrupt(Interrupt):
+    """This branch is ended, since another one failed or won: clean up and let it pass."""
 
 
 class Evicted(Interrupt):

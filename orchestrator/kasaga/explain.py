@@ -36,6 +36,12 @@ from .wording import (
 STEPS_SHOWN, STEPS_AT_END = 50, 10
 """Of a saga with more steps, those are shown that aren't plainly done, and the last ones."""
 
+WAITS_SHOWN = 20
+"""Of a saga that waits for more things, so many are told as text; all of them as data."""
+
+OPEN_SHOWN = 5
+"""Of many open steps, so many are named where it stands."""
+
 AT_WORK = frozenset({"undoing", "retrying", "stuck"})
 
 ERROR_SHOWN = 100
@@ -50,14 +56,14 @@ class StepView:
     name: str
     kind: str
     state: str
-    """waiting, retrying, sleeping, running; done, refused, unknown."""
+    """waiting, retrying, sleeping, running; done, refused, unknown; left, of a sleep or a time-out."""
     attempts: int
     error: str = ""
     next_at: datetime | None = None
     undo: str = ""
     """The compensation's name, or `void`; empty where nothing undoes the step."""
     undo_state: str = ""
-    """undoing, retrying, stuck; undone, nothing, lost, voided, refused, skipped, resolved."""
+    """undoing, retrying, stuck; undone, nothing, lost, voided, refused, executed, skipped, resolved."""
     undo_attempts: int = 0
     undo_error: str = ""
 
@@ -131,7 +137,6 @@ def _step(step: Step, now: datetime) -> StepView:
     if not step.outcome:
         view.error = error_text(step.error_type, step.error)
     if step.kind == SLEEP:
-        view.name = "sleep"
         view.next_at = None if step.outcome else moment(step.due_at)
     elif view.state == "retrying":
         view.next_at = moment(step.last_at)
@@ -197,9 +202,10 @@ def _waits(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[W
 
 def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
     if step.kind == SLEEP:
-        until = moment(step.due_at)
-        text = f"until {stamp(until)} UTC, which is in {length(until - now)} (step {step.path} is a sleep)"
-        return Wait(text, SLEEP, step.path, "sleep", until=until)
+        until, name = moment(step.due_at), step.type or SLEEP
+        what = f"step {step.path} is a {name}" + (", if its block takes so long" if step.type else "")
+        text = f"until {stamp(until)} UTC, which is in {length(until - now)} ({what})"
+        return Wait(text, SLEEP, step.path, name, until=until)
     sent = moment(step.last_at)
     if step.kind == LOCAL:
         wait = Wait("", LOCAL, step.path, step.type, step.attempt, sent_at=sent)
@@ -258,7 +264,7 @@ def _is_last(step: Step) -> bool:
         return False
     end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
     used_up = bool(policy.maximum_attempts) and step.attempt >= policy.maximum_attempts
-    return used_up or bool(end and step.due_at >= end)
+    return bool(step.left) or used_up or bool(end and step.due_at >= end)
 
 
 # --- where it stands
@@ -266,7 +272,7 @@ def _is_last(step: Step) -> bool:
 
 def _progress(state: State) -> str:
     order = state.order
-    done = sum(1 for step in order if step.outcome == DONE)
+    done = sum(1 for step in order if step.outcome == DONE and not step.undo_how)
     if state.state == lifecycle.COMPLETED:
         return f"All {done} steps are done" if done != 1 else "Its step is done"
     if state.state == lifecycle.COMPENSATED:
@@ -274,6 +280,8 @@ def _progress(state: State) -> str:
             ", except what an operator skipped or resolved" if state.with_exceptions else ""
         )
     open_steps = [f"{step.path} ({step.type or step.kind})" for step in order if not step.outcome]
+    if len(open_steps) > OPEN_SHOWN:
+        open_steps = [*open_steps[: OPEN_SHOWN - 1], f"{len(open_steps) - OPEN_SHOWN + 1} others"]
     if state.phase in lifecycle.UNDOING:
         left = [step for step in order if step.undo_open or step.to_undo]
         undone = sum(1 for step in order if step.undo_how)
@@ -346,13 +354,21 @@ def as_text(told: Explanation, decode: Decode, *, paint: Paint = PLAIN, width: i
     lines += ["", *_facts(told, decode, width, paint)]
     if told.waits:
         lines.append("")
-        lines += [f"It waits {printable(sentence(wait.text))}" for wait in told.waits]
+        lines += waits_text(told)
     if told.steps:
         lines += ["", *_steps_table(told, paint)]
     if told.remedies:
         lines += ["", "You can run"]
         wide = max(len(each.command) for each in told.remedies)
         lines += [f"  {paint('bold', each.command.ljust(wide))}  {each.effect}" for each in told.remedies]
+    return lines
+
+
+def waits_text(told: Explanation) -> list[str]:
+    """What the saga waits for, a sentence each; of very many things the first ones."""
+    lines = [f"It waits {printable(sentence(wait.text))}" for wait in told.waits[:WAITS_SHOWN]]
+    if len(told.waits) > WAITS_SHOWN:
+        lines.append(f"And it waits for {len(told.waits) - WAITS_SHOWN} things more.")
     return lines
 
 
@@ -410,7 +426,11 @@ def _step_cells(step: StepView, now: datetime) -> tuple[str, str, str, str, str]
         state += next_in
     undo = f"by {step.undo}" if step.undo and step.state != REFUSED else ""
     if step.undo_state:
-        names = {"nothing": "nothing to undo", "lost": "nothing left to undo"}
+        names = {
+            "nothing": "nothing to undo",
+            "lost": "nothing left to undo",
+            "executed": "it had happened, and nothing undoes it",
+        }
         undo = f"{step.undo}: {names.get(step.undo_state, step.undo_state)}" if step.undo else step.undo_state
         if step.undo_attempts > 1:
             undo += f", {step.undo_attempts} attempts"

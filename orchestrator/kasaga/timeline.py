@@ -22,6 +22,7 @@ from .engine.model import (
     COMMAND,
     DEADLINE,
     DONE,
+    LEFT,
     LOCAL,
     SLEEP,
     UNKNOWN,
@@ -191,7 +192,9 @@ class _Story:
                 )
             case Sleep():
                 due = moment(decision.due_at)
-                entry = self._add(Entry(at, SLEEP, f"sleep {length(due - at)}", decision.step))
+                entry = self._add(
+                    Entry(at, SLEEP, f"{decision.name or SLEEP} {length(due - at)}", decision.step)
+                )
                 self._steps[decision.step, False] = entry
             case Settle():
                 self._settled(decision, event, at)
@@ -241,7 +244,8 @@ class _Story:
         if decision.outcome != DONE:
             entry.result = b""  # a refusal's payload is the error, which is told already
         if entry.kind == SLEEP:
-            entry.outcome = "over" if decision.outcome == DONE else "cut off"
+            in_time = decision.outcome == LEFT and entry.name.startswith("timeout")
+            entry.outcome = "over" if decision.outcome == DONE else "in time" if in_time else "cut off"
 
     def _cleared(self, decision: Clear, event: Event, at: datetime) -> None:
         entry = self._steps.get((decision.step, True))
@@ -358,7 +362,7 @@ def mark(entry: Entry) -> str:
         return "…"
     if entry.kind in UNDOING:
         return "↶"
-    return "✓" if entry.outcome in ("over", "resolved", *GOOD) else "✗"
+    return "✓" if entry.outcome in ("over", "in time", "resolved", *GOOD) else "✗"
 
 
 def meaning(entry: Entry) -> str:
@@ -386,6 +390,7 @@ def summarised(entry: Entry, now: datetime) -> str:
         UNKNOWN: "outcome unknown",
         "over": "over",
         "nothing": "nothing to undo",
+        "executed": "had happened, and nothing undoes it",
         "lost": "nothing to undo (its participant's database went back in time)",
     }
     text = words.get(entry.outcome, entry.outcome)

@@ -199,7 +199,7 @@ class Play:
         """The step's participant did it, or the function of a ctx.run returned."""
         step = self.step(path)
         if step.kind == LOCAL:
-            waiting = self.run.live(self.defs).waiting
+            waiting = self.run.live(self.defs).requests[step.path]
             assert isinstance(waiting, LocalCall)
             return self.event(
                 Ran(step.path, LOCAL, attempt or step.attempt, True, waiting.result.encode(value))
@@ -308,8 +308,10 @@ class Play:
 
 
 def dump(state: State) -> dict[str, Any]:
-    """Everything that a state holds, to compare it; `undo_cursor` is only a short cut."""
-    made: dict[str, Any] = {name: getattr(state, name) for name in State.__slots__ if name != "undo_cursor"}
+    """Everything that a state holds, to compare it; `undo_cursor` and `lost` are shortened as short cuts."""
+    made: dict[str, Any] = {
+        name: getattr(state, name) for name in State.__slots__ if name not in ("undo_cursor", "lost")
+    }
     for name in ("unfed", "fed"):
         made[name] = [step.path for step in made[name]]
     made["blocked"] = list(made["blocked"])

@@ -37,6 +37,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     bytes: st.binary(max_size=8),
     bool: st.booleans(),
     Policy | None: st.none() | policies,
+    tuple[str, ...]: st.lists(words, max_size=3).map(tuple),
 }
 
 
@@ -97,4 +98,5 @@ def test_codes_are_never_used_again() -> None:
         9: "Move",
         10: "Tell",
         11: "Unblock",
+        12: "Leave",
     }

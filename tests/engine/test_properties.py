@@ -102,8 +102,11 @@ def check_end(world: World) -> None:
     writes = {step.path for step in state.order if step.kind == LOCAL and step.compensation}
     stays = {step.path for step in state.order if step.undo_how in ("skipped", "resolved")}
     final = {step.path for step in state.order if not step.compensation}
+    lost = {step.path for step in state.order if step.left in ("lost", "cut off")}
+    stays |= {path for path in lost if state.steps[path].undo_how == "executed"}
+    assert not {path for path in lost - final - stays - writes if path in left} or state.state == "STUCK"
     if state.state == "COMPLETED":
-        assert known - writes <= left | stays
+        assert known - writes - lost <= left | stays
         assert left - writes - stays <= known
         assert all(state.steps[path].outcome != UNKNOWN for path in left - stays)
     elif state.state == "COMPENSATED":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from engine.harness import SECOND, Play
 from engine.shop import ANSWERS, ORDER, PARTICIPANTS, Inventory, Mail, Order, Payments, Shipping
-from kasaga import App, RetryPolicy, Saga, SagaContext, SagaFailed, StepError, saga
+from kasaga import App, RetryPolicy, Saga, SagaContext, SagaFailed, StepError, TimedOut, saga
 from kasaga.engine.model import (
     COMMAND,
     DEADLINE,
@@ -44,6 +44,9 @@ class Act(NamedTuple):
     what: str
     """inventory, payments, shipping, mail, nap, read, write, fail or bug."""
     catch: tuple[Act, ...] | None = None
+    branches: tuple[tuple[Act, ...], ...] = ()
+    """Of gather, keep (a gather that goes on), race, any (a race that skips failures), limit (a block
+    with a time-out), spawn."""
 
 
 def read() -> int:
@@ -73,14 +76,36 @@ async def _do(ctx: SagaContext, order: Order, acts: Sequence[Act], *, mended: bo
     for act in acts:
         try:
             await _act(ctx, order, act, mended=mended)
-        except StepError:
+        except (StepError, TimedOut):
             if act.catch is None:
                 raise
             await _do(ctx, order, act.catch, mended=mended)
 
 
+async def _branches(ctx: SagaContext, order: Order, act: Act, *, mended: bool) -> None:
+    branches = [_do(ctx, order, each, mended=mended) for each in act.branches]
+    match act.what:
+        case "gather":
+            await ctx.gather(*branches)
+        case "keep":
+            await ctx.gather(*branches, return_exceptions=True)
+        case "race":
+            await ctx.race(*branches)
+        case "any":
+            await ctx.race(*branches, skip_failures=True)
+        case "limit":
+            async with ctx.timeout(4):
+                await branches[0]
+        case _:
+            for branch in branches:
+                ctx.spawn(branch)
+
+
 async def _act(ctx: SagaContext, order: Order, act: Act, *, mended: bool) -> None:
     options: dict[str, Any] = {"retry": FEW, "undo_retry": UNDO_FEW, "timeout": 5}
+    if act.branches:
+        await _branches(ctx, order, act, mended=mended)
+        return
     match act.what:
         case "inventory":
             await ctx.use(Inventory, **options).reserve(order)
@@ -246,7 +271,8 @@ class World:
     # --- participants ---
 
     def _mood(self, step: str) -> str:
-        return self.moods[int(step) % len(self.moods)] if self.moods else "ok"
+        number = sum(map(int, step.split(".")))
+        return self.moods[number % len(self.moods)] if self.moods else "ok"
 
     def _is_local(self, copy: Copy) -> bool:
         return self.live.step(copy.step).kind == LOCAL

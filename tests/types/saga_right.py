@@ -8,7 +8,19 @@ from typing import Protocol, assert_type
 
 from pydantic import BaseModel
 
-from kasaga import App, RetryPolicy, Saga, SagaContext, SagaFailed, StepError, StepRefused, StepTimeout, saga
+from kasaga import (
+    App,
+    RetryPolicy,
+    Saga,
+    SagaContext,
+    SagaFailed,
+    Spawned,
+    StepError,
+    StepRefused,
+    StepTimeout,
+    TimedOut,
+    saga,
+)
 from kasaga_wire import command, compensation, participant
 
 
@@ -86,6 +98,46 @@ async def tidy(ctx: SagaContext, order: Order) -> None:
     assert_type(await ctx.run(fetch, 7, timeout=timedelta(minutes=2)), list[str])
     assert_type(await ctx.run(fetch, 7, timeout=None), list[str])
     assert_type(await ctx.run(write, undo=unwrite, undo_retry=RetryPolicy(maximum_attempts=3)), Reservation)
+
+
+async def both(ctx: SagaContext, order: Order) -> tuple[Reservation, str]:
+    reserved, said = await ctx.gather(ctx.use(Inventory).reserve(order), ctx.run(look, 7))
+    return reserved, said
+
+
+@saga("parallel")
+async def parallel(ctx: SagaContext, order: Order) -> None:
+    inventory, mail = ctx.use(Inventory), ctx.use(Mail)
+    assert_type(
+        await ctx.gather(inventory.reserve(order), mail.send(order), ctx.sleep(1), both(ctx, order)),
+        tuple[Reservation, None, None, tuple[Reservation, str]],
+    )
+    five = await ctx.gather(
+        inventory.reserve(order),
+        ctx.run(look, 1),
+        ctx.run(fetch, 1),
+        mail.send(order),
+        inventory.reserve(order),
+    )
+    assert_type(five, tuple[Reservation, str, list[str], None, Reservation])
+    assert_type(await ctx.gather(*[inventory.reserve(order) for _ in range(9)]), tuple[Reservation, ...])
+    kept = await ctx.gather(inventory.reserve(order), ctx.run(look, 7), return_exceptions=True)
+    assert_type(kept, tuple[Reservation | Exception, str | Exception])
+    many = await ctx.gather(*[inventory.reserve(order) for _ in range(9)], return_exceptions=True)
+    assert_type(many, tuple[Reservation | Exception, ...])
+    assert_type(await ctx.race(inventory.reserve(order), ctx.run(look, 7)), Reservation | str)
+    assert_type(await ctx.race(*[inventory.reserve(order)], skip_failures=True), Reservation)
+    assert_type(
+        await ctx.select(one=inventory.reserve(order), two=inventory.reserve(order)), tuple[str, Reservation]
+    )
+    branch = ctx.spawn(both(ctx, order))
+    assert_type(branch, Spawned[tuple[Reservation, str]])
+    try:
+        async with ctx.timeout(timedelta(minutes=1)):
+            assert_type(await branch, tuple[Reservation, str])
+    except TimedOut as error:
+        assert_type(error.message, str)
+    assert_type(await ctx.gather(branch, ctx.spawn(ctx.run(look, 7))), tuple[tuple[Reservation, str], str])
 
 
 def declared() -> App:

@@ -69,6 +69,13 @@ async def wrong(ctx: SagaContext, order: Order) -> Receipt:
     await ctx.run(look, 7, timeout="5 s")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await ctx.run(look, 7, undo=unlook)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await ctx.run(look, 7, undo=unsure)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    one, two = await ctx.gather(inventory.reserve(order), ctx.run(look, 7))
+    receipt, number = two, one  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await ctx.gather(inventory.reserve(order), 7)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    ctx.gather(inventory.reserve(order), ctx.sleep(5))  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    await ctx.race(inventory.reserve)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    with ctx.timeout(5):  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
     ctx.now = 5  # type: ignore[misc, assignment]  # pyright: ignore[reportAttributeAccessIssue]
     print(receipt, number)
     return order  # type: ignore[return-value]  # pyright: ignore[reportReturnType]

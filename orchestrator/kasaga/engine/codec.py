@@ -23,6 +23,7 @@ from .model import (
     Event,
     Faulted,
     Fired,
+    Leave,
     Move,
     Policy,
     Ran,
@@ -66,6 +67,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     9: Move,
     10: Tell,
     11: Unblock,
+    12: Leave,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

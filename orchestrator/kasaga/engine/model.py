@@ -20,6 +20,13 @@ UNDO_FORMS = frozenset({UNDO, VOID})
 DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
 """What is known of a settled step. Unknown: it may have happened, or may happen yet."""
 
+LEFT = "left"
+"""Outcome of a sleep or a time-out that the saga's code doesn't wait for any more."""
+
+DRAINED, CUT_OFF, LOST = "drained", "cut off", "lost"
+"""Why the saga's code waits no more for a step: another branch of its gather failed, and its attempt in
+flight is its last; the time of its block is over; its branch lost a race. The last two are undone."""
+
 
 class Policy(NamedTuple):
     """How a command is retried, as recorded with its first attempt. Times in microseconds."""
@@ -167,6 +174,8 @@ class Sleep(NamedTuple):
 
     step: str
     due_at: int
+    name: str = ""
+    """`timeout` for the time of a block; empty for a sleep."""
 
 
 class Deadline(NamedTuple):
@@ -241,6 +250,14 @@ class Unblock(NamedTuple):
     step: str
 
 
+class Leave(NamedTuple):
+    """The saga's code waits no more for these steps, and why. Of a lost branch these are all its steps."""
+
+    steps: tuple[str, ...]
+    why: str = ""
+    """DRAINED, CUT_OFF or LOST; empty for sleeps and time-outs alone."""
+
+
 class Tell(NamedTuple):
     """A record for others: an event (empty `to`) or an answer to `to`. Takes one outbox row."""
 
@@ -250,7 +267,9 @@ class Tell(NamedTuple):
     """The action's or the start's id that is answered."""
 
 
-Decision = Resume | Send | Sleep | Deadline | RunLocal | Settle | Clear | Return | Move | Tell | Unblock
+Decision = (
+    Resume | Send | Sleep | Deadline | RunLocal | Settle | Clear | Return | Move | Tell | Unblock | Leave
+)
 
 TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell})
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
-from .driver import Broken, Progress, Returned, Wants, words
-from .model import LOCAL, SLEEP
+from .branches import Timer
+from .driver import Broken, Left, Progress, Returned, Waits, words
+from .model import LOCAL, SLEEP, Leave
 from .requests import Call, LocalCall, Pause, Request
 
 if TYPE_CHECKING:
@@ -25,49 +26,127 @@ if TYPE_CHECKING:
 
 def replay(driver: Driver, state: State, schemas: Schemas) -> None:
     """Bring a new driver to where the history ends; raises SagaCodeError."""
-    host, order = driver.host, state.order
-    host.now = state.begun_at
+    driver.host.now = state.begun_at
+    compared = _Compared(driver, state, schemas)
     progress = driver.start(state.input)
-    for asked, step in enumerate(state.fed):
-        _check(driver, state, progress, order[asked], schemas)
-        host.now = step.fed_at
+    for step in state.fed:
+        compared.turn(progress, step.asked)
+        driver.host.now = step.fed_at
         progress = driver.resume(step)
-    last = len(state.fed)
-    _check(driver, state, progress, order[last] if last < len(order) else None, schemas)
+    compared.turn(progress, len(state.order))
+    compared.end(progress)
 
 
-def _check(driver: Driver, state: State, progress: Progress, recorded: Step | None, schemas: Schemas) -> None:
-    """Compare, and let an error know where it was met."""
-    try:
-        _compare(driver, state, progress, recorded, schemas)
-    except SagaCodeError as error:
+class _Compared:
+    """Goes along the history, and raises where the code does something else now than it did then."""
+
+    def __init__(self, driver: Driver, state: State, schemas: Schemas) -> None:
+        self._driver, self._state, self._schemas = driver, state, schemas
+        self._steps = self._turns = self._leaves = 0
+        """How many of the recorded are compared."""
+
+    def turn(self, progress: Progress, until: int) -> None:
+        """Compare what the code asked for with the recorded steps up to index `until`."""
+        order = self._state.order
+        if isinstance(progress, Broken):
+            self._raise(order[self._steps] if self._steps < until else None, progress, None)
+        for effect in self._driver.effects:
+            if isinstance(effect, Left):
+                self._left(effect)
+                continue
+            recorded = order[self._steps] if self._steps < until else None
+            self._steps += 1
+            if recorded is None:
+                self._raise(None, progress, effect)
+            else:
+                self._asked(progress, effect, recorded)
+        if self._steps < until:
+            self._raise(order[self._steps], progress, None)
+        self._turns += 1
+        leaves = self._state.leaves or ()
+        if self._leaves < len(leaves) and leaves[self._leaves][0] < self._turns:
+            path = leaves[self._leaves][1].steps[0]
+            self._raise(self._state.steps[path], progress, None, f"{_name(self._state, path)} being given up")
+
+    def end(self, progress: Progress) -> None:
+        """Compare where the code stands with the end of the history."""
+        state = self._state
+        ended = state.returned is not None if isinstance(progress, Returned) else state.raised
+        if isinstance(progress, Waits):
+            ended = state.returned is None and not state.raised
+        if not ended:
+            self._raise(None, progress, None)
+
+    def _asked(self, progress: Progress, request: Request, recorded: Step) -> None:
+        try:
+            difference = _differs(request, recorded, self._schemas)
+        except SagaCodeError as error:
+            self._place(error, recorded, request)
+            raise
+        if request.path != recorded.path and not difference:
+            difference = f"as step {request.path}"
+        if difference:
+            self._raise(recorded, progress, request, difference=difference)
+
+    def _left(self, effect: Left) -> None:
+        """Compare what the code gives up; what was never sent isn't recorded."""
+        state = self._state
+        steps = tuple(path for path in effect.steps if path in state.steps)
+        if not steps:
+            return
+        leaves = state.leaves or ()
+        if self._leaves < len(leaves) and leaves[self._leaves] == (self._turns, Leave(steps, effect.why)):
+            self._leaves += 1
+            return
+        saga, asks = f"saga {state.name} version {state.version}", f"gives up {_name(state, steps[0])}"
+        error = Nondeterminism(f"{saga} now {asks}, where its history goes on with it")
+        self._place(error, state.steps[steps[0]], self._driver.waiting)
+        raise error
+
+    def _raise(
+        self,
+        recorded: Step | None,
+        progress: Progress,
+        request: Request | None,
+        then: str = "",
+        *,
+        difference: str = "something else",
+    ) -> None:
+        """Say what the code does now, and what it did then."""
+        state, driver = self._state, self._driver
+        if isinstance(progress, Broken):
+            error = progress.error
+        else:
+            if request is not None:
+                does = f"asks for {request.describe()} at {driver.line(request)}"
+            elif isinstance(progress, Waits):
+                does = f"waits for {_waits_for(driver)} at {driver.line(driver.waiting)}"
+            elif isinstance(progress, Returned):
+                does = "returns"
+            else:
+                does = f"asks to be undone ({progress.reason})"
+            what = f" ({difference})" if difference != "something else" else ""
+            saga = f"saga {state.name} version {state.version}"
+            error = Nondeterminism(
+                f"{saga} now {does}{what}, where its history has {then or _then(state, recorded)}"
+            )
+        self._place(error, recorded, request or driver.waiting)
+        raise error
+
+    def _place(self, error: SagaCodeError, recorded: Step | None, request: Request | None) -> None:
+        """Let an error know where it was met."""
         error.step = recorded.path if recorded is not None else ""
-        error.line = driver.line() if driver.waiting is not None else ""
-        raise
+        error.line = self._driver.line(request) if request is not None else ""
 
 
-def _compare(
-    driver: Driver, state: State, progress: Progress, recorded: Step | None, schemas: Schemas
-) -> None:
-    """Raise unless the code did now what it did then; without a step it had ended."""
-    if isinstance(progress, Wants):
-        difference = "something else" if recorded is None else _differs(progress.request, recorded, schemas)
-        if not difference:
-            return
-        asked = f"asks for {progress.request.describe()} at {driver.line()}"
-    elif isinstance(progress, Broken):
-        raise progress.error
-    elif isinstance(progress, Returned):
-        if recorded is None and state.returned is not None:
-            return
-        difference, asked = "something else", "returns"
-    else:
-        if recorded is None and state.raised:
-            return
-        difference, asked = "something else", f"asks to be undone ({progress.reason})"
-    what = f" ({difference})" if difference != "something else" else ""
-    saga = f"saga {state.name} version {state.version}"
-    raise Nondeterminism(f"{saga} now {asked}{what}, where its history has {_then(state, recorded)}")
+def _waits_for(driver: Driver) -> str:
+    waiting = driver.waiting
+    return waiting.describe() if waiting is not None else "nothing"
+
+
+def _name(state: State, path: str) -> str:
+    step = state.steps[path]
+    return f"{step.type or step.kind} (step {path})"
 
 
 def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
@@ -78,8 +157,9 @@ def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
         if request.options.key != recorded.key:
             return f"with key {_text(request.options.key)} instead of {_text(recorded.key)}"
         return "" if request.payload == recorded.payload else _other_input(request, recorded, schemas)
-    if isinstance(request, Pause):
-        return "" if recorded.kind == SLEEP else "something else"
+    if isinstance(request, Pause | Timer):
+        name = "timeout" if isinstance(request, Timer) else ""
+        return "" if (recorded.kind, recorded.type) == (SLEEP, name) else "something else"
     same = isinstance(request, LocalCall) and recorded.kind == LOCAL and recorded.type == request.name
     return "" if same else "something else"
 

@@ -1,13 +1,13 @@
-"""What one live coroutine may know of the world, and what its code may await.
+"""What one saga's live code may know of the world, and the steps that it may await.
 
-The context (kasaga/context.py) makes requests; awaiting one suspends the saga's coroutine with the
-request itself, and the outcome is sent back in.
+The context (kasaga/context.py) makes requests; awaiting one suspends the coroutine with the request
+itself, and the outcome is sent back in. What is awaited and is no step is in branches.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kasaga_wire.codec import Codec, Schemas
 from kasaga_wire.contracts import CommandSpec
@@ -15,14 +15,43 @@ from kasaga_wire.contracts import CommandSpec
 from ..errors import Evicted, NotAwaitable
 from .model import Policy
 
+if TYPE_CHECKING:
+    from .branches import Branch, Join, Timer
+
 MAX_SWALLOWS = 10
 """How often a saga's code may swallow an interrupt before it is left alone."""
+
+
+class Scheduler(Protocol):
+    """What a saga's code asks of its driver without awaiting anything."""
+
+    def spawn(self, branch: Branch) -> None:
+        """Begin a branch, as soon as the running one awaits something."""
+        ...
+
+    def enter(self, timer: Timer) -> None:
+        """Begin a block with a time-out."""
+        ...
+
+    def leave(self, timer: Timer) -> None:
+        """End it in time."""
+        ...
 
 
 class Host:
     """One for each driver; `now` is the time of the event being processed, in microseconds."""
 
-    __slots__ = ("_refused", "attached", "loose", "max_payload", "now", "run_id", "saga_id")
+    __slots__ = (
+        "_refused",
+        "attached",
+        "current",
+        "loose",
+        "max_payload",
+        "now",
+        "run_id",
+        "saga_id",
+        "scheduler",
+    )
 
     def __init__(self, run_id: str, saga_id: str, max_payload: int) -> None:
         self.run_id = run_id
@@ -30,10 +59,19 @@ class Host:
         self.max_payload = max_payload
         self.now = 0
         self.attached = True
-        """False while the coroutine is being closed."""
-        self.loose: dict[Request, None] = {}
-        """Requests that were made and not awaited yet."""
+        """False while the coroutine, or one branch of it, is being closed."""
+        self.current: Branch | None = None
+        """The branch whose code runs."""
+        self.scheduler: Scheduler | None = None
+        self.loose: dict[Request | Join, Branch | None] = {}
+        """What was made and isn't awaited yet, and by which branch."""
         self._refused = 0
+
+    def detach(self, branch: Branch) -> bool:
+        """Let `live` refuse what a branch does; says whether it did so before."""
+        before, self.attached = self.attached, False
+        self.current, self._refused = branch, 0
+        return not before
 
     def live(self) -> None:
         """Refuse any use by a coroutine that is being closed.
@@ -55,18 +93,30 @@ class Options(NamedTuple):
 
 
 class Request:
-    """One await of a saga's code."""
+    """One step that a saga's code asks for."""
 
-    __slots__ = ("host",)
+    __slots__ = ("host", "index", "path", "turn", "waiter")
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        host.loose[self] = None
+        host.loose[self] = host.current
+        self.path = ""
+        """The step's; empty before it is asked for."""
+        self.turn = self.index = 0
+        """In which turn of the driver it was asked for; its place in a gather or race."""
+        self.waiter: Branch | Join | None = None
+        """Who is given the outcome."""
+
+    def hand_over(self) -> None:
+        """It is awaited now, by itself or by what it was given to. Raises NotAwaitable the second time."""
+        if self not in self.host.loose:
+            raise NotAwaitable(f"{self.describe()} was awaited a second time; call it again to do it again")
+        del self.host.loose[self]
 
     def __await__(self) -> Generator[Request, Any, Any]:
         """Suspend the saga until the step has an outcome."""
         if self not in self.host.loose:
-            raise NotAwaitable(f"{self.describe()} was awaited a second time; call it again to do it again")
+            self.hand_over()
         del self.host.loose[self]
         return (yield self)
 

@@ -13,6 +13,8 @@ from ..errors import HistoryUnreadable
 from . import lifecycle
 from .model import (
     COMMAND,
+    DRAINED,
+    LEFT,
     LOCAL,
     SLEEP,
     TAKES_ROW,
@@ -23,6 +25,7 @@ from .model import (
     Decision,
     EndedFields,
     Event,
+    Leave,
     Mark,
     Move,
     Ran,
@@ -69,6 +72,8 @@ class State:
         "fingerprint",
         "first_row",
         "input",
+        "leaves",
+        "lost",
         "marks",
         "name",
         "next_seq",
@@ -116,17 +121,19 @@ class State:
         self.undo_code = self.undo_reason = self.undo_step = ""
         self.parked = False
         self.fingerprint = ""
-        self.begun_at = 0
-        """When the saga's code was started; 0: it wasn't."""
+        self.begun_at = self.undos_open = 0
+        """When the saga's code was started, 0: it wasn't; how many undos are out."""
         self.returned: bytes | None = None
-        self.raised = False
-        """The saga's code ended by asking to be undone."""
-        self.with_exceptions = False
+        self.raised = self.with_exceptions = False
+        """The saga's code ended by asking to be undone; somebody skipped or resolved a step."""
         self.unfed: list[Step] = []
         """Settled steps whose outcome the saga's code hasn't been given, in order of settling."""
         self.fed: list[Step] = []
         """Those that it has been given, in order: with `order`, all that a replay needs."""
-        self.undos_open = 0
+        self.leaves: list[tuple[int, Leave]] | None = None
+        """What the saga's code waits no more for, each behind how many of `fed`; for a replay as well."""
+        self.lost: list[list[Step]] | None = None
+        """Steps to be undone though the saga goes on, each list from its end. Shortened as a short cut."""
         self.undo_cursor = -1
         """Steps from this index on need no undo; -1 before the undoing begins. Only a short cut."""
         self.steps: dict[str, Step] = {}
@@ -255,7 +262,7 @@ def _resume(state: State, decision: Resume, row: int) -> None:
     if decision.step:
         step = state.steps[decision.step]
         state.unfed.remove(step)
-        step.fed_at = state.at
+        step.fed_at, step.asked = state.at, len(state.order)
         state.fed.append(step)
     else:
         state.begun_at = state.at
@@ -314,8 +321,20 @@ def _open_undo(state: State, decision: Send | RunLocal, row: int) -> Step:
 
 def _sleep(state: State, decision: Sleep, row: int) -> None:
     step = Step(decision.step, SLEEP, state.at)
-    step.due_at, step.row = decision.due_at, row
+    step.due_at, step.row, step.type = decision.due_at, row, decision.name
     _add_step(state, step)
+
+
+def _leave(state: State, decision: Leave, row: int) -> None:
+    steps = [state.steps[path] for path in decision.steps]
+    for step in steps:
+        step.left = decision.why or LEFT
+        if decision.why != DRAINED and step in state.unfed:
+            state.unfed.remove(step)
+    state.leaves = state.leaves or []
+    state.leaves.append((len(state.fed), decision))
+    if decision.why not in ("", DRAINED):
+        state.lost = [*(state.lost or ()), steps]
 
 
 def _deadline(state: State, decision: Deadline, row: int) -> None:
@@ -348,7 +367,8 @@ def _settle(state: State, decision: Settle, row: int) -> None:
         step.details = event.details if isinstance(event, Replied) else ""
     state.end_attempt(step)
     state.unblock(step)
-    state.unfed.append(step)
+    if not step.left or step.left == DRAINED:
+        state.unfed.append(step)
     if isinstance(event, Asked) and event.action == "resolve":
         state.with_exceptions = True
 
@@ -431,4 +451,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Move: _move,
     Tell: _tell,
     Unblock: _unblock,
+    Leave: _leave,
 }

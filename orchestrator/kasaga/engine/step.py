@@ -16,6 +16,7 @@ class Step:
     """One step of a saga: a command, a sleep or a local function, and its undo."""
 
     __slots__ = (
+        "asked",
         "attempt",
         "blocked",
         "compensation",
@@ -28,6 +29,7 @@ class Step:
         "key",
         "kind",
         "last_at",
+        "left",
         "outcome",
         "participant",
         "path",
@@ -60,6 +62,10 @@ class Step:
         self.outcome = self.error_type = self.error = self.details = ""
         self.fed_at = 0
         """When the saga's code was given the outcome."""
+        self.asked = 0
+        """How many steps the saga had then."""
+        self.left = ""
+        """Why the saga's code waits no more for it; empty while it does, and for what it was told of."""
         self.undo_form = self.undo_error = self.undo_how = ""
         self.undo_attempt = self.undo_at = self.undo_due = self.undo_row = 0
         self.undo_payload = b""

@@ -17,12 +17,16 @@ from kasaga_wire.nodes import clean_text
 from ..errors import DeadlinePassed, SagaCodeError, StepConflict, TooManySteps
 from . import lifecycle, undo
 from .backoff import backoff
+from .branches import Timer
 from .decisions import Decisions, stuck_by
-from .driver import TIMED_OUT, Broken, Driver, Raised, Returned, Wants
+from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Progress, Raised, Returned
 from .model import (
     COMMAND,
+    CUT_OFF,
     DEADLINE,
     DONE,
+    DRAINED,
+    LEFT,
     LOCAL,
     REFUSED,
     SLEEP,
@@ -33,6 +37,7 @@ from .model import (
     Event,
     Faulted,
     Fired,
+    Leave,
     Move,
     Ran,
     Replied,
@@ -53,6 +58,7 @@ from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 CANCELLED = "kasaga.Cancelled"
 UNDELIVERABLE = "kasaga.Undeliverable"
 UNKNOWN_SCHEMA = "kasaga.UnknownSchema"
+LOST_RACE = undo.LOST_RACE
 """Error types that the engine itself gives to steps; `driver.TIMED_OUT` is another."""
 
 
@@ -150,10 +156,15 @@ class Turn(Decisions):
         send_at = self.at + wait
         end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
         used_up = policy.maximum_attempts and step.attempt >= policy.maximum_attempts
-        over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end)
+        over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end) or step.left
         if not over and state.phase == lifecycle.RUNNING:
             self.send_again(step, send_at, end)
             return
+        self._give_up(step, error_type or "Error", error)
+
+    def _give_up(self, step: Step, error_type: str, error: str) -> None:
+        """Settle a step as unknown: it is undone, whatever became of it."""
+        state = self.state
         self.add(Settle(step.path, UNKNOWN, b"", error_type or "Error", error))
         if step.to_undo and state.phase == lifecycle.RUNNING:
             undo.send(self, step, error or "its outcome is unknown", step.path)
@@ -225,7 +236,8 @@ class Turn(Decisions):
         if state.phase in lifecycle.UNDOING:
             over = undo.advance(self)
         else:
-            over = state.returned is not None and not state.undos_open
+            cleared = state.lost is None or undo.advance_lost(self)
+            over = cleared and state.returned is not None and not state.undos_open
         self._reflect()
         if over and state.state != lifecycle.STUCK:
             self._finish(lifecycle.COMPENSATED if state.phase in lifecycle.UNDOING else lifecycle.COMPLETED)
@@ -257,33 +269,65 @@ class Turn(Decisions):
             return
         driver.host.now = self.at
         progress = driver.start(state.input) if step is None else driver.resume(step)
-        if isinstance(progress, Wants) and len(state.order) >= self.defs.max_steps:
-            progress = Broken(TooManySteps(f"the saga has {len(state.order)} steps and asks for more"))
-        if isinstance(progress, Broken):
+        if len(state.order) + len(driver.effects) > self.defs.max_steps:
+            progress = self._too_many(driver, progress)
+        if progress is not WAITS and isinstance(progress, Broken):
             self.park(progress.error)
             return
         if step is None and driver.definition.timeout:
             self.add(Deadline(state.started_at + driver.definition.timeout))
         self.add(Resume(step.path if step else ""))
-        self._follow(progress)
+        for effect in driver.effects:
+            if isinstance(effect, Left):
+                self._left(effect)
+            else:
+                self._schedule(effect)
+        if isinstance(progress, Raised | Returned):
+            self._follow(progress)
 
-    def _follow(self, progress: Wants | Returned | Raised) -> None:
-        """Turn what the code wants into decisions."""
-        if isinstance(progress, Wants):
-            self._schedule(progress.request)
-            return
+    def _too_many(self, driver: Driver, progress: Progress) -> Progress:
+        asked = sum(not isinstance(effect, Left) for effect in driver.effects)
+        if not asked or len(self.state.order) + asked <= self.defs.max_steps:
+            return progress
+        return Broken(TooManySteps(f"the saga has {len(self.state.order)} steps and asks for more"))
+
+    def _follow(self, progress: Returned | Raised) -> None:
+        """Turn the end of the code into decisions."""
         self.run.driver = None
         if isinstance(progress, Raised):
             self.begin_undo(lifecycle.COMPENSATING, progress.code, progress.reason, progress.step)
         else:
             self.add(Return(progress.result))
 
+    def _left(self, effect: Left) -> None:
+        """The code waits no more for some steps. Those of a lost branch, or cut off, `advance` undoes."""
+        state, why = self.state, effect.why
+        paths = tuple(path for path in effect.steps if path in state.steps)
+        if not paths:
+            return
+        self.add(Leave(paths, why))
+        for path in paths:
+            step = state.steps[path]
+            if step.outcome:
+                continue
+            if step.kind == SLEEP:
+                self.add(Settle(path, LEFT))
+            elif why == DRAINED:
+                if step.last_at > self.at:  # between two attempts: there is nothing in flight
+                    self._give_up(step, step.error_type, step.error)
+            elif why == CUT_OFF:
+                self.add(Settle(path, UNKNOWN, b"", TIMED_OUT, "the time of its block is over"))
+            else:
+                self.add(Settle(path, UNKNOWN, b"", LOST_RACE, "its branch lost a race"))
+
     def _schedule(self, request: Request) -> None:
-        path = str(len(self.state.order) + 1)
+        path = request.path
         if isinstance(request, Call):
             self._send_first(path, request)
         elif isinstance(request, Pause):
             self.add(Sleep(path, request.due_at))
+        elif isinstance(request, Timer):
+            self.add(Sleep(path, request.due_at, "timeout"))
         else:
             assert isinstance(request, LocalCall), f"no such request: {request!r}"
             self.add(

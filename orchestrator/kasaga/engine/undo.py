@@ -17,6 +17,7 @@ from .backoff import backoff
 from .decisions import Decisions
 from .model import (
     COMMAND,
+    CUT_OFF,
     DONE,
     LOCAL,
     UNDO,
@@ -35,6 +36,9 @@ from .state import SKIPPED, Step, StepEvent
 
 VOID_TYPE = "kasaga.void"
 
+LOST_RACE = "kasaga.LostRace"
+"""Error type of a step that was in flight when its branch lost a race."""
+
 
 def advance(turn: Decisions) -> bool:
     """Send the next undo in reverse order of scheduling; say whether none is left."""
@@ -49,6 +53,24 @@ def advance(turn: Decisions) -> bool:
             return False
         state.undo_cursor -= 1
     return True
+
+
+def advance_lost(turn: Decisions) -> bool:
+    """The same of what is undone though the saga goes on, each list by itself."""
+    state = turn.state
+    if not state.lost:
+        return True
+    for steps in state.lost:
+        while steps:
+            step = steps[-1]
+            if step.to_undo and step.blocked is None:
+                why = "the time of its block is over" if step.left == CUT_OFF else "its branch lost a race"
+                send(turn, step, why, "")
+            if step.undo_open or step.blocked is not None:
+                break
+            steps.pop()
+    state.lost = [steps for steps in state.lost if steps]
+    return not state.lost
 
 
 def send(turn: Decisions, step: Step, reason: str, failed_step: str) -> None:
@@ -124,6 +146,8 @@ def _replied(turn: Decisions, step: Step, event: Replied) -> None:
         turn.add(Clear(step.path, outcome))
     elif outcome == EXECUTED and step.skipping:
         turn.add(Clear(step.path, SKIPPED))
+    elif outcome == EXECUTED and step.error_type == LOST_RACE:
+        turn.add(Clear(step.path, EXECUTED))  # like a step that is done and that nothing undoes
     elif outcome == EXECUTED:
         error = CannotUndo(f"{what} was executed though its answer never came, and nothing undoes it")
         turn.block(step, error, halted=True)

@@ -176,7 +176,7 @@ class Functions:
             )
         else:
             try:
-                waiting = run.live(defs, guard).waiting
+                waiting = run.live(defs, guard).requests.get(path)
                 if not isinstance(waiting, LocalCall):
                     raise SagaCodeError(f"the saga's code doesn't wait for ctx.run at step {path} any more")
             except SagaCodeError:

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..engine import lifecycle
-from ..engine.model import COMMAND, DONE, REFUSED, UNKNOWN, Clear, Send, Settle
+from ..engine.model import COMMAND, CUT_OFF, DONE, LOST, REFUSED, UNKNOWN, Clear, Send, Settle
+from ..engine.relevance import EXECUTED
+from ..engine.scheduling import in_order
+from ..engine.step import Step
 from ..errors import CannotUndo, UndoFails
 from .faults import UNDO_FAILS
 from .result import Invariant, Result
@@ -101,9 +104,13 @@ def _runs_once(result: Result) -> Iterator[str]:
 
 
 def _in_reverse(result: Result) -> Iterator[str]:
-    """Steps known to be done are undone last first; one of unknown outcome may be cleared at any time."""
-    place = {step.path: index for index, step in enumerate(result.folded.order)}
-    done = {step.path for step in result.folded.order if step.outcome == DONE}
+    """Steps known to be done are undone last first; one of unknown outcome may be cleared at any time.
+
+    So may the steps of a branch that lost a race, of which only their order among themselves is known.
+    """
+    order = result.folded.order
+    place = {step.path: index for index, step in enumerate(order)}
+    done = {step.path for step in order if step.outcome == DONE and not step.left}
     undone = [
         decision.step
         for record in result.records
@@ -121,7 +128,7 @@ def _each_is_cleared(result: Result) -> Iterator[str]:
     for step in result.folded.order:
         if step.kind != COMMAND:
             continue
-        if step.outcome == UNKNOWN and step.undo_how not in CLEARED[UNKNOWN]:
+        if step.outcome == UNKNOWN and step.undo_how not in CLEARED[UNKNOWN] and not _no_matter(step):
             yield f"{step.type} (step {step.path}) is unknown, and was never cleared"
         elif undone and step.outcome == DONE and step.compensation and step.undo_how not in CLEARED[DONE]:
             yield f"{step.type} (step {step.path}) is done, and was never undone"
@@ -134,15 +141,22 @@ def _nothing_is_left(result: Result) -> Iterator[str]:
     steps = result.folded.steps
     undone = {each.step for each in result.handled if each.kind == "undo" and each.stands}
     stands = {each.step for each in result.handled if each.kind == "command" and each.stands} - undone
-    for path in sorted(stands, key=_by_number):
+    for path in sorted(stands, key=in_order):
         step = steps[path]
-        if result.state == lifecycle.COMPLETED and step.outcome != DONE:
-            yield f"COMPLETED, and {step.type} (step {path}) stands, though it is {step.outcome}"
+        if _no_matter(step):
+            continue
+        if result.state == lifecycle.COMPLETED and (step.outcome != DONE or _is_lost(step)):
+            yield f"COMPLETED, and {step.type} (step {path}) stands, though it is {step.left or step.outcome}"
         if result.state == lifecycle.COMPENSATED and (step.compensation or step.outcome != DONE):
             yield f"COMPENSATED, and {step.type} (step {path}) stands"
     if result.state == lifecycle.COMPLETED:
         for step in result.folded.order:
-            if step.kind == COMMAND and step.outcome == DONE and step.path not in stands:
+            if (
+                step.kind == COMMAND
+                and step.outcome == DONE
+                and not step.undo_how
+                and step.path not in stands
+            ):
                 yield f"COMPLETED, and {step.type} (step {step.path}) doesn't stand"
 
 
@@ -154,8 +168,14 @@ def left_behind(result: Result) -> tuple[str, ...]:
     return tuple(s.type for s in order if s.kind == COMMAND and s.outcome == DONE and not s.compensation)
 
 
-def _by_number(path: str) -> tuple[int, str]:
-    return len(path), path
+def _is_lost(step: Step) -> bool:
+    """Whether it was to be undone while the saga went on, and could be."""
+    return step.left in (LOST, CUT_OFF) and bool(step.compensation)
+
+
+def _no_matter(step: Step) -> bool:
+    """It happened in a branch that lost a race, and nothing undoes it: as if it were simply done."""
+    return step.left == LOST and not step.compensation and step.undo_how in ("", EXECUTED)
 
 
 BUILT_IN = (_ends, _finished_steps_rest, _runs_once, _in_reverse, _each_is_cleared, _nothing_is_left)

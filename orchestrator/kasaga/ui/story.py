@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..explain import Explanation, lifecycle_final
+from ..explain import Explanation, lifecycle_final, waits_text
 from ..remedies import Remedy, cancelling
 from ..store.base import SagaRow, SagaState
 from ..timeline import (
@@ -120,7 +120,7 @@ def story(told: Explanation, entries: Sequence[Entry], decode: Decode, *, page: 
         STATE_MEANING.get(row.state.value, ""),
         lifecycle_final(row),
         sentence(told.progress) if told.progress else "",
-        [f"It waits {printable(sentence(wait.text))}" for wait in told.waits],
+        waits_text(told),
         printable(sentence(row.reason)) if row.reason else "",
         printable(sentence(row.remedy)) if row.remedy and not lifecycle_final(row) else "",
         _facts(told),
