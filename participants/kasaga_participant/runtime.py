@@ -7,6 +7,7 @@ knows no Kafka client: tests feed it records and look at what the sender was giv
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,8 @@ POLL_SECONDS = 0.003
 """How often acknowledgements are collected while any are due."""
 POLL_CAP_SECONDS = 0.1
 """The same while none come: Kafka is away."""
+BATCHES_A_TURN = 16
+"""Batches that one task runs before the loop gets its turn, whether it waited for something or not."""
 
 
 SPANS_SECONDS = 0.25
@@ -102,6 +105,7 @@ class Runtime:
         self._quiescing: list[tuple[Sequence[Progress], threading.Event]] = []
         self._gathering = False
         self._batch_seconds = 0.0
+        self._handing_over = False
         self._polling = False
         self._poll_after = POLL_SECONDS
         self.error: asyncio.Future[BaseException] = self._loop.create_future()
@@ -171,27 +175,35 @@ class Runtime:
 
     def _pump(self) -> None:
         """Start as many batches as may run."""
-        while len(self._running) < self._parts.concurrency and not self.outage.away:
-            ready = [
-                (oldest.received, topic)
-                for topic, service in self._services.items()
-                if (oldest := service.dispatcher.oldest()) is not None
-            ]
-            if not ready:
+        while len(self._running) < self._parts.concurrency:
+            taken = self._take(others=len(self._running))
+            if taken is None:
                 return
-            since, topic = min(ready)
-            service = self._services[topic]
-            if self._should_gather(service, since):
-                return
-            batch = service.dispatcher.take()
-            assert batch is not None
-            task = self._loop.create_task(self._run(service, batch))
+            task = self._loop.create_task(self._run(*taken))
             self._running.add(task)
             task.add_done_callback(self._ran)
 
-    def _should_gather(self, service: _Service, since: float) -> bool:
+    def _take(self, others: int) -> tuple[_Service, Batch] | None:
+        """The batch that is to run next, where one may; `others` run already."""
+        if self.outage.away:
+            return None
+        ready = [
+            (oldest.received, topic)
+            for topic, service in self._services.items()
+            if (oldest := service.dispatcher.oldest()) is not None
+        ]
+        if not ready:
+            return None
+        since, topic = min(ready)
+        service = self._services[topic]
+        if self._should_gather(service, since, others):
+            return None
+        batch = service.dispatcher.take()
+        return None if batch is None else (service, batch)
+
+    def _should_gather(self, service: _Service, since: float, others: int) -> bool:
         """Whether to wait for a larger batch: something runs already, and it isn't full or old enough."""
-        if not self._running or service.dispatcher.runnable() >= self._parts.batch:
+        if not others or service.dispatcher.runnable() >= self._parts.batch:
             return False
         patience = min(self._batch_seconds / self._parts.concurrency, GATHER_CAP_SECONDS)
         left = since + patience - time.monotonic()
@@ -207,12 +219,22 @@ class Runtime:
         self._pump()
 
     async def _run(self, service: _Service, batch: Batch) -> None:
-        self._parts.metrics.batch.observe(len(batch.jobs))
-        started = time.monotonic()
-        given_up = await service.worker.run(batch.jobs, sync=batch.lane.is_sync)
-        self._batch_seconds += (time.monotonic() - started - self._batch_seconds) * WEIGHT
-        self._forget(service, given_up)
-        service.dispatcher.give_back(batch)
+        """Run a batch, and then others as long as there are any: a task for each would cost more than it."""
+        for number in itertools.count(1):
+            self._parts.metrics.batch.observe(len(batch.jobs))
+            started = time.monotonic()
+            given_up = await service.worker.run(batch.jobs, sync=batch.lane.is_sync)
+            self._batch_seconds += (time.monotonic() - started - self._batch_seconds) * WEIGHT
+            self._forget(service, given_up)
+            service.dispatcher.give_back(batch)
+            if self._quiescing:
+                self._check_quiet()
+            if number % BATCHES_A_TURN == 0:
+                await asyncio.sleep(0)  # handlers that wait for nothing leave the loop to nobody
+            taken = self._take(others=len(self._running) - 1)
+            if taken is None:
+                return
+            service, batch = taken
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -258,10 +280,18 @@ class Runtime:
     # --- acknowledgements
 
     def _poll_soon(self) -> None:
+        """Replies were sent: hand them over, all of this turn of the loop together, and poll for them."""
+        if not self._handing_over:
+            self._handing_over = True
+            self._loop.call_soon(self._hand_over)
         self._poll_after = POLL_SECONDS
         if not self._polling and len(self._parts.sender):
             self._polling = True
             self._loop.call_later(POLL_SECONDS, self._poll)
+
+    def _hand_over(self) -> None:
+        self._handing_over = False
+        self._parts.sender.hand_over()
 
     def _poll(self) -> None:
         """Collect acknowledgements as long as some are due, and less often while none come."""

@@ -46,6 +46,10 @@ class Producer(Protocol):
         """Hand a record over."""
         ...
 
+    def hand_over(self) -> None:
+        """Send what was produced; `poll` does it too."""
+        ...
+
     def poll(self, timeout: float = 0.0) -> int:
         """Call what is due of `on_ack`."""
         ...
@@ -92,9 +96,14 @@ class Sender:
         return len(self._pending)
 
     def send(self, outgoing: Outgoing) -> None:
-        """Send a record, and go on until it is acknowledged or given up."""
+        """Send a record with the next `hand_over` or `poll`, until it is acknowledged or given up."""
         self._pending[outgoing] = None
         self._produce(outgoing)
+
+    def hand_over(self) -> None:
+        """Let go what was sent since: records of one partition go together."""
+        self._producer.hand_over()
+        crash_point("participant.after_produce_before_ack")
 
     def poll(self) -> int:
         """Call what was acknowledged, send again what is due; gives how many acknowledgements came."""
@@ -133,8 +142,6 @@ class Sender:
             )
         except QueueFull:
             self._again.append((time.monotonic() + delay(0), outgoing))
-        else:
-            crash_point("participant.after_produce_before_ack")
 
     def _acknowledged(self, outgoing: Outgoing, error: DeliveryError | None) -> None:
         if error is None:

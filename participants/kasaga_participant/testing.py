@@ -370,6 +370,8 @@ class _MemoryProducer:
         self._produced(topic, value, headers or [])
         self._acks.append(on_ack)
 
+    def hand_over(self) -> None: ...
+
     def poll(self, timeout: float = 0.0) -> int:
         acks, self._acks = self._acks, []
         for on_ack in acks:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -21,7 +20,8 @@ from confluent_kafka import admin as kafka_admin
 
 from .errors import DeliveryError, KafkaFailure, KafkaUnavailable, QueueFull, SettingsError
 from .kafka_errors import OUT_OF_RANGE, PERMANENT, ErrorLog, delivery_error, librdkafka_log, unavailable
-from .kafka_records import EndOfPartition, PartitionError, Place, Record, RecordHeaders
+from .kafka_lanes import Lane, Lanes, NoRoom, OnAck, Waiting
+from .kafka_records import EndOfPartition, PartitionError, Place, Record, record_of
 from .settings import KafkaSettings
 from .topics import TopicReport, TopicSpec, check_topic
 
@@ -46,8 +46,11 @@ _admin: Any = kafka_admin  # its classes are imported there without being export
 EARLIEST: int = confluent_kafka.OFFSET_BEGINNING
 LATEST: int = confluent_kafka.OFFSET_END
 
-OnAck = Callable[[DeliveryError | None], None]
 OnPlaces = Callable[[list[Place]], None]
+
+_MAX_MESSAGES = "queue.buffering.max.messages"
+MAX_MESSAGES = 100_000
+"""Records that wait to be handed over, where the settings name no other number: librdkafka's own default."""
 
 METADATA_SECONDS = 10.0
 TOPIC_CREATION_SECONDS = 30.0
@@ -96,7 +99,8 @@ class Producer:
         config["error_cb"] = self._errors
         config.update(options or {})
         self._producer: Any = _make(confluent_kafka.Producer, config)
-        self._refused: deque[tuple[OnAck, DeliveryError]] = deque()
+        self._max_waiting = int(str(config.get(_MAX_MESSAGES, MAX_MESSAGES)))
+        self._lanes = Lanes(self._send)
 
     @property
     def fatal(self) -> str | None:
@@ -115,53 +119,74 @@ class Producer:
         headers: Sequence[tuple[str, bytes | None]] | None,
         on_ack: OnAck,
     ) -> None:
-        """Hand a record over.
+        """Take a record; the next `hand_over`, `poll` or `flush` gives it to librdkafka.
 
         `on_ack` is called by a later `poll`, always, with None or the error; else QueueFull.
         """
+        if self._lanes.waiting >= self._max_waiting:
+            raise QueueFull("the producer's queue is full", remedy="poll, then produce again")
+        self._lanes.put(topic, partition, Waiting(value, key, headers, on_ack))
+
+    def hand_over(self) -> None:
+        """Send what was produced, as far as its partitions are free; `poll` does it too."""
+        self._lanes.hand_over()
+
+    @property
+    def waits(self) -> bool:
+        """Whether records wait for those before them: `poll` soon, or they wait longer than need be."""
+        return self._lanes.waiting > 0
+
+    def _send(self, lane: Lane, record: Waiting) -> DeliveryError | None:
         try:
             self._producer.produce(
-                topic, value, key, partition, headers=headers, on_delivery=functools.partial(_acked, on_ack)
+                lane.topic,
+                record.value,
+                record.key,
+                lane.partition,
+                headers=record.headers,
+                on_delivery=functools.partial(self._acked, lane, record.on_ack),
             )
         except BufferError:
-            raise QueueFull("the producer's queue is full", remedy="poll, then produce again") from None
+            raise NoRoom from None
         except KafkaException as error:  # too large, or fatal: known before it is sent
-            self._refused.append((on_ack, delivery_error(_error_of(error))))
+            return delivery_error(_error_of(error))
+        return None
+
+    def _acked(self, lane: Lane, on_ack: OnAck, error: KafkaError | None, message: object) -> None:
+        self._lanes.landed(lane, on_ack, None if error is None else delivery_error(error))
 
     def poll(self, timeout: float = 0.0) -> int:
-        """Call what is due of `on_ack`; waits at most `timeout` seconds for something.
+        """Hand records over and call what is due of `on_ack`; waits at most `timeout` seconds for something.
 
         Returns how many it called.
         """
-        called = self._call_refused()
-        return called + cast(int, self._producer.poll(0 if called else timeout))
+        self._lanes.hand_over()
+        called = self._lanes.call_refused()
+        called += cast(int, self._producer.poll(0 if called else timeout))
+        self._lanes.hand_over()
+        return called
 
     def flush(self, timeout: float) -> int:
         """Wait for all acknowledgements. Returns how many are still missing."""
-        self._call_refused()
-        return cast(int, self._producer.flush(timeout))
-
-    def _call_refused(self) -> int:
-        called = 0
-        while self._refused:
-            on_ack, error = self._refused.popleft()
-            on_ack(error)
-            called += 1
-        return called
+        end = time.monotonic() + timeout
+        while True:
+            self._lanes.hand_over()
+            self._lanes.call_refused()
+            missing = self._producer.flush(max(0.0, end - time.monotonic()))
+            if missing or not len(self) or time.monotonic() > end:
+                return len(self)
 
     def close(self, timeout: float = 5.0) -> None:
         """Wait for what is on its way, then give the rest up: its `on_ack` is called with `_PURGE_QUEUE`."""
         if self.flush(timeout):
+            self._lanes.give_up(DeliveryError("_PURGE_QUEUE", "not sent before the end", permanent=False))
             self._producer.purge()
             self._producer.flush(1.0)
+            self._lanes.call_refused()
 
     def __len__(self) -> int:
         """Records that are not acknowledged yet."""
-        return len(self._producer) + len(self._refused)
-
-
-def _acked(on_ack: OnAck, error: KafkaError | None, message: object) -> None:
-    on_ack(None if error is None else delivery_error(error))
+        return len(self._lanes)
 
 
 # --- consuming
@@ -199,19 +224,7 @@ class _Reader:
         error: KafkaError | None = message.error()
         if error is not None:
             return self._failed(message, error)
-        try:
-            headers: RecordHeaders = message.headers() or []
-        except UnicodeDecodeError:  # a key that isn't text: as good as no envelope
-            headers = []
-        return Record(
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.key(),
-            message.value(),
-            headers,
-            message.timestamp()[1],
-        )
+        return record_of(message)
 
     def _failed(self, message: Any, error: KafkaError) -> EndOfPartition | PartitionError | None:
         name = error.name()
@@ -221,16 +234,9 @@ class _Reader:
         self._errors.say(name, error.str(), fatal=error.fatal())
         if topic is None or message.partition() is None or message.partition() < 0:
             return None
-        offset: int | None = message.offset()
-        return PartitionError(
-            topic,
-            message.partition(),
-            -1 if offset is None else offset,
-            name,
-            error.str(),
-            name in OUT_OF_RANGE,
-            name in PERMANENT,
-        )
+        lost, permanent = name in OUT_OF_RANGE, name in PERMANENT
+        offset = -1 if message.offset() is None else message.offset()
+        return PartitionError(topic, message.partition(), offset, name, error.str(), lost, permanent)
 
     def pause(self, places: Iterable[Place]) -> None:
         """Fetch nothing from these for now. What was fetched already is dropped and fetched again later."""

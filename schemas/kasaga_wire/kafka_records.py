@@ -7,6 +7,7 @@ tests and simulations can make them too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 Place = tuple[str, int]  # topic, partition
 RecordHeaders = list[tuple[str, bytes | None]]
@@ -45,3 +46,20 @@ class PartitionError:
     message: str
     out_of_range: bool
     permanent: bool
+
+
+def record_of(message: Any) -> Record:
+    """One of confluent_kafka's messages as a record."""
+    try:
+        headers: RecordHeaders = message.headers() or []
+    except UnicodeDecodeError:  # a key that isn't text: as good as no envelope
+        headers = []
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        headers,
+        message.timestamp()[1],
+    )

@@ -354,6 +354,8 @@ class SchemaTopic:
         self.log.append((key or b"", value))
         self._acks.append(on_ack)
 
+    def hand_over(self) -> None: ...
+
     def poll(self, timeout: float = 0.0) -> int:
         acks, self._acks = self._acks, []
         for on_ack in acks if self.answers else []:

@@ -50,6 +50,8 @@ class FakeProducer:
         _, on_ack = self.given.pop(0)
         self.due.append(lambda: on_ack(error))
 
+    def hand_over(self) -> None: ...
+
     def poll(self, timeout: float = 0.0) -> int:
         due, self.due = self.due, []
         for call in due:

@@ -138,6 +138,10 @@ class Producer:
     def _answered(self, on_ack: OnAck, error: DeliveryError | None) -> None:
         self._acks.append((on_ack, error))
 
+    waits = False
+
+    def hand_over(self) -> None: ...
+
     def poll(self, timeout: float = 0.0) -> int:
         self._world.machine.check()
         called = 0

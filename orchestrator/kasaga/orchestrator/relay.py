@@ -77,6 +77,7 @@ class Relay:
         self._waiting: deque[tuple[int, int]] = deque()
         """Rows that the producer's full queue didn't take."""
         self._flying = 0
+        self._to_hand_over = False
         self.refusals: deque[Refusal] = deque()
         self.produced = 0
         self.failed = 0
@@ -150,6 +151,7 @@ class Relay:
 
     def poll(self, now: int) -> None:
         """Serve acknowledgements, produce what is due, and replace a producer that has died."""
+        self._hand_over()
         self._producer.poll(0)
         if self._producer.fatal:
             self._replace()
@@ -159,13 +161,20 @@ class Relay:
         while self._later and self._later[0][0] <= now:
             _, shard, seq = heapq.heappop(self._later)
             self._again(shard, seq)
+        self._hand_over()
 
     @property
     def next_due(self) -> int | None:
         """When the next delayed row is to be produced, in microseconds."""
-        if self._waiting:
+        if self._waiting or self._producer.waits:
             return 0
         return self._later[0][0] if self._later else None
+
+    def _hand_over(self) -> None:
+        if self._to_hand_over:
+            self._to_hand_over = False
+            self._producer.hand_over()
+            crash_point("orchestrator.after_produce")
 
     def _again(self, shard: int, seq: int) -> None:
         sent = self._shards.get(shard)
@@ -188,11 +197,11 @@ class Relay:
             self._producer.produce(row.topic, partition, row.key, row.payload, row.headers, on_ack)
             self.produced += 1
             self._flying += 1
+            self._to_hand_over = True
         except QueueFull:
             self._waiting.append((row.shard, row.seq))
         except DeliveryError as error:
             self._failed(sent, row, error)
-        crash_point("orchestrator.after_produce")
 
     def _acked(self, sent: _Sent, row: OutboxRow) -> None:
         crash_point("orchestrator.at_ack")

@@ -230,6 +230,14 @@ class Producer:
         self.produced.append((topic, partition))
         self._queue.append(_Flying(topic, partition, key, value, headers or (), on_ack))
 
+    def hand_over(self) -> None:
+        """Nothing: `poll` does it."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether records wait for those before them: none does."""
+        return False
+
     def poll(self, timeout: float = 0.0) -> int:
         """Deliver and acknowledge, as many as may be."""
         if not (self.cut_off or self._kafka.down):

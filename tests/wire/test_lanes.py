@@ -1,0 +1,172 @@
+"""Lanes: what of each partition is handed over when, without a Kafka."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kasaga_wire.errors import DeliveryError
+from kasaga_wire.kafka_lanes import IN_FLIGHT, Lane, Lanes, NoRoom, Waiting
+
+TOO_LARGE = DeliveryError("MSG_SIZE_TOO_LARGE", "too large", permanent=True)
+
+
+class Client:
+    """Takes records as librdkafka does, and acknowledges them when it is told to."""
+
+    def __init__(self) -> None:
+        self.lanes = Lanes(self.send)
+        self.room = 1_000_000
+        self.flying: list[tuple[Lane, Waiting]] = []
+        self.sent: list[tuple[str, int, bytes]] = []
+        self.acked: list[bytes] = []
+        self.errors: list[DeliveryError] = []
+
+    def send(self, lane: Lane, record: Waiting) -> DeliveryError | None:
+        if len(self.flying) >= self.room:
+            raise NoRoom
+        if record.value is None:
+            return TOO_LARGE
+        self.flying.append((lane, record))
+        self.sent.append((lane.topic, lane.partition, record.value))
+        return None
+
+    def put(self, value: bytes | None, partition: int = 0) -> None:
+        def on_ack(error: DeliveryError | None) -> None:
+            if error is None:
+                self.acked.append(value or b"")
+            else:
+                self.errors.append(error)
+
+        self.lanes.put("t", partition, Waiting(value, b"key", None, on_ack))
+
+    def land(self, count: int) -> None:
+        for lane, record in self.flying[:count]:
+            self.lanes.landed(lane, record.on_ack, None)
+        del self.flying[:count]
+
+
+def values(client: Client) -> list[bytes]:
+    return [value for _, _, value in client.sent]
+
+
+def test_nothing_goes_before_it_is_handed_over() -> None:
+    client = Client()
+    client.put(b"1")
+    assert (client.sent, len(client.lanes), client.lanes.waiting) == ([], 1, 1)
+    client.lanes.hand_over()
+    assert (values(client), len(client.lanes), client.lanes.waiting) == ([b"1"], 1, 0)
+    client.land(1)
+    assert (client.acked, len(client.lanes)) == ([b"1"], 0)
+
+
+def test_the_records_of_a_partition_go_one_behind_the_other() -> None:
+    client = Client()
+    for number in range(6):
+        client.put(b"%d" % number, partition=number % 2)
+    client.lanes.hand_over()
+    assert values(client) == [b"0", b"2", b"4", b"1", b"3", b"5"]
+
+
+def test_behind_a_batch_the_next_one_gathers() -> None:
+    client = Client()
+    for number in range(IN_FLIGHT):
+        client.put(b"%d" % number)
+    client.lanes.hand_over()
+    client.put(b"a")
+    client.put(b"other", partition=1)
+    client.lanes.hand_over()
+    assert values(client)[IN_FLIGHT:] == [b"other"]
+    client.put(b"b")
+    client.land(1)
+    client.put(b"c")
+    client.lanes.hand_over()
+    assert values(client)[IN_FLIGHT + 1 :] == [b"a", b"b", b"c"]
+
+
+def test_a_few_may_overtake_nobody_and_wait_for_nobody() -> None:
+    client = Client()
+    for number in range(IN_FLIGHT - 1):
+        client.put(b"%d" % number)
+        client.lanes.hand_over()
+    client.put(b"last")
+    client.lanes.hand_over()
+    assert values(client)[-1] == b"last"
+
+
+def test_what_has_no_room_goes_later() -> None:
+    client = Client()
+    client.room = 3
+    for number in range(IN_FLIGHT):
+        client.put(b"%d" % number)
+    client.put(b"other", partition=1)
+    client.lanes.hand_over()
+    assert client.lanes.waiting == 3
+    client.land(2)
+    client.lanes.hand_over()
+    client.land(3)
+    client.lanes.hand_over()
+    assert values(client) == [b"0", b"1", b"2", b"3", b"4", b"other"]
+
+
+def test_what_can_never_go_is_told_later_and_holds_nobody_up() -> None:
+    client = Client()
+    client.put(None)
+    client.put(b"1")
+    client.lanes.hand_over()
+    assert (values(client), client.errors, len(client.lanes)) == ([b"1"], [], 2)
+    assert client.lanes.call_refused() == 1
+    assert (client.errors, len(client.lanes)) == ([TOO_LARGE], 1)
+
+
+def test_giving_up_tells_of_everything_that_waits() -> None:
+    client = Client()
+    for number in range(IN_FLIGHT):
+        client.put(b"%d" % number)
+    client.lanes.hand_over()
+    client.put(b"a")
+    client.put(b"b", partition=1)
+    client.lanes.give_up(TOO_LARGE)
+    assert client.errors == []
+    assert client.lanes.call_refused() == 2
+    client.land(IN_FLIGHT)
+    client.lanes.hand_over()
+    assert (client.errors, len(client.sent), len(client.lanes)) == ([TOO_LARGE] * 2, IN_FLIGHT, 0)
+
+
+@given(
+    acts=st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(0, 2)), st.tuples(st.just("land"), st.integers(1, 9))
+        ),
+        max_size=80,
+    ),
+    room=st.integers(1, 20),
+)
+def test_order_holds_nothing_is_lost_and_no_partition_has_more_than_it_may(
+    acts: list[tuple[str, int]], room: int
+) -> None:
+    client = Client()
+    client.room = room
+    put: dict[int, list[bytes]] = {0: [], 1: [], 2: []}
+    for number, (act, argument) in enumerate(acts):
+        if act == "put":
+            value = b"%d" % number
+            client.put(value, argument)
+            put[argument].append(value)
+            assert len(client.lanes) == sum(map(len, put.values())) - len(client.acked)
+            continue
+        before = {
+            partition: [lane.partition for lane, _ in client.flying].count(partition) for partition in put
+        }
+        sent = len(client.sent)
+        client.lanes.hand_over()
+        for partition in {partition for _, partition, _ in client.sent[sent:]}:
+            assert before[partition] < IN_FLIGHT
+        client.land(argument)
+    while len(client.lanes):
+        client.lanes.hand_over()
+        client.land(1)
+    for partition, expected in put.items():
+        assert [value for _, there, value in client.sent if there == partition] == expected
+    assert len(client.acked) == len(client.sent)
