@@ -147,6 +147,7 @@ def test_a_record_goes_there_and_back_quickly(producer: Producer, consumer: Cons
     for _ in range(20):
         begun = time.perf_counter()
         producer.produce(topic, partition, b"key", b"v", None, lambda error: None)
+        producer.hand_over()
         while not values(consumer.consume(500, 1.0)):
             producer.poll(0)
         took.append(time.perf_counter() - begun)
@@ -390,6 +391,7 @@ def test_answers_that_are_lost_cost_no_record_and_make_no_duplicate(
     kafka_proxy.mute()
     acks: list[DeliveryError | None] = []
     producer.produce(topic, 0, b"key", b"once", None, acks.append)
+    producer.hand_over()
     consumer.assign({(topic, 0): EARLIEST})
     read(consumer, lambda got: b"once" in values(got))
     assert acks == []

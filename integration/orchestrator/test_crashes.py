@@ -22,7 +22,7 @@ LOAD = [
 AT_WORK = (
     ("orchestrator.after_read:3", "orchestrator.after_commit:3"),
     ("orchestrator.before_commit:4", "orchestrator.at_ack:15"),
-    ("store.sent.fence:5", "orchestrator.after_produce:20"),
+    ("store.sent.fence:5", "orchestrator.after_produce:4"),
 )
 
 
