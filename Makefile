@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos model coverage lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos model coverage lock clean fuzz
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ chaos: venv ## kill, freeze, cut off and fill up everything under load, then aud
 
 coverage: venv ## how much of engine, store and dispatch the tests run, by branch; the engine has to be complete
 	@.ci/coverage
+
+fuzz: venv ## change example bytes at random and read them, for a while: MINUTES=5 SEED=1
+	@PYTHONPATH=tests:participants $(BIN)/python -P -m fuzz $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED))
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@touch requirements.lock

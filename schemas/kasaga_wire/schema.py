@@ -71,7 +71,10 @@ class Schema:
     @classmethod
     def of(cls, text: str) -> Schema:
         """Compute the hash and the id. The text isn't parsed here."""
-        data = text.encode()
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise DecodeError(f"a schema whose text can't be written as UTF-8: {error.reason}") from None
         if len(data) > MAX_SCHEMA_BYTES:
             raise DecodeError(f"a schema of {len(data)} bytes; {MAX_SCHEMA_BYTES} are allowed")
         digest = hashlib.sha256(data).digest()
