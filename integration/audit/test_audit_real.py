@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import json
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,11 +12,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from audit.in_process import kasaga
 from cli.real_shop import Order, purchase
 from cli.town import PATIENCE, Town, town
 from eventually import eventually
-from kasaga.cli import run
-from kasaga.cli.session import Session
 from kasaga.client import SagaCompensated, SagaStuck
 from kasaga.store.audit import Book, MemoryBook, PostgresBook
 from kasaga.store.settings import StoreSettings
@@ -91,14 +88,6 @@ def inbox(town: Town, sagas: Runs) -> Generator[Inbox]:
     made = Inbox(town.own, sagas)
     yield made
     made.restore()
-
-
-def kasaga(town: Town, *arguments: str, **more: str) -> tuple[int, str, str]:
-    """The command line in this process: its status, and what it says."""
-    session = Session(environment={**town.environment, **more}, folder=town.folder)
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        status = run(list(arguments), session)
-    return status, out.getvalue(), err.getvalue()
 
 
 def audited(town: Town, *arguments: str, **more: str) -> tuple[int, dict[str, Any]]:

@@ -16,6 +16,7 @@ from kasaga_wire.contracts import command_of, contract_of
 from kasaga_wire.interpreter import tune_interpreter
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.logs import configure_logs
+from kasaga_wire.topics import DRILL_PREFIX
 
 from . import settings as environment
 from .errors import RegistrationError
@@ -92,6 +93,7 @@ class Participant:
         stop_timeout: timedelta = timedelta(seconds=20),
         idle_in_transaction: timedelta = timedelta(minutes=5),
         prepare: bool = True,
+        drill: bool | None = None,
     ) -> None:
         """Collect what to run; nothing is connected, nor the environment read, before `run`.
 
@@ -115,6 +117,7 @@ class Participant:
             stop_timeout: how long a stop waits for what is in hand.
             idle_in_transaction: after how long Postgres ends the transaction of a process that hangs.
             prepare: whether statements are prepared; False behind a PgBouncer that can't.
+            drill: run compensations for `kasaga drill`, and roll each back; by default KASAGA_DRILL, else no.
         """
         self._name = name
         self._database_url = database_url
@@ -122,6 +125,7 @@ class Participant:
         self._namespaces = namespaces
         self._topic_prefix = topic_prefix
         self._http_port = http_port
+        self._drill = drill
         self._fixed: dict[str, Any] = {
             "max_age": max_age,
             "retention": 2 * max_age if retention is None else retention,
@@ -192,12 +196,17 @@ class Participant:
 
     def settings(self) -> Settings:
         """The arguments, and the environment where they say nothing. Raises StartError and SettingsError."""
+        drill = environment.is_set("KASAGA_DRILL") if self._drill is None else self._drill
+        prefix = environment.topic_prefix(self._topic_prefix)
         return Settings(
             name=self._name or "+".join(sorted(self._registries)) or "participant",
             kafka=self._kafka or KafkaSettings.from_env(),
             database_url=environment.database_url(self._database_url),
             namespaces=environment.namespaces(self._namespaces),
-            topic_prefix=environment.topic_prefix(self._topic_prefix),
+            # Whatever a drill reads and writes in Kafka is a world of its own.
+            topic_prefix=f"{prefix}{DRILL_PREFIX}" if drill else prefix,
+            drill=drill,
+            drill_alone=environment.is_set("KASAGA_DRILL_ALONE"),
             http_port=environment.http_port(self._http_port),
             **self._fixed,
         )

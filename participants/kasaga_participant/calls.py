@@ -170,9 +170,10 @@ def _info(job: Job) -> CommandInfo:
         saga_version=envelope.saga_version,
         sent=envelope.time,
         deadline=envelope.deadline,
-        undoes=envelope.original_id if job.work.kind is Kind.UNDO else None,
+        undoes=(job.drills or envelope.original_id) if job.work.kind is Kind.UNDO else None,
         reason=job.reason,
         failed_step=job.failed_step,
+        drill=job.drills is not None,
     )
 
 

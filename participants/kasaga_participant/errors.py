@@ -155,6 +155,15 @@ class ReplyNotAllowed(ParticipantError):
     default_remedy = "name the saga's namespace in Participant(namespaces=…), or find out who sends it"
 
 
+class NotDrilled(ParticipantError):
+    """A drill asks for what isn't run in one."""
+
+    code = "KSG-425"
+    default_remedy = (
+        "KASAGA_DRILL_ALONE=1 runs compensations that are declared alone=True, outside calls included"
+    )
+
+
 class InboxRefused(ParticipantError):
     """The database refuses what the inbox has to write for this one command."""
 

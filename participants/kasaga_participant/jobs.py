@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kasaga_wire.contracts import CompensationSpec
-from kasaga_wire.envelope import AUDIT, CommandEnvelope
+from kasaga_wire.envelope import AUDIT, DRILL, CommandEnvelope
 from kasaga_wire.errors import EnvelopeError, KasagaError
+from kasaga_wire.headers import MAX_ID_CHARACTERS, Fields, split_command_id
 from kasaga_wire.kafka import Record
 
 from .errors import ReplyNotAllowed, UnknownCommand
@@ -62,6 +63,7 @@ class Job:
         reason, failed_step: of an undo, once it is decoded.
         fault: why the payload can't be decoded.
         kills: how often the connection was lost while its handler ran.
+        drills: in drill mode, the id of the command that would be undone; else None.
     """
 
     record: Record
@@ -79,6 +81,7 @@ class Job:
     failed_step: str | None = None
     fault: KasagaError | None = None
     kills: int = 0
+    drills: str | None = None
 
     @property
     def key(self) -> tuple[str, bytes]:
@@ -110,8 +113,9 @@ class Question(Exception):
 class Intake:
     """Reads the records of one contract's topic."""
 
-    def __init__(self, registry: Registry, allowed: Callable[[str], bool]) -> None:
-        """`allowed`: whether a reply may go to a topic."""
+    def __init__(self, registry: Registry, allowed: Callable[[str], bool], *, drill: bool = False) -> None:
+        """`allowed`: whether a reply may go to a topic. `drill`: see `drill.py`."""
+        self._drill = drill
         self._registry = registry
         self._allowed = allowed
         only_sync = all(handler.is_sync for handler in registry.handlers.values())
@@ -142,8 +146,20 @@ class Intake:
             received=time.monotonic(),
         )
         job.work.call = job
+        if self._drill:
+            job.drills = _drilled(record)
         job.fault = _unknown(envelope, kind, handler)
         return job
+
+
+def _drilled(record: Record) -> str:
+    """The command that a drill's undo stands for. Raises Rejected: without one it is meant for no drill."""
+    try:
+        command = Fields(record.headers).need(DRILL, MAX_ID_CHARACTERS)
+        split_command_id(command)
+    except EnvelopeError as error:
+        raise Rejected(error) from error
+    return command
 
 
 def _lane(handler: Handler) -> Lane:

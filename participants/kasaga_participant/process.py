@@ -24,6 +24,7 @@ from kasaga_wire.topics import Topics, TopicSpec, reply_topics
 from kasaga_wire.tracing import CLOSE_SECONDS
 
 from .calls import Calls
+from .drill import Drill, DrillCalls, DrillStore, guarded_url
 from .errors import StartError
 from .handlers import Registry
 from .http import HttpServer
@@ -60,7 +61,9 @@ class Process:
         self._schemas = Schemas()
         self._room = Room(IN_HAND_RECORDS, IN_HAND_BYTES)
         self._tracing = tracing_from(settings.name)
-        self._calls = Calls(self._schemas, self._metrics, self._tracing)
+        self._drill = Drill(alone=settings.drill_alone) if settings.drill else None
+        kind = Calls if self._drill is None else DrillCalls
+        self._calls = kind(self._schemas, self._metrics, self._tracing)
         self._stop = asyncio.Event()
         self._store: Store = PlainStore(settings.concurrency)
         self._plain: Store = self._store
@@ -110,13 +113,14 @@ class Process:
                     registry.contract.name,
                 )
         if settings.database_url is not None:
-            self._store = PostgresStore(
-                settings.database_url,
+            store = PostgresStore(
+                settings.database_url if self._drill is None else guarded_url(settings.database_url),
                 settings.limits,
                 name=settings.name,
                 threads=settings.concurrency,
                 prepare=settings.prepare,
             )
+            self._store = store if self._drill is None else DrillStore(store)
 
     async def _wait_for(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
         """Try until it works, or until the process is told to stop."""
@@ -207,8 +211,9 @@ class Process:
             reply_allowed=allowed.__contains__,
             dead_letters=self._topics.dead_letters,
             refresh_schemas=self._refresh_schemas,
-            batch=settings.batch,
+            batch=settings.batch if self._drill is None else 1,
             concurrency=settings.concurrency,
+            drill=self._drill,
         )
         contracts = {
             self._topics.commands(name): (each, self._store if each.contract.inbox else self._plain)
@@ -219,6 +224,8 @@ class Process:
         tasks += [asyncio.create_task(self._tick(sender)), asyncio.create_task(self._purge())]
         for reader in self._readers:
             reader.start()
+        if self._drill is not None:
+            logger.warning("%s is in drill mode: it runs compensations, and rolls each back", settings.name)
         logger.info("%s serves %s", settings.name, ", ".join(sorted(contracts)))
         self._starting = None
         stopping = asyncio.create_task(self._stop.wait())

@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 from .answers import Answers
 from .calls import Calls
 from .dispatch import Batch, Dispatcher
+from .drill import Drill
 from .examiner import Examiner
 from .handlers import WEIGHT, Registry
+from .inbox.algorithm import settle
 from .inbox.rows import EXPIRED, FAILED, UNDECODABLE, Answer, Rules
 from .jobs import Intake, Job, Question, Rejected
 from .metrics import Metrics
@@ -63,6 +65,7 @@ class Parts:
     batch: int
     concurrency: int
     clock: Callable[[], float] = time.time
+    drill: Drill | None = None
 
 
 class _Service:
@@ -71,7 +74,7 @@ class _Service:
     def __init__(self, runtime: Runtime, registry: Registry, store: Store, parts: Parts) -> None:
         self.registry = registry
         self.store = store
-        self.intake = Intake(registry, parts.reply_allowed)
+        self.intake = Intake(registry, parts.reply_allowed, drill=parts.drill is not None)
         # Without a transaction to share, sharing one would only make the first wait for the last.
         self.dispatcher = Dispatcher(parts.batch if store.remembers else 1)
         self.worker = Worker(
@@ -82,6 +85,7 @@ class _Service:
             runtime.answered,
             parts.refresh_schemas,
             parts.clock,
+            settle if parts.drill is None else parts.drill.plan,
         )
 
 

@@ -74,6 +74,8 @@ class Settings:
     stop_timeout: timedelta
     idle_in_transaction: timedelta
     prepare: bool
+    drill: bool = False
+    drill_alone: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't work, by name."""
@@ -139,6 +141,14 @@ def topic_prefix(given: str | None, environment: Mapping[str, str] | None = None
     if given is not None:
         return given
     return (os.environ if environment is None else environment).get("KASAGA_TOPIC_PREFIX", "")
+
+
+def is_set(name: str, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a variable is 1 or true. Raises StartError for anything but these, 0, false and nothing."""
+    text = (os.environ if environment is None else environment).get(name, "").lower()
+    if text not in ("", "0", "1", "false", "true"):
+        raise StartError(f"{name}={text!r} is neither 1 nor 0")
+    return text in ("1", "true")
 
 
 def http_port(given: int | None, environment: Mapping[str, str] | None = None) -> int | None:

@@ -23,7 +23,7 @@ from .inbox.memory import MemoryInbox, MemorySession, PlainSession
 from .inbox.postgres import PostgresSession, SyncPostgresSession
 from .inbox.rows import Answer, ExaminedRow, Work
 from .inbox.statements import Limits
-from .inbox.upkeep import examine, migrate, purge_slice
+from .inbox.upkeep import examine, migrate, pending, purge_slice
 
 Plans = Callable[[], Plan[list[Answer]]]
 S = TypeVar("S", PostgresSession, SyncPostgresSession)
@@ -156,6 +156,11 @@ class PostgresStore:
         """Bring the tables up to date."""
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             return await migrate(connection)
+
+    async def lacks(self) -> list[str]:
+        """Which migrations are missing. Raises psycopg.Error."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            return await pending(connection)
 
     async def purge(self, retention: float) -> int:
         """Forget a slice."""

@@ -28,7 +28,8 @@ class CommandInfo:
         has no versions. sent: when this attempt was sent. deadline: when its sender will stop waiting for
         this attempt; advisory, it is executed all the same. undoes: of a compensation, the id of the command
         that it undoes. reason: of a compensation, why. failed_step: of a compensation, the step whose failure
-        set it off; None where there was none.
+        set it off; None where there was none. drill: it is only a rehearsal, and will be rolled back: call
+        nobody outside.
     """
 
     id: str
@@ -43,6 +44,7 @@ class CommandInfo:
     undoes: str | None = None
     reason: str | None = None
     failed_step: str | None = None
+    drill: bool = False
 
 
 class BaseTx(Generic[C]):

@@ -15,7 +15,7 @@ from kasaga_wire.errors import UnknownSchema
 
 from .calls import Calls, encode_error
 from .errors import HandlerKilled, InboxRefused, UnknownCommand
-from .inbox.algorithm import Spoiled, settle
+from .inbox.algorithm import Plan, Spoiled, settle
 from .inbox.drive import InboxAway, InboxError
 from .inbox.rows import FAILED, UNDECODABLE, Answer, Kind, Rules
 from .jobs import Job
@@ -25,6 +25,8 @@ from .settings import BATCH_RISK, MAX_HANDLER_KILLS
 from .store import Store
 
 Answered = Callable[[Job, Answer], None]
+Settle = Callable[..., Plan[list[Answer]]]
+"""`algorithm.settle`, or what stands in its place in a drill."""
 
 
 class Worker:
@@ -39,6 +41,7 @@ class Worker:
         answered: Answered,
         refresh_schemas: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
+        plan: Settle = settle,
     ) -> None:
         """`answered` is called once for each job, unless it was given up. `clock`: seconds since 1970."""
         self._store = store
@@ -48,6 +51,7 @@ class Worker:
         self._answered = answered
         self._refresh_schemas = refresh_schemas
         self._clock = clock
+        self._plan = plan
 
     async def run(self, jobs: Sequence[Job], *, sync: bool) -> list[Job]:
         """Settle the jobs; gives those that were given up: the process stops, or has lost them."""
@@ -94,7 +98,7 @@ class Worker:
         while True:
             try:
                 answers = await self._store.settle(
-                    lambda: settle(works, self._rules, self._clock, encode_error, guarded=guarded),
+                    lambda: self._plan(works, self._rules, self._clock, encode_error, guarded=guarded),
                     self._calls,
                     sync=sync,
                 )

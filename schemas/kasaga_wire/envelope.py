@@ -57,6 +57,8 @@ __all__ = [
 AVRO = "application/vnd.confluent.avro"
 VOID = "kasaga.void"
 AUDIT = "kasaga.audit"
+DRILL = "ce_kasagadrill"
+"""Header of an undo that is only rehearsed: the id of the command that it would undo."""
 REPLY = "kasaga.reply"
 START = "kasaga.start"
 CONTROL = "kasaga.control."

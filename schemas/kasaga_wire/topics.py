@@ -18,6 +18,9 @@ COMMAND_PARTITIONS = 4
 EVENT_PARTITIONS = 4
 ANSWER_PARTITIONS = 4
 
+DRILL_PREFIX = "drill."
+"""Behind a deployment's own prefix, where compensations are only rehearsed: a world of its own."""
+
 _DAY_MS = 24 * 60 * 60 * 1000
 RETENTION_MS = 7 * _DAY_MS  # inputs: must outlast the longest outage of whoever reads them
 DEAD_LETTER_RETENTION_MS = 28 * _DAY_MS  # people are slower than machines

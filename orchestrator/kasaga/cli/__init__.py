@@ -17,6 +17,7 @@ from .api import api
 from .audit import audit
 from .check import check
 from .dev import dev
+from .drill import drill
 from .errors import Unexpected
 from .output import tell
 from .read import describe, history, list_sagas
@@ -55,6 +56,7 @@ for command in (
     export,
     simulate,
     audit,
+    drill,
     migrate,
     orchestrator,
     api,

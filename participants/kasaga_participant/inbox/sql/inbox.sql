@@ -66,6 +66,14 @@ WHERE id IN (
     FOR UPDATE SKIP LOCKED
 )
 
+-- name: drill_limits
+-- A drill waits for nobody who is at work: a second for a lock, half a minute for a statement.
+SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '30s', true)
+
+-- name: drill_check
+-- What is deferred to a commit that never comes.
+SET CONSTRAINTS ALL IMMEDIATE
+
 -- name: limit_examine
 SELECT set_config('statement_timeout', %s, true)
 
