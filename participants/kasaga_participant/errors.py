@@ -21,6 +21,7 @@ Station: the bottom of the participant's room. Imports the wire's errors only.
             ├── IdClash                 KSG-422  one command id, two different commands
             ├── UnknownCommand          KSG-423  no handler for this type of command
             ├── ReplyNotAllowed         KSG-424  a command asks for its reply on a foreign topic
+            ├── NotDrilled              KSG-425  a drill asks for what isn't run in one
             ├── InboxRefused            KSG-430  the database refuses the inbox's own statement
             └── StartError              KSG-440  the process can't start serving
 """
