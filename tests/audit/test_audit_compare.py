@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kasaga import RetryPolicy, SagaContext, StepError, saga
 from kasaga.audit.compare import Verdict, compare
 from kasaga.audit.facts import SagaFacts, gather
 from kasaga.audit.findings import REMEDIES, Rule
@@ -20,7 +22,7 @@ from kasaga.testing import Case, Fault, case
 from kasaga.testing.services import Services, Virtual
 from kasaga.testing.world import World
 from kasaga_participant.inbox.memory import MemoryInbox
-from testing.bookings import SERVED, Trip, trip
+from testing.bookings import SERVED, Bank, Booking, Books, Hotel, HotelService, Post, Trip, bank_app, trip
 
 PAGE = Path(__file__).parents[2] / "orchestrator" / "errors.md"
 
@@ -89,6 +91,29 @@ def test_no_fault_and_no_pair_of_faults_makes_a_false_finding(ends: list[Ended])
 def test_no_draw_of_faults_makes_a_false_finding(ends: list[Ended]) -> None:
     assert Case(trip, Trip(id="t-1"), **SERVED).simulate(150, seed=11).ok
     assert len(ends) == 150
+    assert [ended.verdict().findings for ended in ends if ended.verdict().findings] == []
+
+
+FAST = RetryPolicy(maximum_attempts=2, initial_interval=0.1)
+
+
+@saga("race-and-gather")
+async def racing(ctx: SagaContext, asked: Trip) -> Booking:
+    """Branches whose losers are undone in a saga that goes well, one of them without a compensation."""
+    hotel, bank, post = ctx.use(Hotel, retry=FAST), ctx.use(Bank, retry=FAST), ctx.use(Post, retry=FAST)
+    first = await ctx.race(hotel.book(asked), post.write(asked), bank.charge(asked))
+    with suppress(StepError):
+        await ctx.gather(hotel.book(asked), bank.charge(asked))
+    return first or Booking(number=0)
+
+
+def test_losers_of_races_and_failed_gathers_make_no_false_finding(ends: list[Ended]) -> None:
+    Case(racing, Trip(id="t-1", price=1), participants=[HotelService, bank_app()], data=Books).matrix()
+    assert len(ends) > 100
+    cleared = {
+        step.cleared for ended in ends if ended.facts.state == "COMPLETED" for step in ended.facts.steps
+    }
+    assert cleared >= {"", "undone", "nothing"}
     assert [ended.verdict().findings for ended in ends if ended.verdict().findings] == []
 
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from kasaga_wire.records import NULL_PAYLOAD
 
 from ..engine.model import DONE, REFUSED, UNDO, UNKNOWN
+from ..engine.relevance import EXECUTED
 from .facts import SagaFacts, StepFacts
 from .findings import Finding, Rule
 from .inboxes import InboxRow, Memory, Seen
 
-UNDONE, LOST = "undone", "lost"
+UNDONE = "undone"
 TOMBSTONES = frozenset({"void", "unknown"})
 NEVER = frozenset({*TOMBSTONES, REFUSED})
 """Outcomes of a row that keep the command from ever being executed."""
@@ -122,7 +123,7 @@ class _Comparison:
                 self._undone(step, command, undo, seen.memory)
             elif step.cleared in NOTHING_THERE or step.outcome == REFUSED:
                 self._never(step, command, seen.memory)
-            elif step.outcome == DONE:
+            elif step.outcome == DONE or step.cleared == EXECUTED:
                 self._done(step, command, seen.memory)
 
     def _undone_unasked(self, step: StepFacts, command: InboxRow | None, undo: InboxRow | None) -> bool:
@@ -137,10 +138,12 @@ class _Comparison:
         return True
 
     def _done(self, step: StepFacts, command: InboxRow | None, memory: Memory) -> None:
+        """Done and standing. So is the loser of a race that had happened, and that nothing undoes."""
+        said = f"{step.outcome}, and then: {step.cleared}" if step.cleared else step.outcome
         if command is None:
-            self._absent(Rule.EFFECT_MISSING, step, "done", memory, step.first_at)
+            self._absent(Rule.EFFECT_MISSING, step, said, memory, step.first_at)
         elif command.outcome != DONE:
-            self._find(Rule.EFFECT_MISSING, step, "done", _words(command))
+            self._find(Rule.EFFECT_MISSING, step, said, _words(command))
         else:
             self._content(step, command)
 
