@@ -40,6 +40,10 @@ from .store import Store
 WAITING = 100
 """Questions in hand at most; whoever asks more than one at a time has himself to blame, and asks again."""
 
+LATE_SECONDS = 300.0
+"""How long ago a question's deadline may be: the asker's clock isn't ours. Spared is what has heaped up while
+nobody was there."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
@@ -109,7 +113,7 @@ class Examiner:
     async def _examine(self, asked: _Asked) -> Audited:
         """Read. Raises KasagaError and what the store raises."""
         deadline = asked.envelope.deadline
-        if deadline is not None and deadline.timestamp() < time.time():
+        if deadline is not None and deadline.timestamp() + LATE_SECONDS < time.time():
             raise Forgotten(f"the audit stopped waiting for an answer at {deadline:%H:%M:%S} UTC")
         value = asked.record.value or b""
         try:

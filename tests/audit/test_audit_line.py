@@ -82,6 +82,7 @@ def test_silence_is_asked_again_at_another_partition_and_then_told() -> None:
     [
         ([("failed", failure("RuntimeError", "the inbox can't be read"))], "the inbox can't be read"),
         ([("expired", failure("Forgotten", "too late"))], "too late"),
+        ([("failed", b"garbage")], "it answered failed, and why can't be read"),
         (DeliveryError("_MSG_TIMED_OUT", "the broker is away", permanent=False), "away"),
     ],
 )

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from kasaga_participant import Participant
-from kasaga_participant.examiner import WAITING
+from kasaga_participant.examiner import LATE_SECONDS, WAITING
 from kasaga_participant.inbox.rows import ExaminedRow
 from kasaga_participant.sender import Headers
 from kasaga_participant.testing import Harness, MemoryInbox
@@ -177,7 +177,7 @@ def test_nobody_is_read_to_who_does_not_wait_any_more(monkeypatch: pytest.Monkey
     monkeypatch.setattr(MemoryInbox, "examine", never)
 
     async def scenario(desk: Desk) -> None:
-        late = datetime.now(UTC) - timedelta(seconds=1)
+        late = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS + 1)
         outcome, value = await desk.ask(audit_codec.encode(Audit(runs=["a"])), deadline=late)
         assert (outcome, error(value).code) == ("expired", "KSG-421")
 
@@ -199,6 +199,14 @@ def test_an_inbox_that_is_away_is_told_without_its_address(
         outcome, value = await desk.ask(audit_codec.encode(Audit(runs=["a"])))
         assert outcome == "failed"
         assert "10.0.0.7" not in error(value).message
+
+    play(scenario)
+
+
+def test_a_clock_that_differs_costs_no_answer() -> None:
+    async def scenario(desk: Desk) -> None:
+        late = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS / 2)
+        assert (await desk.ask(audit_codec.encode(Audit(runs=["a"])), deadline=late))[0] == "done"
 
     play(scenario)
 

@@ -68,7 +68,11 @@ class Line:
             envelope = ReplyEnvelope.parse(answer.headers)
             if envelope.outcome == "done":
                 return self._decoded(participant, answer.value or b"")
-            body = errors_codec.decode(answer.value or b"", self._schemas)
+            try:
+                body = errors_codec.decode(answer.value or b"", self._schemas)
+            except KasagaError as error:
+                said = f"it answered {envelope.outcome}, and why can't be read: {error.message}"
+                continue
             if body.type == "UnknownCommand":
                 raise TooOld(f"{participant} runs a release that knows no audits")
             said = f"it answered {envelope.outcome}: {body.message}"

@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from . import rows
-from .base import SagaFilter, SagaRow, Store
+from .base import SagaRow
 from .readers import Readers
 from .session import Session
 from .settings import StoreSettings
@@ -71,38 +71,6 @@ class PostgresEnds:
     def close(self) -> None:
         """See `Ends.close`."""
         self._readers.close()
-
-
-class StoreEnds:
-    """Over any store, by reading all of its sagas: for the store in memory."""
-
-    def __init__(self, store: Store, now: Mapping[int, datetime] | None = None) -> None:
-        """`now`: what `bounds` answers."""
-        self._store = store
-        self._now = now or {}
-
-    def bounds(self) -> Mapping[int, datetime]:
-        """See `Ends.bounds`."""
-        return self._now
-
-    def ended(self, within: Slice, *, limit: int) -> list[SagaRow] | None:
-        """See `Ends.ended`."""
-        found: list[SagaRow] = []
-        after: UUID | None = None
-        while page := self._store.list_sagas(SagaFilter(), after=after, limit=1000):
-            found += [row for row in page if _is_within(row, within)]
-            after = page[-1].run_id
-        return None if len(found) > limit else found
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def _is_within(row: SagaRow, within: Slice) -> bool:
-    at, bounds = row.ended_at, within.shards.get(row.shard)
-    if at is None or bounds is None:
-        return False
-    return within.since < at <= within.until and bounds[0] < at <= bounds[1]
 
 
 Runs = list[tuple[int, UUID]]
