@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos model coverage lock clean fuzz
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench chaos model coverage fuzz lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -6,7 +6,10 @@ Called by `__main__.py`, inside of a sandbox where there is one.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -36,6 +39,9 @@ PATIENCE_SECONDS = 150.0
 
 OUTBOX_SECONDS = 30.0
 """How long what is to be sent may take once all sagas have ended."""
+
+AUDITED_A_SECOND = 2_000
+AUDIT_SECONDS = 600.0
 
 SENTENCES_SHOWN = 20
 
@@ -172,6 +178,7 @@ class Run:
         if slowest is not None:
             outcome.slowest = (float(slowest[0]), str(slowest[1]))
         outcome.violations += dead_letters(town)
+        outcome.violations += histories(town)
 
     def _conclude(self, outcome: Outcome) -> int:
         results = self._plan.results
@@ -203,6 +210,28 @@ class Run:
         self._say(f"the table, the chart and all figures: {results}")
         self._say(last)
         return 1 if bad else 0
+
+
+def histories(town: Town) -> list[str]:
+    """Holds all histories against the services' inboxes, with `kasaga audit`; gives what it says is wrong."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KASAGA_")}
+    environment["KASAGA_DATABASE_URL"] = town.database("kasaga")
+    for name in SERVICES:
+        environment[f"KASAGA_INBOX_{name.upper()}_URL"] = town.database(name)
+    # Clocks have jumped: a saga may have ended in what is the future by now.
+    argv = [sys.executable, "-m", "kasaga", "audit", f"--rate={AUDITED_A_SECOND}", "--until=2100-01-01T00:00"]
+    done = subprocess.run(
+        argv,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=town.directory,
+        timeout=AUDIT_SECONDS,
+    )
+    said = (done.stdout + done.stderr).strip().splitlines() or ["nothing"]
+    town.tell(f"kasaga audit: {said[-1]}")
+    return [] if done.returncode == 0 else [f"kasaga audit, status {done.returncode}: {line}" for line in said]
 
 
 def dead_letters(town: Town) -> list[str]:
