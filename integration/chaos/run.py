@@ -231,7 +231,9 @@ def histories(town: Town) -> list[str]:
     )
     said = (done.stdout + done.stderr).strip().splitlines() or ["nothing"]
     town.tell(f"kasaga audit: {said[-1]}")
-    return [] if done.returncode == 0 else [f"kasaga audit, status {done.returncode}: {line}" for line in said]
+    return (
+        [] if done.returncode == 0 else [f"kasaga audit, status {done.returncode}: {line}" for line in said]
+    )
 
 
 def dead_letters(town: Town) -> list[str]:

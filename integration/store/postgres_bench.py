@@ -87,6 +87,12 @@ class PostgresBench:
             )
         self.run("UPDATE kasaga.process SET alive_until = clock_timestamp() - interval '1 ms'")
 
+    def set_back(self) -> None:
+        """As it looks to a clock that was set back: what it wrote before is an hour ahead."""
+        hour = "interval '1 hour'"
+        self.run(f"UPDATE kasaga.shard SET lease_until = lease_until + {hour} WHERE owner IS NOT NULL")
+        self.run(f"UPDATE kasaga.process SET alive_until = alive_until + {hour}")
+
     def run(self, query: str, *params: object) -> list[tuple[Any, ...]]:
         """Run a statement of the test's own."""
         cursor = self._connection.execute(query.encode(), params or None)

@@ -52,6 +52,10 @@ class Bench(Protocol):
         """Let every lease run out, and every process be forgotten."""
         ...
 
+    def set_back(self) -> None:
+        """Set the database's clock back by an hour."""
+        ...
+
 
 @pytest.fixture
 def store(bench: Bench) -> Store:
@@ -213,6 +217,27 @@ class LeaseContract:
         store.commit(owner.batch(shards=(3,)), refuse_all)
         assert store.heartbeat("p1", held, ttl=TTL).commits == {3: 1, 4: 0}
         assert store.heartbeat("p2", [], ttl=TTL).commits == {}
+
+    def test_a_clock_that_was_set_back_keeps_no_shard_for_the_dead(self, bench: Bench, store: Store) -> None:
+        store.heartbeat("p1", [], ttl=TTL)
+        store.claim(3, "p1", ttl=TTL)
+        bench.set_back()
+        other = bench.store()
+        seen = other.heartbeat("p2", [], ttl=TTL)
+        assert seen.processes == ["p2"], "its share would be nobody's"
+        assert seen.shards[3] == other.shards()[3] == ShardLease(3, "p1", expired=True)
+        row = other.claim(3, "p2", ttl=TTL)
+        assert row is not None
+        assert (row.epoch, row.deaths) == (2, 1)
+
+    def test_a_clock_that_was_set_back_takes_nothing_from_the_living(
+        self, bench: Bench, store: Store
+    ) -> None:
+        owner = Owner(store).claim(3)
+        bench.set_back()
+        seen = store.heartbeat("p1", [(3, owner.rows[3].token)], ttl=TTL)
+        assert seen.shards[3] == ShardLease(3, "p1", expired=False)
+        assert bench.store().claim(3, "p2", ttl=TTL) is None
 
     def test_a_released_shard_is_free_and_its_old_token_dead(self, bench: Bench, store: Store) -> None:
         owner = Owner(store).claim(3, 4)

@@ -28,6 +28,9 @@ class MemoryBench:
     def expire(self) -> None:
         self._ahead += timedelta(minutes=1)
 
+    def set_back(self) -> None:
+        self._ahead -= timedelta(hours=1)
+
 
 @pytest.fixture
 def bench() -> MemoryBench:

@@ -38,7 +38,7 @@ from kasaga.store.base import (
 )
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
-from kasaga.store.memory_tables import MemoryShard, Staged, Tables, summary
+from kasaga.store.memory_tables import MemoryShard, Staged, Tables, holds, summary
 from kasaga.store.memory_tables import pulse as pulse_of
 
 
@@ -92,7 +92,8 @@ class MemoryStore:
                 shard = self._shards.get(number)
                 if shard is not None and shard.token == token:
                     shard.until, shard.seconds = now + timedelta(seconds=ttl), ttl
-            alive = sorted(name for name, until in self._processes.items() if until > now)
+            longest = max([ttl, *(shard.seconds for shard in self._shards.values())])
+            alive = sorted(name for name, until in self._processes.items() if holds(until, longest, now))
             commits = {
                 number: self._shards[number].commit_seq for number, _ in tokens if number in self._shards
             }
@@ -107,7 +108,7 @@ class MemoryStore:
             if row is None:
                 return None
             died = row.owner not in (None, process)
-            if died and row.until is not None and row.until > now:
+            if died and holds(row.until, row.seconds, now):
                 return None
             row.deaths += died
             row.take_mark(died=died)
@@ -443,7 +444,9 @@ class MemoryStore:
     def _leases(self, now: datetime) -> list[ShardLease]:
         return [
             ShardLease(
-                number, row.owner, row.owner is not None and row.until is not None and row.until <= now
+                number,
+                row.owner,
+                row.owner is not None and row.until is not None and not holds(row.until, row.seconds, now),
             )
             for number, row in sorted(self._shards.items())
         ]

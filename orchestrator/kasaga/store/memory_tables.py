@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -23,6 +23,11 @@ from kasaga.store.base import (
     Suspect,
 )
 from kasaga.store.checks import refusal_of_row, refusal_of_write
+
+
+def holds(until: datetime | None, seconds: float, now: datetime) -> bool:
+    """Whether a lease of so many seconds holds: not where it ends later than any of that length could."""
+    return until is not None and now < until <= now + timedelta(seconds=2 * seconds)
 
 
 @dataclass(slots=True)

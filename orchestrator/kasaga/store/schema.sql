@@ -266,6 +266,12 @@ BEGIN
     RAISE EXCEPTION 'a trial, rolled back' USING ERRCODE = 'KSG03';
 END $$;
 
+-- Whether a lease of so many seconds holds. One that ends later than any of that length could was written by a clock
+-- that has been set back since: were it honoured, the shard of an owner that died would be nobody's for as long.
+CREATE FUNCTION kasaga.holds(until timestamptz, seconds double precision) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+    SELECT until > clock_timestamp() AND until <= clock_timestamp() + make_interval(secs => 2 * seconds)
+$$;
+
 -- Notes that a process lives, renews the leases whose token still holds, and lists everybody.
 CREATE FUNCTION kasaga.heartbeat(process text, shards integer[], tokens uuid[], seconds double precision)
 RETURNS TABLE (now timestamptz, processes text[], shard integer, owner text, expired boolean)
@@ -285,8 +291,9 @@ BEGIN
     DELETE FROM kasaga.process p WHERE p.alive_until < clock - interval '1 hour';
     RETURN QUERY
         SELECT clock,
-            (SELECT array_agg(p.name ORDER BY p.name COLLATE "C") FROM kasaga.process p WHERE p.alive_until > clock),
-            s.shard, s.owner, s.owner IS NOT NULL AND s.lease_until <= clock
+            (SELECT array_agg(p.name ORDER BY p.name COLLATE "C") FROM kasaga.process p
+                WHERE kasaga.holds(p.alive_until, greatest(seconds, (SELECT max(x.lease_seconds) FROM kasaga.shard x)))),
+            s.shard, s.owner, s.owner IS NOT NULL AND NOT kasaga.holds(s.lease_until, s.lease_seconds)
         FROM kasaga.shard s ORDER BY s.shard;
 END $$;
 
@@ -300,15 +307,17 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     holder text;
     until timestamptz;
+    length double precision;
     marked uuid;
     stood text;
 BEGIN
-    SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted;
-    IF NOT FOUND OR (holder <> process AND until > clock_timestamp()) THEN
+    SELECT s.owner, s.lease_until, s.lease_seconds INTO holder, until, length FROM kasaga.shard s WHERE s.shard = wanted;
+    IF NOT FOUND OR (holder <> process AND kasaga.holds(until, length)) THEN
         RETURN; -- without waiting for the lock of a living owner's commit
     END IF;
-    SELECT s.owner, s.lease_until INTO holder, until FROM kasaga.shard s WHERE s.shard = wanted FOR NO KEY UPDATE;
-    IF holder <> process AND until > clock_timestamp() THEN
+    SELECT s.owner, s.lease_until, s.lease_seconds INTO holder, until, length FROM kasaga.shard s
+        WHERE s.shard = wanted FOR NO KEY UPDATE;
+    IF holder <> process AND kasaga.holds(until, length) THEN
         RETURN;
     END IF;
     SELECT p.suspect, p.suspect_at INTO marked, stood FROM kasaga.position p

@@ -25,7 +25,7 @@ FROM kasaga.claim($1, $2, $3, $4)
 SELECT pg_terminate_backend(l.pid)
 FROM kasaga.shard s
 JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = s.xmax AND l.granted
-WHERE s.shard = $1 AND s.lease_until < clock_timestamp() AND l.pid <> pg_backend_pid()
+WHERE s.shard = $1 AND NOT kasaga.holds(s.lease_until, s.lease_seconds) AND l.pid <> pg_backend_pid()
 
 -- release: int4[] uuid[] text
 SELECT kasaga.release($1, $2, $3)

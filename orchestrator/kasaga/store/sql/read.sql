@@ -158,7 +158,8 @@ SELECT seq, at, kind, step, body FROM kasaga.history
 WHERE shard = $1 AND run_id = $2 AND seq > $3 ORDER BY seq LIMIT $4
 
 -- shards:
-SELECT shard, owner, owner IS NOT NULL AND lease_until <= clock_timestamp() FROM kasaga.shard ORDER BY shard
+SELECT shard, owner, owner IS NOT NULL AND NOT kasaga.holds(lease_until, lease_seconds)
+FROM kasaga.shard ORDER BY shard
 
 -- open_runs: int4 int8 int4
 SELECT seq, run_id FROM kasaga.outbox WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
