@@ -29,11 +29,48 @@ from . import about
 log = logging.getLogger("kasaga.orchestrator")
 
 
+class Spent:
+    """How long a call has taken, without the time in which its thread could not run.
+
+    A process that is stopped, or gets no processor, must not look like a saga that hangs. So the clock is read
+    often: where nobody could look for longer, most of that time doesn't count; and the system knows how long the
+    thread has waited for a processor.
+    """
+
+    def __init__(self, tick: float) -> None:
+        self._most = 2 * tick
+        self._since = self._looked = self._waited = 0.0
+        self.seconds = 0.0
+
+    def look(self, now: float, since: float, waited: float) -> float:
+        """Adds the time since the last look.
+
+        `now` by the monotonic clock, `since` when the call began (0.0: there is none), `waited` how long the
+        thread has waited for a processor in all. Gives the seconds of this call so far.
+        """
+        if since != self._since:
+            self._since, self.seconds = since, 0.0
+        if since:
+            passed = min(now - max(since, self._looked), self._most)
+            self.seconds += max(0.0, passed - (waited - self._waited))
+        self._looked, self._waited = now, waited
+        return self.seconds
+
+
+def waited_for_processor(native_id: int) -> float:
+    """How long a thread of this process could have run and did not, in seconds; 0.0 where no system tells."""
+    try:
+        with open(f"/proc/self/task/{native_id}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 class Watchdog:
     """One per loop thread; `start` it from that thread.
 
     Args:
-        limit: seconds a saga's code may run between two awaits.
+        limit: seconds a saga's code may run between two awaits; see `Spent` for what counts.
         kill_after: seconds after which a thread that can't be interrupted costs the process.
     """
 
@@ -41,7 +78,7 @@ class Watchdog:
         self._limit = limit
         self._kill_after = kill_after
         self._lock = threading.Lock()
-        self._thread_id = 0
+        self._thread_id = self._native_id = 0
         self._since = 0.0
         self._fired = False
         self._reported = False
@@ -52,7 +89,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Watch the calling thread."""
-        self._thread_id = threading.get_ident()
+        self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
         self._thread = threading.Thread(target=self._watch, name="kasaga-watchdog", daemon=True)
         self._thread.start()
 
@@ -95,9 +132,12 @@ class Watchdog:
                 continue
 
     def _watch(self) -> None:
-        while not self._stop.wait(self._limit / 4):
+        tick = self._limit / 4
+        spent = Spent(tick)
+        while not self._stop.wait(tick):
+            waited = waited_for_processor(self._native_id)
             with self._lock:
-                took = time.monotonic() - self._since if self._since else 0.0
+                took = spent.look(time.monotonic(), self._since, waited)
                 if took > self._limit and not self._fired:
                     self._fired = True
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(
