@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 
 import pytest
 
@@ -92,6 +93,36 @@ def test_a_process_that_dies_in_a_function_of_ctx_run(peopled: Realm, prefix: st
     peopled.wait_until_over(prefix, len(sagas))
     rows = peopled.audit(prefix)
     assert {row.state for row in rows} == {SagaState.COMPLETED}
+
+
+def test_processes_that_die_while_branches_are_in_flight_lose_and_double_nothing(
+    peopled: Realm, prefix: str
+) -> None:
+    """Gathers, races, blocks with a time-out, spawned branches; half of the sagas are undone at their end."""
+    sagas = [("tour", f"tour-{number}") for number in range(8)]
+    sagas += [("tour", f"refused-{number}") for number in range(8)]
+    points = ("orchestrator.before_commit:5", "orchestrator.after_commit:7")
+    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
+    peopled.wait_until_busy(doomed)
+    peopled.run(prefix, sagas)
+    for each in doomed:
+        each.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(sagas))
+    rows = peopled.audit(prefix)
+    assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 8, SagaState.COMPENSATED: 8}
+
+
+def test_a_thousand_steps_at_once_outlive_the_process_that_sent_them(peopled: Realm, prefix: str) -> None:
+    doomed = peopled.owner(KASAGA_CRASH_AT="orchestrator.after_produce:400")
+    for number in range(6):
+        peopled.start("crowd", f"{prefix}{'refused-' * (number % 2)}{number}", note="1000")
+    peopled.flush()
+    doomed.wait_until_killed()
+
+    peopled.wait_until_over(prefix, 6, timeout=120)
+    rows = peopled.audit(prefix)
+    assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 3, SagaState.COMPENSATED: 3}
 
 
 def test_offsets_in_kafka_are_for_people_only(peopled: Realm, prefix: str) -> None:

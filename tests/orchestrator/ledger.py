@@ -85,17 +85,22 @@ def _effects(books: Books, row: SagaRow, state: State, effects: list[str]) -> No
     for path, times in Counter(effects).items():
         assert times == 1, f"{row.run_id}.{path} was executed {times} times"
     stands = {path for path in effects if "~" not in path and f"{path}~undo" not in effects}
-    done = {step.path for step in state.order if step.kind == COMMAND and step.outcome == "done"}
+    done = {
+        step.path
+        for step in state.order
+        if step.kind == COMMAND and step.outcome == "done" and step.undo_how != "undone"
+    }
     wanted = done if row.state is SagaState.COMPLETED else set[str]()
     assert stands == wanted, f"{row.saga_id} is {row.state}, {stands} stands, {wanted} should"
     for step in state.order:
         if step.kind == COMMAND and step.outcome == "unknown":
             known = books.desk.rows.get(f"{row.run_id}.{step.path}")
             assert known is not None, f"{row.run_id}.{step.path} may happen yet"
-    undone = [int(path.partition("~")[0]) for path in effects if path.endswith("~undo")]
+    undone = [path.partition("~")[0] for path in effects if path.endswith("~undo")]
     if row.state is SagaState.COMPENSATED:
-        late = {int(step.path) for step in state.order if step.outcome == "unknown"}
-        in_order = [path for path in undone if path not in late]
+        place = {step.path: number for number, step in enumerate(state.order)}
+        early = {step.path for step in state.order if step.outcome == "unknown" or step.left}
+        in_order = [place[path] for path in undone if path not in early]
         assert in_order == sorted(in_order, reverse=True), f"{row.saga_id} was undone in the order {undone}"
 
 

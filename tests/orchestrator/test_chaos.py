@@ -62,6 +62,26 @@ def test_every_saga_ends_all_done_or_all_undone(profile: str, seed: int) -> None
         world.audit()
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("profile", ["calm", "deaths", "everything"])
+def test_every_saga_with_branches_ends_all_done_or_all_undone(profile: str, seed: int) -> None:
+    with World(seed, odds=PROFILES[profile]) as world:
+        unwell = moody(world.dice)
+
+        def mood(envelope: CommandEnvelope) -> str:
+            refused = envelope.kind == "command" and world.dice.random() < 0.03
+            return REFUSED if refused else unwell(envelope)
+
+        world.desk.mood = mood
+        for _ in range(2):
+            world.join()
+        for number in range(6):
+            world.start("tour", f"s{number}")
+            world.run(world.dice.randint(0, 60))
+        world.settle()
+        world.audit()
+
+
 def test_one_seed_gives_one_run() -> None:
     def run() -> list[tuple[int, bytes | None]]:
         with World(3, odds=PROFILES["everything"]) as world:

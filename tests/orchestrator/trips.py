@@ -100,6 +100,35 @@ async def empty(ctx: SagaContext, trip: Trip) -> str:
     return f"{trip.id} is over"
 
 
+@saga("tour", timeout=900)
+async def tour(ctx: SagaContext, trip: Trip) -> str:
+    """Steps side by side: in the background, all of them, and the first of them within a time."""
+    hotel = ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO)
+    flight = ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO)
+
+    async def leg() -> str:
+        ticket = await flight.reserve(trip)
+        await ctx.sleep(0.2)
+        return ticket.ref + (await hotel.book(trip)).ref
+
+    room = ctx.spawn(hotel.book(trip))
+    both, _, _ = await ctx.gather(leg(), flight.reserve(trip), hotel.book(trip))
+    async with ctx.timeout(600):
+        won = await ctx.race(leg(), leg(), hotel.book(trip))
+    ticket = await room
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    return f"{both} {won} {ticket.ref}"
+
+
+@saga("crowd")
+async def crowd(ctx: SagaContext, trip: Trip) -> int:
+    """As many steps at once as its note says, and then one more."""
+    hotel = ctx.use(Hotel, timeout=20, retry=PATIENT, undo_retry=UNDO)
+    booked = await ctx.gather(*[hotel.book(trip) for _ in range(int(trip.note))])
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    return len(booked)
+
+
 def count() -> int:
     """What ctx.run calls in `local`; a test may put another in its place."""
     crash_point("trips.count")
@@ -154,7 +183,7 @@ async def bad(ctx: SagaContext, trip: Trip) -> str:
     return trip.note
 
 
-SAGAS: list[Saga[Any, Any]] = [trip, hasty, stubborn, nap, failing, empty, local, bad]
+SAGAS: list[Saga[Any, Any]] = [trip, hasty, stubborn, nap, failing, empty, local, bad, tour, crowd]
 CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
 
 

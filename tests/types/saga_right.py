@@ -145,3 +145,11 @@ def declared() -> App:
     assert_type(tidy, Saga[Order, None])
     assert_type(payment.input.encode(Order(id="1")), bytes)
     return App("orders", sagas=[payment, tidy], participants=[Inventory, Mail])
+
+
+async def in_time(ctx: SagaContext, order: Order) -> Reservation:
+    """A block with a time-out lets what is raised in it pass, so what is set in it is set behind it."""
+    async with ctx.timeout(5):
+        reserved = await ctx.use(Inventory).reserve(order)
+    await ctx.sleep(1)
+    return reserved

@@ -250,18 +250,16 @@ class Timer(Request):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> None:
         """End the block. Raises TimedOut if its time is over."""
         host, branch = self.host, self.branch
         assert branch is not None
         assert host.scheduler is not None
         if not host.attached:
-            return False
+            return
         if not self.fired:
             host.scheduler.leave(self)
-            return False
-        if branch.interrupt is not None and branch.interrupt.timer is self:
-            branch.interrupt = None
+            return
+        branch.interrupt = None
         if error is None or (isinstance(error, TimeIsOver) and error.timer is self):
             raise self.error from None
-        return False

@@ -28,6 +28,8 @@ class Definitions(NamedTuple):
     """Bytes of one value."""
     events: frozenset[str] = frozenset({lifecycle.STUCK, lifecycle.COMPENSATED})
     """The states that are told on the events topic; coming out of STUCK is always told."""
+    max_together: int = 16_000_000
+    """Bytes of the inputs of steps that go out together: they are one row of history."""
     max_steps: int = 50_000
     """Steps of one saga: its history is read as a whole whenever its process changes."""
 

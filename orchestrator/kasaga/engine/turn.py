@@ -14,12 +14,12 @@ from kasaga_wire.codec import schema_id
 from kasaga_wire.errors import DecodeError
 from kasaga_wire.nodes import clean_text
 
-from ..errors import DeadlinePassed, SagaCodeError, StepConflict, TooManySteps
+from ..errors import DeadlinePassed, PayloadTooLarge, SagaCodeError, StepConflict, TooManySteps
 from . import lifecycle, undo
 from .backoff import backoff
 from .branches import Timer
 from .decisions import Decisions, stuck_by
-from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Progress, Raised, Returned
+from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Raised, Returned
 from .model import (
     COMMAND,
     CUT_OFF,
@@ -269,8 +269,8 @@ class Turn(Decisions):
             return
         driver.host.now = self.at
         progress = driver.start(state.input) if step is None else driver.resume(step)
-        if len(state.order) + len(driver.effects) > self.defs.max_steps:
-            progress = self._too_many(driver, progress)
+        if len(driver.effects) > 1 or len(state.order) >= self.defs.max_steps:
+            progress = self._too_many(driver) or progress
         if progress is not WAITS and isinstance(progress, Broken):
             self.park(progress.error)
             return
@@ -285,11 +285,16 @@ class Turn(Decisions):
         if isinstance(progress, Raised | Returned):
             self._follow(progress)
 
-    def _too_many(self, driver: Driver, progress: Progress) -> Progress:
-        asked = sum(not isinstance(effect, Left) for effect in driver.effects)
-        if not asked or len(self.state.order) + asked <= self.defs.max_steps:
-            return progress
-        return Broken(TooManySteps(f"the saga has {len(self.state.order)} steps and asks for more"))
+    def _too_many(self, driver: Driver) -> Broken | None:
+        """Say what is too much of all that the code asks for at once."""
+        asked = [effect for effect in driver.effects if not isinstance(effect, Left)]
+        if asked and len(self.state.order) + len(asked) > self.defs.max_steps:
+            return Broken(TooManySteps(f"the saga has {len(self.state.order)} steps and asks for more"))
+        size = sum(len(request.payload) for request in asked if isinstance(request, Call))
+        if size <= self.defs.max_together:
+            return None
+        most = f"{len(asked)} steps that go out together have {size} bytes, over {self.defs.max_together}"
+        return Broken(PayloadTooLarge(most, remedy="Gather fewer of them at a time, or send references."))
 
     def _follow(self, progress: Returned | Raised) -> None:
         """Turn the end of the code into decisions."""

@@ -24,7 +24,7 @@ from .traceids import HEADER_CHARACTERS, hashed_trace_id, span_id
 from .tracing import Attempt, Job, Root, Saga, Stuck
 
 GOOD = frozenset(
-    {"done", "undone", "nothing", "lost", "voided", "cancelled", "superseded", "skipped", "resolved"}
+    {"done", "undone", "nothing", "lost", "voided", "cancelled", "left", "superseded", "skipped", "resolved"}
 )
 """Ends of an attempt that are no errors. A refusal is one, as a 4xx is to the client; the participant's own
 span of it isn't."""
@@ -92,7 +92,7 @@ class Builder:
         description = f"{job.outcome}: {job.error}" if job.error else job.outcome
         return self._span(
             job.saga,
-            {SLEEP: "sleep", VOID: f"void {job.type}"}.get(form, job.type),
+            {SLEEP: job.type or "sleep", VOID: f"void {job.type}"}.get(form, job.type),
             message_id,
             start=job.ended.since,
             end=job.at,

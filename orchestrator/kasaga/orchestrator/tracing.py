@@ -25,6 +25,7 @@ from ..engine.lifecycle import FINAL, STUCK
 from ..engine.model import (
     COMMAND,
     DONE,
+    LEFT,
     SLEEP,
     UNDO,
     UNDO_FORMS,
@@ -42,7 +43,7 @@ from ..engine.model import (
     Undeliverable,
 )
 from ..engine.state import State
-from ..engine.turn import CANCELLED, UNDELIVERABLE
+from ..engine.turn import CANCELLED, LOST_RACE, UNDELIVERABLE
 from ..store.base import StoreUnavailable
 from .traceids import ALL, Sampling
 
@@ -243,10 +244,11 @@ def jobs(state: State, record: Record, ended: Sequence[EndedFields], by: str = "
     saga = Saga(
         state.run_id, state.saga_id, state.name, state.version, state.traceparent, state.tracestate, by
     )
+    decided = _decided(record)
     for fields in ended:
         each = Ended(*fields)
         step = state.steps[each.step]
-        outcome, error_type, error, answered = _outcome(record, each)
+        outcome, error_type, error, answered = _outcome(record, decided, each)
         name = step.compensation if each.form == UNDO else step.type
         yield Attempt(
             saga, each, record.at, name, step.participant, outcome, error_type, error[:MAX_TEXT], answered
@@ -273,7 +275,18 @@ def _root(saga: Saga, state: State, record: Record, end: Move) -> Root:
     )
 
 
-def _outcome(record: Record, ended: Ended) -> tuple[str, str, str, int]:
+def _decided(record: Record) -> dict[tuple[str, bool], Settle | Clear]:
+    """By step, and whether it is about its undo, what the record says of it."""
+    found: dict[tuple[str, bool], Settle | Clear] = {}
+    for decision in record.decisions:
+        if isinstance(decision, Settle | Clear):
+            found.setdefault((decision.step, isinstance(decision, Clear)), decision)
+    return found
+
+
+def _outcome(
+    record: Record, decided: Mapping[tuple[str, bool], Settle | Clear], ended: Ended
+) -> tuple[str, str, str, int]:
     """What became of an attempt: a word, an error's type and text, and whose answer it was."""
     event = record.event
     if isinstance(event, Replied | Fired | Ran | Undeliverable) and (event.step, event.form) == ended[:2]:
@@ -288,13 +301,15 @@ def _outcome(record: Record, ended: Ended) -> tuple[str, str, str, int]:
         if event.ok:
             return "undone" if ended.form == UNDO else "done", "", "", 0
         return "refused" if event.error_type == "SagaFailed" else "failed", event.error_type, event.error, 0
-    for decision in record.decisions:
-        if isinstance(decision, Settle) and decision.step == ended.step and ended.form not in UNDO_FORMS:
-            word = "cancelled" if decision.error_type == CANCELLED else decision.outcome
-            return word, decision.error_type, decision.error, 0
-        if isinstance(decision, Clear) and decision.step == ended.step and ended.form in UNDO_FORMS:
-            return decision.how, "", "", 0
-    return "superseded", "", "", 0
+    decision = decided.get((ended.step, ended.form in UNDO_FORMS))
+    if isinstance(decision, Settle):
+        word = _WORDS.get(decision.error_type, decision.outcome)
+        return word, decision.error_type, decision.error, 0
+    return ("superseded" if decision is None else decision.how), "", "", 0
+
+
+_WORDS = {CANCELLED: "cancelled", LOST_RACE: LEFT}
+"""By the engine's own error types, what became of an attempt that nobody waits for any more."""
 
 
 def _replied(record: Record, event: Replied, ended: Ended) -> str:
