@@ -32,9 +32,9 @@ log = logging.getLogger("kasaga.orchestrator")
 class Spent:
     """How long a call has taken, without the time in which its thread could not run.
 
-    A process that is stopped, or gets no processor, must not look like a saga that hangs. So the clock is read
-    often: where nobody could look for longer, most of that time doesn't count; and the system knows how long the
-    thread has waited for a processor.
+    A process that is stopped, or gets no processor, must not look like a saga that hangs. So the clock is
+    read often: where nobody could look for longer, most of that time doesn't count; and the system knows how
+    long the thread has waited for a processor.
     """
 
     def __init__(self, tick: float) -> None:
