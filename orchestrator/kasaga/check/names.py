@@ -82,7 +82,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A call that is to be awaited: a command, `ctx.sleep`, `ctx.run`."""
+    """A call that is to be awaited: a command, `ctx.sleep`, `ctx.run`, `ctx.gather`."""
 
     made_by: Command | ContextCall
 
@@ -96,7 +96,10 @@ class Dotted:
 
 Value = Real | Instance | Attribute | Context | ContextCall | Commands | Command | Pending | Dotted
 
-AWAITABLE = frozenset({"sleep", "run"})
+BRANCHING = frozenset({"gather", "race", "select", "spawn"})
+"""Methods of the context that run what they are given side by side."""
+
+AWAITABLE = BRANCHING - {"spawn"} | {"sleep", "run"}
 """Methods of the context that make something to be awaited."""
 
 _MISSING = object()

@@ -66,7 +66,7 @@ CONCURRENCY = Rule(
     "Concurrency",
     _E,
     "A saga awaits only what its context gives it: `await ctx.sleep(seconds)` to wait, "
-    "`await ctx.run(function)` for work off the loop.",
+    "`await ctx.gather(…)` for steps side by side, `await ctx.run(function)` for work off the loop.",
 )
 UNORDERED = Rule("KSG-606", "UnorderedIteration", _E, "Iterate over sorted(…), or keep a list or a dict.")
 IDENTITY = Rule(

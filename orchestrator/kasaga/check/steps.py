@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, Protocol, cast
 
 from ..errors import Interrupt, SagaOutcome
-from .names import Command, Commands, ContextCall, Pending, Real, Scope, peek
+from .names import BRANCHING, Command, Commands, ContextCall, Pending, Real, Scope, peek
 from .rules import (
     NO_COMMAND,
     NO_COMPENSATION,
@@ -156,9 +156,41 @@ class Flow:
     # --- expressions
 
     def _expression(self, node: ast.AST, later: Later) -> Later:
-        for each in reversed(list(_awaits(node))):
-            later = self._await(each, later)
+        for each in reversed(list(_points(node))):
+            if isinstance(each, ast.Await):
+                later = self._await(each, later)
+            elif self._scope.infer(each.func) == ContextCall("spawn"):
+                later = self._branches(each, "spawn", later)
         return later
+
+    def _branches(self, call: ast.Call, name: str, later: Later) -> Later:
+        """Steps side by side: when one is done, another may fail yet, or have won."""
+        where = f"ctx.{name} in line {call.lineno}"
+        parts = [*call.args, *(each.value for each in call.keywords)]
+        several = len(parts) > 1 or any(isinstance(each, ast.Starred) for each in parts)
+        beside = f"another branch of {where}" if several and name == "gather" else None
+        for part in parts:
+            for each in _calls(part):
+                self._branch(each, later or beside)
+                if several and name in ("race", "select"):
+                    self._loses(each, where)
+        return where
+
+    def _branch(self, call: ast.Call, later: Later) -> None:
+        value, called = self._scope.infer(call), self._scope.infer(call.func)
+        if isinstance(value, Pending) and isinstance(value.made_by, Command):
+            self._command(call, value.made_by, later)
+        elif isinstance(called, Real) and isinstance(called.value, FunctionType):
+            self._called(called.value, later)
+
+    def _loses(self, call: ast.Call, where: str) -> None:
+        value = self._scope.infer(call)
+        made = value.made_by if isinstance(value, Pending) else None
+        contract = made.commands.contract if isinstance(made, Command) else None
+        spec = contract.commands.get(made.name) if contract and isinstance(made, Command) else None
+        if spec is not None and spec.compensation is None:
+            said = f"{spec.type} has no compensation: if another branch wins {where}, this may stay done"
+            self._say(NO_COMPENSATION, call, said)
 
     def _await(self, node: ast.Await, later: Later) -> Later:
         value = self._scope.infer(node.value)
@@ -166,13 +198,15 @@ class Flow:
             made = value.made_by
             if isinstance(made, Command):
                 return self._command(node, made, later)
+            if made.name in BRANCHING and isinstance(node.value, ast.Call):
+                return self._branches(node.value, made.name, later)
             return f"ctx.{made.name} in line {node.lineno}"
         called = self._scope.infer(node.value.func) if isinstance(node.value, ast.Call) else None
         if isinstance(called, Real) and isinstance(called.value, FunctionType):
             return self._called(called.value, later)
         return later
 
-    def _command(self, node: ast.Await, made: Command, later: Later) -> Later:
+    def _command(self, node: ast.Await | ast.Call, made: Command, later: Later) -> Later:
         contract = made.commands.contract
         spec = contract.commands.get(made.name) if contract is not None else None
         if contract is None:
@@ -305,13 +339,25 @@ def _name(command: Command) -> str:
     return f"{contract.name}.{command.name}" if contract is not None else command.name
 
 
-def _awaits(node: ast.AST) -> Iterator[ast.Await]:
-    """Awaits in the order in which they are evaluated, but for those of inner functions."""
+def _points(node: ast.AST) -> Iterator[ast.Await | ast.Call]:
+    """Awaits, and calls of a `spawn`, in the order of evaluation, but for those of inner functions."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, _STOP):
-            yield from _awaits(child)
-    if isinstance(node, ast.Await):
+            yield from _points(child)
+    if isinstance(node, ast.Await) or (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "spawn"
+    ):
         yield node
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    """The outermost calls in an expression."""
+    if isinstance(node, ast.Call):
+        yield node
+        return
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, _STOP):
+            yield from _calls(child)
 
 
 def _shallow(node: ast.AST) -> Iterator[ast.AST]:
