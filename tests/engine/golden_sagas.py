@@ -12,7 +12,18 @@ from collections.abc import Callable
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
 from engine.harness import SECOND, Play
-from engine.shop import ANSWERS, ORDER, PARTICIPANTS, Inventory, Mail, Order, Payments, Receipt, payment
+from engine.shop import (
+    ANSWERS,
+    ORDER,
+    PARTICIPANTS,
+    Inventory,
+    Mail,
+    Order,
+    Payments,
+    Receipt,
+    Shipping,
+    payment,
+)
 from kasaga import App, SagaContext, StepFailed, saga
 from kasaga.engine.codec import decode, encode
 from kasaga.engine.model import Move, Record, Undeliverable
@@ -51,7 +62,23 @@ async def mixed(ctx: SagaContext, order: Order) -> str:
     return "done"
 
 
-APP = App("shop", sagas=[payment, careful, mixed], participants=PARTICIPANTS)
+@saga("abreast")
+async def abreast(ctx: SagaContext, order: Order) -> str:
+    """Steps side by side, of each kind."""
+    mail = ctx.spawn(ctx.use(Mail).send(order))
+
+    async def booked() -> str:
+        await ctx.use(Inventory).reserve(order)
+        return (await ctx.use(Shipping).schedule(order)).number
+
+    number, _ = await ctx.gather(booked(), ctx.use(Payments).charge(order))
+    async with ctx.timeout(60):
+        await ctx.race(booked(), ctx.use(Payments).charge(order), ctx.sleep(30))
+    await mail
+    return number
+
+
+APP = App("shop", sagas=[payment, careful, mixed, abreast], participants=PARTICIPANTS)
 
 
 def of(name: str, version: int = 1) -> Play:
@@ -147,9 +174,48 @@ def mended() -> Play:
     return play
 
 
+def abreast_done() -> Play:
+    play = of("abreast")
+    for path in ("1.1", "2.2", "2.1.1", "2.1.2", "4.1.1", "4.2"):
+        play.now += SECOND
+        play.done(path)
+    play.undo("4.1.2", "nothing")
+    play.undo("4.1.1")
+    return play
+
+
+def abreast_waiting() -> Play:
+    play = of("abreast")
+    for path in ("2.2", "2.1.1", "2.1.2", "4.1.1"):
+        play.done(path)
+    play.fire("3")
+    return play
+
+
+def abreast_refused() -> Play:
+    play = of("abreast")
+    play.refused("2.2", "the card is blocked")
+    play.done("1.1")
+    return play
+
+
 GOOD: dict[str, Callable[[], Play]] = {
     made.__name__: made
-    for made in (completed, refused, caught, waiting, undone, expired, conflict, skipped, parked, mended)
+    for made in (
+        completed,
+        refused,
+        caught,
+        waiting,
+        undone,
+        expired,
+        conflict,
+        skipped,
+        parked,
+        mended,
+        abreast_done,
+        abreast_waiting,
+        abreast_refused,
+    )
 }
 
 
