@@ -46,8 +46,8 @@ format: venv ## let ruff put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-model: venv ## check the protocol's model, every state of it and each planted bug; ARGS='--show BUG' tells how one ends
-	@PYTHONPATH=integration $(BIN)/python -m model $(ARGS)
+model: venv ## the protocol's model: every state, each planted bug, runs of the simulator; ARGS='--show BUG' tells one
+	@PYTHONPATH=integration:tests $(BIN)/python -m model $(ARGS)
 
 images: venv ## build the images with podman, as root; brings what it needs from Debian
 	@PYTHONPATH=integration $(BIN)/python -m images.build

@@ -19,9 +19,11 @@
 #define PARTICIPANTS 2
 #define FAULTS 2                                    /* of any kind, at any time: each takes one */
 #endif
+#ifndef FOLLOWING
 #define TRIES 2                                     /* of a command */
 #define MOST 3                                      /* attempts of anything */
 #define ANSWERS 12                                  /* replies that wait to be read */
+#endif
 
 /* ---- bugs to plant, one at a time, by the environment's PLANTED; each breaks the guarantee that it names ---- */
 #ifdef PLANT
@@ -136,8 +138,20 @@ bit vacant;                                         /* the shard's owner has die
 byte due[ROWS];                                     /* an open row's time is over: 1 + the replies to read before */
 byte by[STEPS];                                     /* whose attempt is in the inbox: for the bug of new ids */
 byte faults = FAULTS;
+#ifndef FOLLOWING
 #define CAN_FAIL (faults > 0)
 #define FAULT faults--
+#define MAY_DIE CAN_FAIL
+#define UNSEEN CAN_FAIL                             /* for what a recorded run (follow.pml) doesn't tell of */
+#define SEEN(kind, who, what, with) true            /* what it tells of is done where it is told */
+#define WENT_ON                                     /* and then comes the next that it tells */
+#define GO_ON_IF_COMMITTED_SO
+#define GO_ON_IF_ANSWERED_SO
+#define GIVES_UP(s) (row[COMMAND(s)] == TRIES)
+#define OVER(r) (len(replies) + 1)
+#else
+#include "follow.pml"
+#endif
 
 /* ---- guarantees about the databases, asked after each transaction of either ---- */
 #define LEFT(s) (ran[s] - unran[s])
@@ -165,10 +179,13 @@ inline check() {
     && (out[s] == UNKNOWN && !UNKNOWN_COUNTS_AS_FAILED || out[s] == DONE && undoable[s]))
 #define IN_THE_WAY(s) (undo[s] == UNDOING || undo[s] == HALTED)
 #define IS_CLEAR(s) (s >= steps || undo[s] == CLEARED || out[s] == REFUSED || out[s] == DONE && !undoable[s])
-#if STEPS > 1
-#define LATER_ONES_ARE_CLEAR(s) (s > 0 || IS_CLEAR(1))
-#else
+#if STEPS == 1
 #define LATER_ONES_ARE_CLEAR(s) true
+#elif STEPS == 2
+#define LATER_ONES_ARE_CLEAR(s) (s == 1 || IS_CLEAR(1))
+#else
+#define LATER_ONES_ARE_CLEAR(s) \
+    ((s >= 1 || IS_CLEAR(1)) && (s >= 2 || IS_CLEAR(2)) && (s >= 3 || IS_CLEAR(3)))
 #endif
 
 inline open(r, attempt) { row[r] = attempt; covered[r] = 0; due[r] = 0 }
@@ -202,8 +219,8 @@ inline settle(s, as) {
 inline retry(s) {
     HOLDS(no_attempt_is_cut_short, ATTEMPT(what) == row[COMMAND(s)]);
     if
-    :: row[COMMAND(s)] < TRIES && phase == RUNNING -> open(COMMAND(s), row[COMMAND(s)] + 1)
-    :: else -> settle(s, UNKNOWN)
+    :: phase == RUNNING && row[COMMAND(s)] < TRIES -> open(COMMAND(s), row[COMMAND(s)] + 1)
+    :: phase != RUNNING || GIVES_UP(s) -> settle(s, UNKNOWN)
     fi
 }
 
@@ -345,7 +362,8 @@ inline write() {                                    /* the transaction of a comm
     i = 0;
     do
     :: i < ROWS ->
-        covered[i] = ((CAN_FAIL || SENT_BEFORE_ACKNOWLEDGED) && (covered[i] || row[i] != 0 && at[i] == row[i] && relay[i] == ACKNOWLEDGED));
+        covered[i] = ((CAN_FAIL || SENT_BEFORE_ACKNOWLEDGED) /* else no owner will ever ask for it */
+            && (covered[i] || row[i] != 0 && at[i] == row[i] && relay[i] == ACKNOWLEDGED));
         HOLDS(sent_means_in_kafka, !covered[i] || kafka[RECORD(i, row[i])] != NEVER);
         i++
     :: else -> break
@@ -368,9 +386,10 @@ inline commit() {
     :: seq == myseq && (token == mine || checked || TOKEN_NOT_CHECKED) || FENCE_BY_ROW_COUNT ->
         printf("owner %d: commits under token %d\n", _pid, mine);
         write();
+        GO_ON_IF_COMMITTED_SO
         if
         :: myseq = seq; put_down(); relay_all()
-        :: CAN_FAIL -> FAULT; held = 1; printf("owner %d: never gets the answer\n", _pid)
+        :: UNSEEN -> FAULT; held = 1; printf("owner %d: never gets the answer\n", _pid)
         fi
     :: else ->
         if
@@ -382,15 +401,16 @@ inline commit() {
     fi
 }
 
-#define CAN_FIRE(r) (due[r] == 1 || due[r] != 0 && TIMERS_BEFORE_REPLIES)
+#define CAN_FIRE(r) (SEEN(COMMIT, _pid, TIMER, r) && (due[r] == 1 || due[r] != 0 && TIMERS_BEFORE_REPLIES))
 #define FIRE(r) \
     :: from == 0 && CAN_FIRE(r) -> from = TIMER; what = RECORD(r, row[r]); \
         printf("owner %d: sees that the time of row=%d attempt %d is over\n", _pid, r, row[r])
 
 #define PRODUCE(r) \
-    :: atomic { relay[r] == TO_SEND -> \
+    :: atomic { relay[r] == TO_SEND && SEEN(PRODUCED, _pid, RECORD(r, at[r]), 0) -> \
         kafka[RECORD(r, at[r])] = WAITING; \
         printf("owner %d: produces row=%d attempt %d\n", _pid, r, at[r]); \
+        WENT_ON \
         if \
         :: relay[r] = ACKNOWLEDGED \
         :: CAN_FAIL -> relay[r] = SENT; printf("owner %d: hears nothing of it yet\n", _pid) \
@@ -411,29 +431,42 @@ active [OWNERS] proctype Owner() {
 
 end:
     do
-    :: atomic { !OWNED && (token == 0 && _pid == 0 || token != 0 && (vacant || CAN_FAIL)) ->
+    :: atomic { SEEN(CLAIM, _pid, 0, 0) && !OWNED && (token == 0 && _pid == 0 || token != 0 && (vacant || CAN_FAIL)) ->
         if
         :: token == 0 || vacant
         :: else -> FAULT
         fi;
         token++; vacant = 0; mine = token; myseq = seq; relay_all();
-        printf("owner %d: claims the shard with token %d\n", _pid, token) }
+        printf("owner %d: claims the shard with token %d\n", _pid, token);
+        WENT_ON }
 
-    :: atomic { OWNED && !held && (!begun || nempty(replies) || CAN_FAIL && phase == RUNNING || CAN_FIRE(0) || CAN_FIRE(1)
+    :: atomic { OWNED && !held && (!begun && SEEN(COMMIT, _pid, START, 0)
+            || nempty(replies) && SEEN(COMMIT, _pid, LOG, 0)
+            || CAN_FAIL && phase == RUNNING && SEEN(COMMIT, _pid, CONTROL, 0) || CAN_FIRE(0) || CAN_FIRE(1)
 #if STEPS > 1
             || CAN_FIRE(2) || CAN_FIRE(3)
 #endif
+#if STEPS > 2
+            || CAN_FIRE(4) || CAN_FIRE(5) || CAN_FIRE(6) || CAN_FIRE(7)
+#endif
             ) ->
         if
-        :: !begun -> from = START; printf("owner %d: reads the start\n", _pid)
-        :: nempty(replies) -> replies?<what, outcome>; from = LOG;
+        :: !begun && SEEN(COMMIT, _pid, START, 0) -> from = START; printf("owner %d: reads the start\n", _pid)
+        :: nempty(replies) && SEEN(COMMIT, _pid, LOG, 0) -> replies?<what, outcome>; from = LOG;
             printf("owner %d: reads a reply: row=%d attempt %d is outcome=%d\n", _pid, ROW(what), ATTEMPT(what), outcome)
-        :: CAN_FAIL && phase == RUNNING -> FAULT; from = CONTROL; printf("owner %d: reads a cancel\n", _pid)
+        :: CAN_FAIL && phase == RUNNING && SEEN(COMMIT, _pid, CONTROL, 0) -> FAULT; from = CONTROL;
+            printf("owner %d: reads a cancel\n", _pid)
         FIRE(0)
         FIRE(1)
 #if STEPS > 1
         FIRE(2)
         FIRE(3)
+#endif
+#if STEPS > 2
+        FIRE(4)
+        FIRE(5)
+        FIRE(6)
+        FIRE(7)
 #endif
         fi;
         if
@@ -443,7 +476,7 @@ end:
         fi;
         if
         :: !TOKEN_READ_WITHOUT_LOCK -> commit()
-        :: CAN_FAIL || TOKEN_READ_WITHOUT_LOCK -> held = 1; checked = (TOKEN_READ_WITHOUT_LOCK && token == mine)
+        :: UNSEEN || TOKEN_READ_WITHOUT_LOCK -> held = 1; checked = (TOKEN_READ_WITHOUT_LOCK && token == mine)
         fi }
     :: atomic { OWNED && held -> commit() }
 
@@ -453,8 +486,17 @@ end:
     PRODUCE(2)
     PRODUCE(3)
 #endif
+#if STEPS > 2
+    PRODUCE(4)
+    PRODUCE(5)
+    PRODUCE(6)
+    PRODUCE(7)
+#endif
+#ifdef FOLLOWING
+    OTHER_EVENTS_OF_AN_OWNER
+#endif
 
-    :: atomic { OWNED && CAN_FAIL -> FAULT; vacant = (vacant || token == mine);
+    :: atomic { OWNED && UNSEEN -> FAULT; vacant = (vacant || token == mine);
         printf("owner %d: dies\n", _pid); forget() }
     od
 }
@@ -478,7 +520,7 @@ inline store(said) {
 }
 
 #define TAKE(k) \
-    :: atomic { stage == 0 && (kafka[k] == WAITING || CAN_FAIL && kafka[k] > WAITING) \
+    :: atomic { stage == 0 && SEEN(TAKEN, _pid, ROW(k), 0) && (kafka[k] == WAITING || CAN_FAIL && kafka[k] > WAITING) \
             && (!looked || what == k) \
             && (IS_FOUND(ROW(k), ATTEMPT(k)) || lock[STEP(ROW(k))] == 0 || SELECT_THEN_INSERT) -> \
         if \
@@ -487,6 +529,7 @@ inline store(said) {
         fi; \
         what = k; \
         printf("participant %d: takes row=%d attempt %d\n", _pid, ROW(k), ATTEMPT(k)); \
+        WENT_ON \
         if \
         :: IS_FOUND(ROW(k), ATTEMPT(k)) -> find(ROW(k)) \
         :: else -> lock[STEP(ROW(k))] = (SELECT_THEN_INSERT -> 0 : _pid + 1); stage = CLAIMED; \
@@ -495,6 +538,10 @@ inline store(said) {
     :: atomic { FENCE_LOOKS_BEFORE_IT_CLAIMS && stage == 0 && kafka[k] == WAITING && IS_UNDO(ROW(k)) && !looked -> \
         looked = 1; what = k; known = inbox[COMMAND(STEP(ROW(k)))]; \
         printf("participant %d: looks for what row=%d is to undo\n", _pid, ROW(k)) }
+
+#if MOST == 3
+#define TAKE_ROW(r) TAKE(3 * r) TAKE(3 * r + 1) TAKE(3 * r + 2)
+#endif
 
 active [PARTICIPANTS] proctype Participant() {
     byte stage, what, answer;
@@ -505,22 +552,20 @@ active [PARTICIPANTS] proctype Participant() {
 
 end:
     do
-    TAKE(0)
-    TAKE(1)
-    TAKE(2)
-    TAKE(3)
-    TAKE(4)
-    TAKE(5)
+    TAKE_ROW(0)
+    TAKE_ROW(1)
 #if STEPS > 1
-    TAKE(6)
-    TAKE(7)
-    TAKE(8)
-    TAKE(9)
-    TAKE(10)
-    TAKE(11)
+    TAKE_ROW(2)
+    TAKE_ROW(3)
+#endif
+#if STEPS > 2
+    TAKE_ROW(4)
+    TAKE_ROW(5)
+    TAKE_ROW(6)
+    TAKE_ROW(7)
 #endif
 
-    :: atomic { stage == CLAIMED ->                 /* the transaction, to its end */
+    :: atomic { stage == CLAIMED && SEEN(ENDED, _pid, ROW(what), 0) -> /* the transaction, to its end */
         i = STEP(ROW(what));
         if
         :: !IS_UNDO(ROW(what)) ->
@@ -543,9 +588,10 @@ end:
         lock[i] = 0; stage = ANSWERED;
         printf("participant %d: ends its transaction: outcome=%d\n", _pid, answer);
         check();
+        GO_ON_IF_ANSWERED_SO
         if
         :: true
-        :: CAN_FAIL && answer != FAILED -> FAULT;
+        :: UNSEEN && answer != FAILED -> FAULT;
             printf("participant %d: never gets the answer to its commit\n", _pid);
             if
             :: UNTOLD_COMMIT_IS_A_FAILURE -> answer = FAILED
@@ -553,7 +599,7 @@ end:
             fi
         fi }
 
-    :: atomic { stage == ANSWERED ->                /* the reply, and then the offset */
+    :: atomic { stage == ANSWERED && SEEN(REPLIED, _pid, what, answer) -> /* the reply, and then the offset */
         HOLDS(failed_means_rolled_back, answer != FAILED || rolled_back);
         inbox[ROW(what)] = (EFFECTS_IN_THEIR_OWN_TRANSACTION && answer != FAILED -> answer : inbox[ROW(what)]);
         assert(nfull(replies));    /* else ANSWERS is too small */
@@ -561,24 +607,26 @@ end:
         printf("participant %d: replies to row=%d attempt %d: outcome=%d\n", _pid, ROW(what), ATTEMPT(what), answer);
         if
         :: kafka[what] = (kafka[what] == HELD -> PASSED : kafka[what])
-        :: CAN_FAIL && kafka[what] == HELD -> FAULT; kafka[what] = WAITING;
+        :: UNSEEN && kafka[what] == HELD -> FAULT; kafka[what] = WAITING;
             printf("participant %d: dies before its offset moves\n", _pid)
         fi;
+        WENT_ON
         leave() }
 
-    :: atomic { stage != 0 && CAN_FAIL -> FAULT;
+    :: atomic { stage != 0 && MAY_DIE -> FAULT;
         printf("participant %d: dies\n", _pid);
         i = STEP(ROW(what));
         lock[i] = (lock[i] == _pid + 1 -> 0 : lock[i]);
         kafka[what] = (kafka[what] == HELD -> WAITING : kafka[what]);
         i = 0;
+        WENT_ON
         leave() }
     od
 }
 
 /* ---- time, and the end ---- */
 #define RUNS_OUT(r) \
-    :: atomic { row[r] != 0 && row[r] < MOST && due[r] == 0 && CAN_FAIL -> FAULT; due[r] = len(replies) + 1; \
+    :: atomic { row[r] != 0 && row[r] < MOST && due[r] == 0 && CAN_FAIL && SEEN(COMMIT, ANYBODY, TIMER, r) -> FAULT; due[r] = OVER(r); \
         printf("clock: the time of row=%d attempt %d is over\n", r, row[r]) }
 
 active proctype Clock() {
@@ -590,9 +638,16 @@ end:
     RUNS_OUT(2)
     RUNS_OUT(3)
 #endif
+#if STEPS > 2
+    RUNS_OUT(4)
+    RUNS_OUT(5)
+    RUNS_OUT(6)
+    RUNS_OUT(7)
+#endif
     od
 }
 
+#ifndef FOLLOWING
 active proctype AtRest() {
     byte i;
 end:
@@ -603,3 +658,6 @@ end:
     od;
     HOLDS(every_saga_ends, phase == COMPLETED || phase == COMPENSATED || i < STEPS)
 }
+#else
+READER
+#endif

@@ -23,7 +23,7 @@ MODEL = Path(__file__).with_name("kasaga.pml")
 PROGRAMS = {"spin": "spin", "gcc": "build-essential"}
 """Each program, and the Debian package that brings it."""
 
-VECTOR_BYTES = 1024
+VECTOR_BYTES = 2048
 """Of one state, at most."""
 
 DEPTH = 100_000
@@ -96,25 +96,24 @@ def set_up(tell: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def built(bounds: Mapping[str, int], *flags: str, extra: Path | None = None) -> Generator[Path]:
+def built(bounds: Mapping[str, int], *flags: str) -> Generator[Path]:
     """A folder with the program `pan` that searches the model within these bounds. Raises ModelError.
 
-    `flags` are the C compiler's; `extra` is a file that the model includes.
+    `flags` are the C compiler's.
     """
     with tempfile.TemporaryDirectory(prefix="kasaga-model-") as folder:
         here = Path(folder)
-        shutil.copy(MODEL, here)
-        if extra is not None:
-            shutil.copy(extra, here)
-        _run(["spin", "-a", *_defines(bounds), MODEL.name], here)
-        _run(["gcc", "-w", "-DSAFETY", f"-DVECTORSZ={VECTOR_BYTES}", *flags, "-o", "pan", "pan.c"], here)
+        for file in MODEL.parent.glob("*.pml"):
+            shutil.copy(file, here)
+        run(["spin", "-a", *_defines(bounds), MODEL.name], here)
+        run(["gcc", "-w", "-DSAFETY", f"-DVECTORSZ={VECTOR_BYTES}", *flags, "-o", "pan", "pan.c"], here)
         yield here
 
 
 def check(bounds: Mapping[str, int]) -> Found:
     """Look at every state within these bounds. Raises ModelError."""
     with built(bounds, "-O2", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}") as here:
-        return _search(here, {})
+        return search(here, {})
 
 
 class Nursery:
@@ -123,10 +122,10 @@ class Nursery:
     def __init__(self, bounds: Mapping[str, int]) -> None:
         """Raises ModelError, as the methods do."""
         self._stack = ExitStack()
-        self._here = self._stack.enter_context(built({**bounds, "PLANT": 1}, "-O1", "-DBFS"))
+        self._here = self._stack.enter_context(built({**bounds, "PLANT": 1}, "-O0", "-DBFS"))
 
     def __enter__(self) -> Nursery:
-        """Give it back."""
+        """Give it."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,18 +134,19 @@ class Nursery:
 
     def find(self, bug: Bug) -> Found:
         """Look for the shortest way to what a bug breaks."""
-        return _search(self._here, {"PLANTED": str(bug.number)})
+        return search(self._here, {"PLANTED": str(bug.number)})
 
 
-def _search(here: Path, environment: Mapping[str, str]) -> Found:
-    said = _run(["./pan", "-n", f"-m{DEPTH}"], here, environment)
+def search(here: Path, environment: Mapping[str, str]) -> Found:
+    """Run a program that `built` has made. Raises ModelError."""
+    said = run(["./pan", "-n", f"-m{DEPTH}"], here, environment)
     states = _STATES.search(said)
     if states is None or "max search depth too small" in said or "out of memory" in said:
         raise ModelError(f"a search came to no end:\n{said[-2000:]}")
     count = int(float(states[1]))
     if "errors: 0" in said:
         return Found(count, None)
-    steps = _run(["./pan", "-r"], here, environment).splitlines()
+    steps = run(["./pan", "-r"], here, environment).splitlines()
     lines = tuple(found[1] for line in steps if (found := _SAID.match(line)))
     return Found(count, _broken(said), lines)
 
@@ -166,7 +166,8 @@ def _defines(bounds: Mapping[str, int]) -> list[str]:
     return [f"-D{name}={value}" for name, value in bounds.items()]
 
 
-def _run(command: list[str], here: Path, environment: Mapping[str, str] | None = None) -> str:
+def run(command: list[str], here: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command in a folder; give what it prints. Raises ModelError."""
     done = subprocess.run(
         command,
         cwd=here,
