@@ -18,9 +18,10 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
-from .errors import DeliveryError, KafkaFailure, KafkaUnavailable, QueueFull, SettingsError
+from .errors import DeliveryError, KafkaFailure, KafkaUnavailable, SettingsError
 from .kafka_errors import OUT_OF_RANGE, PERMANENT, ErrorLog, delivery_error, librdkafka_log, unavailable
-from .kafka_lanes import Lane, Lanes, NoRoom, OnAck, Waiting
+from .kafka_lanes import NoRoom, OnAck, Waiting
+from .kafka_producer import LanedProducer
 from .kafka_records import EndOfPartition, PartitionError, Place, Record, record_of
 from .settings import KafkaSettings
 from .topics import TopicReport, TopicSpec, check_topic
@@ -86,65 +87,27 @@ def _make(kind: Callable[..., Any], config: dict[str, object]) -> Any:
 # --- producing
 
 
-class Producer:
-    """Idempotent, acks=all, no linger: a batch gathers by itself while the last one is on its way.
+class _Client:
+    """One producer of confluent_kafka."""
 
-    Partitions are always given: librdkafka's own choice is not Java's. Only one thread may use it.
-    """
-
-    def __init__(self, settings: KafkaSettings, *, options: Mapping[str, object] | None = None) -> None:
-        """`options` are librdkafka's keys for this producer alone, such as `linger.ms`."""
-        self._errors = ErrorLog("producer")
-        config = settings.config(enable_idempotence=True, linger_ms=0)
-        config["error_cb"] = self._errors
-        config.update(options or {})
+    def __init__(self, config: dict[str, object]) -> None:
         self._producer: Any = _make(confluent_kafka.Producer, config)
-        self._max_waiting = int(str(config.get(_MAX_MESSAGES, MAX_MESSAGES)))
-        self._lanes = Lanes(self._send)
+        self.poll: Callable[[float], int] = self._producer.poll
+        self.flush: Callable[[float], int] = self._producer.flush
+        self.purge: Callable[[], None] = self._producer.purge
 
-    @property
-    def fatal(self) -> str | None:
-        """Why this producer can't go on.
+    def __len__(self) -> int:
+        return len(self._producer)
 
-        Make a new one and produce again what was not acknowledged, in order.
-        """
-        return self._errors.fatal
-
-    def produce(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes | None]] | None,
-        on_ack: OnAck,
-    ) -> None:
-        """Take a record; the next `hand_over`, `poll` or `flush` gives it to librdkafka.
-
-        `on_ack` is called by a later `poll`, always, with None or the error; else QueueFull.
-        """
-        if self._lanes.waiting >= self._max_waiting:
-            raise QueueFull("the producer's queue is full", remedy="poll, then produce again")
-        self._lanes.put(topic, partition, Waiting(value, key, headers, on_ack))
-
-    def hand_over(self) -> None:
-        """Send what was produced, as far as its partitions are free; `poll` does it too."""
-        self._lanes.hand_over()
-
-    @property
-    def waits(self) -> bool:
-        """Whether records wait for those before them: `poll` soon, or they wait longer than need be."""
-        return self._lanes.waiting > 0
-
-    def _send(self, lane: Lane, record: Waiting) -> DeliveryError | None:
+    def send(self, topic: str, partition: int, record: Waiting, on_ack: OnAck) -> DeliveryError | None:
         try:
             self._producer.produce(
-                lane.topic,
+                topic,
                 record.value,
                 record.key,
-                lane.partition,
+                partition,
                 headers=record.headers,
-                on_delivery=functools.partial(self._acked, lane, record.on_ack),
+                on_delivery=functools.partial(_acked, on_ack),
             )
         except BufferError:
             raise NoRoom from None
@@ -152,41 +115,25 @@ class Producer:
             return delivery_error(_error_of(error))
         return None
 
-    def _acked(self, lane: Lane, on_ack: OnAck, error: KafkaError | None, message: object) -> None:
-        self._lanes.landed(lane, on_ack, None if error is None else delivery_error(error))
 
-    def poll(self, timeout: float = 0.0) -> int:
-        """Hand records over and call what is due of `on_ack`; waits at most `timeout` seconds for something.
+class Producer(LanedProducer):
+    """Idempotent, acks=all. What it does with records stands in `kafka_producer.py`."""
 
-        Returns how many it called.
-        """
-        self._lanes.hand_over()
-        called = self._lanes.call_refused()
-        called += cast(int, self._producer.poll(0 if called else timeout))
-        self._lanes.hand_over()
-        return called
+    def __init__(self, settings: KafkaSettings, *, options: Mapping[str, object] | None = None) -> None:
+        """`options` are librdkafka's keys for this producer alone, such as `message.timeout.ms`."""
+        errors = ErrorLog("producer")
+        config = settings.config(enable_idempotence=True, linger_ms=0)
+        config["error_cb"] = errors
+        config.update(options or {})
 
-    def flush(self, timeout: float) -> int:
-        """Wait for all acknowledgements. Returns how many are still missing."""
-        end = time.monotonic() + timeout
-        while True:
-            self._lanes.hand_over()
-            self._lanes.call_refused()
-            missing = self._producer.flush(max(0.0, end - time.monotonic()))
-            if missing or not len(self) or time.monotonic() > end:
-                return len(self)
+        def make(*, linger_ms: float) -> _Client:
+            return _Client({**config, "linger.ms": max(linger_ms, float(str(config["linger.ms"])))})
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Wait for what is on its way, then give the rest up: its `on_ack` is called with `_PURGE_QUEUE`."""
-        if self.flush(timeout):
-            self._lanes.give_up(DeliveryError("_PURGE_QUEUE", "not sent before the end", permanent=False))
-            self._producer.purge()
-            self._producer.flush(1.0)
-            self._lanes.call_refused()
+        super().__init__(make, errors, int(str(config.get(_MAX_MESSAGES, MAX_MESSAGES))))
 
-    def __len__(self) -> int:
-        """Records that are not acknowledged yet."""
-        return len(self._lanes)
+
+def _acked(on_ack: OnAck, error: KafkaError | None, message: object) -> None:
+    on_ack(None if error is None else delivery_error(error))
 
 
 # --- consuming

@@ -1,12 +1,13 @@
-"""Which records librdkafka may have at once: of each partition those of one batch, or a few.
+"""Which records librdkafka may have at once: of each partition one batch, or a few records.
 
 Station: the producer of `kafka.py` puts every record into its partition's lane and hands lanes over.
 
 Two things are won. Records of a partition that come while a batch is on its way go out together with the next
-one, and the records of one partition are handed over one behind the other: brokers get fewer and larger
-requests. And librdkafka has no record that it may not send: an idempotent producer lets no request of a
-partition go while five records are on their way, and its broker's thread asks again and again meanwhile, at
-the cost of a core (seen with librdkafka 2.16 where a broker takes some milliseconds to answer).
+one: brokers get fewer and larger requests. And librdkafka has no record that it may not send: an idempotent
+producer lets no request of a partition go while five records are on their way, and its broker's thread asks
+again and again meanwhile, at the cost of a core (seen with librdkafka 2.16 where a broker takes some
+milliseconds to answer). Up to five records are safe however they are cut into requests; more of them are a
+batch, for a client that gathers all of it into one request.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ class Waiting(NamedTuple):
 class Lane:
     """One partition's records."""
 
-    __slots__ = ("flying", "partition", "ready", "topic", "waiting")
+    __slots__ = ("batch", "flying", "partition", "ready", "topic", "waiting")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic, self.partition = topic, partition
         self.waiting: deque[Waiting] = deque()
         self.flying = 0
         """How many are handed over and not acknowledged."""
+        self.batch = False
+        """Whether those that are flying are a batch."""
         self.ready = False
         """Whether it stands in the queue of lanes to be handed over."""
 
@@ -54,7 +57,10 @@ class Lanes:
     """All partitions of one producer."""
 
     def __init__(self, send: Callable[[Lane, Waiting], DeliveryError | None]) -> None:
-        """`send` hands one record over; it returns why it can never go, or raises NoRoom."""
+        """`send` hands one record over, to the client for batches where `lane.batch` is set.
+
+        It returns why the record can never go, or raises NoRoom.
+        """
         self._send = send
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._ready: deque[Lane] = deque()
@@ -77,7 +83,7 @@ class Lanes:
         self._queue(lane)
 
     def _queue(self, lane: Lane) -> None:
-        if lane.flying < IN_FLIGHT and not lane.ready:
+        if not lane.ready and _is_free(lane):
             lane.ready = True
             self._ready.append(lane)
 
@@ -85,21 +91,27 @@ class Lanes:
         """Send what waits in free lanes, each lane's records one behind the other, until there is no room."""
         while self._ready:
             lane = self._ready[0]
-            while lane.waiting:
-                record = lane.waiting[0]
+            if _is_free(lane):
+                lane.batch = len(lane.waiting) > IN_FLIGHT
                 try:
-                    refusal = self._send(lane, record)
+                    self._hand_over(lane)
                 except NoRoom:
-                    return
-                lane.waiting.popleft()
-                self.waiting -= 1
-                if refusal is None:
-                    lane.flying += 1
-                    self._flying += 1
-                else:
-                    self._refused.append((record.on_ack, refusal))
+                    if not lane.flying:
+                        return
             lane.ready = False
             self._ready.popleft()
+
+    def _hand_over(self, lane: Lane) -> None:
+        while lane.waiting:
+            record = lane.waiting[0]
+            refusal = self._send(lane, record)
+            lane.waiting.popleft()
+            self.waiting -= 1
+            if refusal is None:
+                lane.flying += 1
+                self._flying += 1
+            else:
+                self._refused.append((record.on_ack, refusal))
 
     def landed(self, lane: Lane, on_ack: OnAck, error: DeliveryError | None) -> None:
         """One record of a lane is acknowledged, or given up."""
@@ -126,3 +138,8 @@ class Lanes:
             lane.ready = False
         self._ready.clear()
         self.waiting = 0
+
+
+def _is_free(lane: Lane) -> bool:
+    """Whether all that waits may go: nothing is on its way, or so little that all together are a few."""
+    return not lane.flying or (not lane.batch and lane.flying + len(lane.waiting) <= IN_FLIGHT)
