@@ -30,6 +30,7 @@ from kasaga.engine.model import (
 from kasaga.engine.relevance import KNOWLEDGE
 from kasaga.engine.state import State, extend, fold
 from kasaga.store.base import FINAL_STATES, Batch, LostShards, SagaRow, SagaState, ShardRow
+from kasaga.testing.network import Headers
 from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
 
@@ -58,6 +59,7 @@ class Book:
         self._tokens: dict[int, UUID | None] = {}
         self._rows: Counter[UUID] = Counter()
         self._answered: set[tuple[str, int]] = set()
+        self._opened: set[tuple[str, int]] = set()
 
     def say(self, violation: str) -> None:
         """Note what isn't so."""
@@ -81,6 +83,7 @@ class Book:
                 self.say(f"{by} committed shard {write.shard} under an old token")
         read = {write.shard: write.offsets.replies for write in batch.shards}
         for saga in batch.sagas:
+            self._opened.update((f"{saga.run_id}.{row.step}", row.attempt) for row in saga.opens)
             for row in saga.history:
                 if row.kind == "Fired":
                     self._fired(saga.run_id, row.seq, saga.shard, read[saga.shard], by)
@@ -107,6 +110,13 @@ class Book:
                 if reply.command_id == f"{run_id}.{name}" and reply.outcome in KNOWLEDGE[event.form]:
                     self.say(f"{by} let step {name} time out, though its answer had come and wasn't read")
 
+    def produced(self, topic: str, headers: Headers, by: str) -> None:
+        """A process hands a record to its producer: a command must be committed by then."""
+        if topic.endswith(".commands"):
+            command = CommandEnvelope.parse(headers)
+            if (command.command_id, command.attempt) not in self._opened:
+                self.say(f"{by} sent attempt {command.attempt} of a command that isn't committed")
+
     def appended(self, record: KafkaRecord) -> None:
         """A record has reached its log."""
         if record.topic == self._world.topics.replies:
@@ -118,7 +128,8 @@ class Book:
         log = self._world.kafka.logs[place]
         for record in log.records[max(before - log.first, 0) : max(after - log.first, 0)]:
             command = CommandEnvelope.parse(record.headers)
-            if (command.command_id, command.attempt) not in self._answered:
+            twice = record.offset < self.rewritten.get(place, 0)
+            if not twice and (command.command_id, command.attempt) not in self._answered:
                 self.say(f"the offset of {place[0]} has passed a command that wasn't answered")
 
     def count(self) -> None:

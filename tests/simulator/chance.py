@@ -35,6 +35,8 @@ class Chance:
         self._counts: Counter[str] = Counter()
         self.odds: dict[str, float] = {}
         self.struck: list[Fault] = []
+        self.asked: list[tuple[str, int]] = []
+        """Where faults could have struck, and when; noted where it is said which do."""
         self.armed = True
         """False: nothing goes wrong any more."""
         self.now: Callable[[], int] = lambda: 0
@@ -69,6 +71,8 @@ class Chance:
         name = self.next(f"{kind}@{where}")
         if not self.armed:
             return ""
+        if self._kept is not None:
+            self.asked.append((name, self.now()))
         hit = self.number(name) < odds if self._kept is None else name in self._kept
         if not hit:
             return ""

@@ -17,8 +17,6 @@ from simulator.postgres import restore, snapshot
 if TYPE_CHECKING:
     from simulator.world import World
 
-TROUBLE = 40 * SECOND
-"""For which things go wrong."""
 WEEKS = 21 * 24 * 3600 * SECOND
 
 KINDS = {
@@ -52,7 +50,8 @@ def begin(world: World) -> None:
 
 
 def _plan(world: World, kind: str, number: int, strike: Callable[[World, str], None]) -> None:
-    at = int(world.chance.between(f"when/{kind}/{number}", 0.3, 38) * SECOND)
+    part = world.chance.between(f"when/{kind}/{number}", 0.01, 0.95)
+    at = int(part * world.plan.trouble * SECOND)
 
     def go() -> None:
         if fault := world.strikes(kind, str(number)):
@@ -258,4 +257,4 @@ def weeks_later(world: World) -> int:
     machine.at(max(machine.now, late - SECOND), purge)
     for number in range(3):
         machine.at(late + number * SECOND, partial(again, world, f"late/{number}"))
-    return late + 20 * SECOND
+    return late + int(world.plan.trouble / 2 * SECOND)

@@ -80,6 +80,7 @@ class Producer:
         world, place = self._world, (topic, partition)
         world.machine.check()
         name = world.tracer.produced(self._process, topic, partition, headers or ())
+        world.book.produced(topic, headers or (), self._process.name)
         self._out += 1
         chance, where = world.chance, f"{self._process.name}/{topic}/{partition}"
         micros = chance.whole(chance.next(f"transit/{where}"), 200, 3_000)

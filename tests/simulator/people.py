@@ -47,7 +47,7 @@ class People:
         for number in range(count):
             if plan.only is not None and number not in plan.only:
                 continue
-            at = int(chance.between(f"start/{number}", 0.05, 25) * SECOND)
+            at = int(chance.between(f"start/{number}", 0.001, 0.6) * plan.trouble * SECOND)
             self._due += 1
             world.machine.at(at, partial(self._start, number))
             if chance.number(f"cancelled/{number}") < 0.15:
@@ -64,7 +64,7 @@ class People:
         world, chance = self._world, self._world.chance
         self._due -= 1
         saga_id, run_id = f"saga-{number}", str(world.uuid())
-        name = chance.pick(f"saga/{number}", NAMES)
+        name = world.plan.saga or chance.pick(f"saga/{number}", NAMES)
         note = chance.pick(f"sleep/{number}", SLEEPS) if name == "sleeper" else ""
         if name == "buggy":
             trips.BROKEN.add(saga_id)

@@ -21,9 +21,11 @@ def shrink(outcome: Outcome, run: Callable[[Plan], Outcome] = simulate) -> Outco
     """The smallest run that fails in a like way, traced."""
     search = _Search(outcome, run)
     search.kinds()
-    search.faults()
-    search.sagas()
-    search.faults()
+    before = -1
+    while before != len(search.best.struck):
+        before = len(search.best.struck)
+        search.faults()
+        search.sagas()
     best = run(replace(search.best.plan, traced=True))
     return best if not best.ok else run(replace(outcome.plan, traced=True))
 

@@ -64,6 +64,9 @@ class Plan:
         off: kinds of faults that don't strike.
         traced: whether every event is noted.
         only: the sagas' numbers that start; None: all.
+        odds: by kind, instead of what the seed has.
+        saga: the name of all sagas; empty: drawn.
+        trouble: seconds for which things go wrong.
     """
 
     seed: int
@@ -72,6 +75,9 @@ class Plan:
     off: frozenset[str] = frozenset()
     traced: bool = False
     only: frozenset[int] | None = None
+    odds: tuple[tuple[str, float], ...] = ()
+    saga: str = ""
+    trouble: float = 40.0
 
 
 @dataclass
@@ -83,6 +89,8 @@ class Outcome:
     states: Counter[str] = field(default_factory=Counter[str])
     faults: Counter[str] = field(default_factory=Counter[str])
     struck: list[str] = field(default_factory=list[str])
+    asked: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    """Where faults could have struck, and when."""
     sagas: int = 0
     turns: int = 0
     seconds: float = 0.0
@@ -270,6 +278,7 @@ class World:
         outcome.violations += self.book.violations
         outcome.states = Counter(str(row.state) for row in self.sagas())
         outcome.struck = [fault.name for fault in self.chance.struck]
+        outcome.asked = self.chance.asked
         outcome.faults = Counter(fault.kind for fault in self.chance.struck)
         outcome.sagas, outcome.turns = len(self.people.started), self.machine.turns
         outcome.seconds = self.machine.now / SECOND
@@ -283,7 +292,7 @@ class World:
             self.join_participant()
         self.people.begin()
         disasters.begin(self)
-        self.machine.at(disasters.TROUBLE, self.heal)
+        self.machine.at(int(self.plan.trouble * SECOND), self.heal)
         over = self.machine.run(self._over, MOST_TURNS)
         self.book.check_broken()
         if not over:
@@ -359,7 +368,7 @@ def _odds(chance: Chance, plan: Plan) -> dict[str, float]:
     odds["skew"] = chance.pick("odds/skew", (0.0, 0.5, 30.0, 3600.0, 3 * DAY)) if not calm else 0.0
     if "skew" in plan.off:
         odds["skew"] = 0.0
-    return odds
+    return {**odds, **dict(plan.odds)}
 
 
 def simulate(plan: Plan) -> Outcome:
