@@ -39,6 +39,8 @@ DEFAULTS = {
     "client.id": "kasaga",
     # librdkafka's own is 10 s: so long all would go on waiting for a broker that is back already.
     "reconnect.backoff.max.ms": "1000",
+    # Its own is 5 minutes: a broker that starts may not know its topics, and is believed until asked again.
+    "topic.metadata.refresh.interval.ms": "5000",
 }
 
 

@@ -34,6 +34,7 @@ def test_every_key_of_librdkafka_passes_through(tmp_path: Path) -> None:
     assert settings.config(linger_ms=0) == {
         "client.id": "kasaga",
         "reconnect.backoff.max.ms": "1000",
+        "topic.metadata.refresh.interval.ms": "5000",
         "bootstrap.servers": "a:9092,b:9092",
         "security.protocol": "SASL_SSL",
         "sasl.password": "hunter2",
