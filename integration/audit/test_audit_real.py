@@ -17,7 +17,7 @@ from cli.real_shop import Order, purchase
 from cli.town import PATIENCE, Town, town
 from eventually import eventually
 from kasaga.client import SagaCompensated, SagaStuck
-from kasaga.store.audit import Book, MemoryBook, PostgresBook
+from kasaga.store.audit import Book, MemoryBook, PostgresBook, PostgresEnds, Slice
 from kasaga.store.settings import StoreSettings
 from kasaga_wire.envelope import AUDIT, CommandEnvelope, ReplyTo
 from kasaga_wire.kafka import Producer
@@ -142,6 +142,28 @@ def test_what_is_planted_is_found(town: Town, sagas: Runs, inbox: Inbox, way: st
     assert (status, len(report["findings"]), report["sagas"]) == (1, 1, {"COMPLETED": 1})
     status, out, _ = kasaga(town, "audit", "--confirm", "0", "a-undone-1", **named(town, way))
     assert (status, "goods says: done" in out, "Undo this effect by hand" in out) == (1, True, True)
+
+
+def test_a_page_reads_no_more_than_it_may(town: Town, sagas: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = PostgresEnds(StoreSettings(town.database, read_only=True))
+    now = datetime.now(UTC)
+    hour = (now - timedelta(hours=1), now)
+    try:
+        found = ends.ended(Slice(*hour, dict.fromkeys(range(4), hour)), limit=1_000)
+        assert found is not None
+        assert {row.saga_id for row in found} >= set(sagas)
+        assert ends.ended(Slice(*hour, {}), limit=1_000) == []
+        assert ends.ended(Slice(now, now + timedelta(days=9), {0: hour}), limit=1_000) == []
+        narrow = {shard: (hour[0], ends.bounds()[shard] - timedelta(hours=2)) for shard in ends.bounds()}
+        assert ends.ended(Slice(*hour, narrow), limit=1_000) == []
+        assert ends.ended(Slice(*hour, dict.fromkeys(range(4), hour)), limit=1) is None
+    finally:
+        ends.close()
+    # However few rows a page may read, the walk finds them all.
+    monkeypatch.setattr("kasaga.store.audit.ROWS_A_SAGA", 1)
+    monkeypatch.setattr("kasaga.audit.walk.LIMIT", 8)
+    status, report = audited(town)
+    assert (status, report["sagas"]["COMPLETED"]) == (0, COMPLETED)
 
 
 def test_a_database_that_is_away_is_no_clean_audit(town: Town, sagas: Runs) -> None:

@@ -202,7 +202,7 @@ def test_each_saga_is_found_once_however_they_crowd(
     assert sorted(found) == sorted({row.saga_id for row, _ in shelf.sagas.values()} - {"s-361"})
     asked = [about for what, about in shelf.log if what == "ended"]
     assert len(asked) < 160
-    assert max(about for about in asked if isinstance(about, timedelta)) == walk.LONGEST
+    assert max(about for about in asked if isinstance(about, timedelta)) > timedelta(days=5)
 
 
 def test_stuck_sagas_are_read_page_by_page(

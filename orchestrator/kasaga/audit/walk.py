@@ -28,7 +28,7 @@ LIMIT = 1_000
 ALL = 1_000_000
 """The same of the shortest slice: what one moment brings is bounded by the orchestrators' batches."""
 
-FIRST, SHORTEST, LONGEST = timedelta(seconds=1), timedelta(milliseconds=1), timedelta(days=1)
+FIRST, SHORTEST, LONGEST = timedelta(seconds=1), timedelta(milliseconds=1), timedelta(days=30)
 """How long the slices of time are that are asked for: they grow where little happened."""
 
 PAGE = 100

@@ -18,6 +18,9 @@ from .session import Session
 from .settings import StoreSettings
 from .statements import read_statements
 
+ROWS_A_SAGA = 20
+"""Rows of history that are looked at for each saga that may be found: a page is bounded by what it reads."""
+
 _SQL = read_statements("audit")
 
 
@@ -38,7 +41,7 @@ class Ends(Protocol):
         ...
 
     def ended(self, within: Slice, *, limit: int) -> list[SagaRow] | None:
-        """The sagas that ended then; None: more than `limit` were at work then, ask for a shorter time."""
+        """The sagas that ended then, without results; None: `limit` wouldn't do, ask for a shorter time."""
         ...
 
     def close(self) -> None:
@@ -62,11 +65,12 @@ class PostgresEnds:
         numbers = sorted(within.shards)
         since = [within.shards[number][0] for number in numbers]
         until = [within.shards[number][1] for number in numbers]
-        call = _SQL["ended"].bind(within.since, within.until, numbers, since, until, limit + 1)
+        most = limit * ROWS_A_SAGA
+        call = _SQL["ended"].bind(within.since, within.until, numbers, since, until, most + 1)
         found = self._readers.query(call)
-        if len(found) > limit:
+        if found[0][0] > most:
             return None
-        return [rows.saga_row(row) for row in found if row[0] is not None]
+        return [rows.saga_row(row[1:]) for row in found if row[1] is not None]
 
     def close(self) -> None:
         """See `Ends.close`."""

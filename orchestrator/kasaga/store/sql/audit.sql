@@ -5,20 +5,21 @@
 SELECT shard, max(now) FROM kasaga.position WHERE now IS NOT NULL GROUP BY shard
 
 -- ended: timestamptz timestamptz int4[] timestamptz[] timestamptz[] int4
--- Sagas that ended in a slice of time, each shard between bounds of its own; found by the index on history's time. One
--- row for each run that anything was decided of, empty for those that didn't end: the caller sees the limit.
-WITH touched AS MATERIALIZED (
+-- Sagas that ended in a slice of time, each shard between bounds of its own; found by the index on history's time. Read are
+-- so many rows at most, before anything is made of them: each answer says how many, and the caller sees the limit.
+WITH slice AS MATERIALIZED (
+    SELECT h.shard, h.run_id, h.at FROM kasaga.history AS h WHERE h.at > $1 AND h.at <= $2 LIMIT $6
+), touched AS MATERIALIZED (
     SELECT DISTINCT h.shard, h.run_id, b.since, b.until
-    FROM kasaga.history AS h JOIN unnest($3, $4, $5) AS b (shard, since, until) ON b.shard = h.shard
-    WHERE h.at > $1 AND h.at <= $2 AND h.at > b.since AND h.at <= b.until
-    LIMIT $6
+    FROM slice AS h JOIN unnest($3, $4, $5) AS b (shard, since, until)
+        ON b.shard = h.shard AND h.at > b.since AND h.at <= b.until
 )
-SELECT s.* FROM touched AS t LEFT JOIN LATERAL (
+SELECT (SELECT count(*) FROM slice), s.* FROM (SELECT true) AS one LEFT JOIN (touched AS t JOIN LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-        reason, remedy, with_exceptions, parked_code, result
+        reason, remedy, with_exceptions, parked_code, NULL::bytea AS result
     FROM kasaga.saga WHERE run_id = t.run_id AND shard IS NOT DISTINCT FROM t.shard
         AND ended_at > $1 AND ended_at <= $2 AND ended_at > t.since AND ended_at <= t.until OFFSET 0
-) AS s ON true
+) AS s ON true) ON true
 
 -- positions: text
 SELECT shard, until FROM kasaga.audit_position WHERE name = $1
