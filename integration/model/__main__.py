@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from model.follow import LEFT_OUT, Follower
-from model.spin import Bug, Found, ModelError, Nursery, bugs, check, guarantees, set_up
+from model.spin import Bug, Found, ModelError, Nursery, bugs, check, every_run_ends, guarantees, set_up
 from model.story import told
 from model.trace import Beyond, sagas
 from simulator.world import Plan, simulate
@@ -100,6 +100,9 @@ def everything(seeds: Iterable[int]) -> int:
     runs, lost = followed(seeds)
     for each in lost:
         tell(f"the model can't follow {each}")
+    if not every_run_ends(NURSERIES[0]):
+        wrong += 1
+        tell("a run goes on for ever")
     for bug in planted:
         broken = hits[bug.name][0] if bug.name in hits else Found(0, None)
         if broken.broken == bug.breaks:

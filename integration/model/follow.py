@@ -56,7 +56,7 @@ class Follower:
     def __init__(self) -> None:
         """Raises ModelError, as `follow` does."""
         self._stack = ExitStack()
-        self._here = self._stack.enter_context(built(BOUNDS, "-O0"))
+        self._here = self._stack.enter_context(built(BOUNDS, "-O0", "-DSAFETY"))
 
     def __enter__(self) -> Follower:
         """Give it."""

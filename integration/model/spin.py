@@ -106,14 +106,20 @@ def built(bounds: Mapping[str, int], *flags: str) -> Generator[Path]:
         for file in MODEL.parent.glob("*.pml"):
             shutil.copy(file, here)
         run(["spin", "-a", *_defines(bounds), MODEL.name], here)
-        run(["gcc", "-w", "-DSAFETY", f"-DVECTORSZ={VECTOR_BYTES}", *flags, "-o", "pan", "pan.c"], here)
+        run(["gcc", "-w", f"-DVECTORSZ={VECTOR_BYTES}", *flags, "-o", "pan", "pan.c"], here)
         yield here
 
 
 def check(bounds: Mapping[str, int]) -> Found:
     """Look at every state within these bounds. Raises ModelError."""
-    with built(bounds, "-O2", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}") as here:
+    with built(bounds, "-O2", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MIB}") as here:
         return search(here, {})
+
+
+def every_run_ends(bounds: Mapping[str, int]) -> bool:
+    """Say whether no run comes back to where it was: then each of them ends. Raises ModelError."""
+    with built(bounds, "-O1", "-DNP", f"-DMEMLIM={MEMORY_MIB}") as here:
+        return "errors: 0" in run(["./pan", "-l", "-n", f"-m{DEPTH}"], here)
 
 
 class Nursery:
@@ -122,7 +128,7 @@ class Nursery:
     def __init__(self, bounds: Mapping[str, int]) -> None:
         """Raises ModelError, as the methods do."""
         self._stack = ExitStack()
-        self._here = self._stack.enter_context(built({**bounds, "PLANT": 1}, "-O0", "-DBFS"))
+        self._here = self._stack.enter_context(built({**bounds, "PLANT": 1}, "-O0", "-DSAFETY", "-DBFS"))
 
     def __enter__(self) -> Nursery:
         """Give it."""

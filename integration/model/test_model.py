@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.__main__ import NURSERIES, hunt
-from model.spin import Found, bugs, check, guarantees, set_up
+from model.spin import Found, bugs, check, every_run_ends, guarantees, set_up
 from model.story import told
 
 HERE = Path(__file__).parent
@@ -28,6 +28,10 @@ def test_every_guarantee_holds_with_one_fault() -> None:
     found = check(NURSERIES[0])
     assert found.broken is None
     assert found.states > 10_000
+
+
+def test_every_run_ends() -> None:
+    assert every_run_ends(NURSERIES[1])
 
 
 def test_a_command_that_comes_after_its_undo_is_told_as_a_story(hits: dict[str, tuple[Found, int]]) -> None:
