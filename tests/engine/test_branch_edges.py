@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from engine.harness import Play
-from engine.shop import Inventory, Mail, Order, Payments, app_of, started
+from engine.shop import Inventory, Mail, Order, Payments, app_of, payment, started
 from kasaga import SagaContext, SagaFailed, Spawned, TimedOut, saga
+from kasaga.engine.branches import Branch
 from kasaga.engine.model import COMMAND, DONE, Leave, Replied
 from kasaga.errors import Nondeterminism
 
@@ -201,3 +204,16 @@ def test_a_loser_that_awaits_a_spawned_branch_and_has_taken_no_step() -> None:
     assert play.state.state == "RUNNING"
     play.fire("1.1")
     assert play.state.state == "COMPLETED"
+
+
+def test_a_saga_without_branches_leaves_nothing_to_the_collector() -> None:
+    """Thousands end in a second: circles among their objects would cost each of them."""
+    gc.disable()
+    try:
+        play = started(payment, run_id="circles", always_replay=False)
+        for path in (1, 2, 3):
+            play.done(path)
+        left = [each for each in gc.get_objects() if isinstance(each, Branch)]
+        assert not [each for each in left if each.host.run_id == "circles"]
+    finally:
+        gc.enable()

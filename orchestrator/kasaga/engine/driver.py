@@ -132,7 +132,7 @@ class Driver(Scheduling):
             coroutine = waiter.coroutine
             assert coroutine is not None
             if step.outcome == DONE:
-                self._run(waiter, self._feed, (coroutine, request, step))
+                self._run(waiter, self._feed, (coroutine.send, request, step))
             else:
                 self._run(waiter, coroutine.throw, failure(step))
         elif isinstance(waiter, Join):
@@ -142,16 +142,15 @@ class Driver(Scheduling):
             self._time_is_over(request)
         return self._progress()
 
-    def _feed(self, fed: tuple[Coroutine[Any, Any, Any], Request, Step]) -> Any:
-        return fed[0].send(self._read(fed))
-
-    def _read(self, fed: tuple[object, Request, Step]) -> Any:
-        _, request, step = fed
+    def _feed(self, fed: tuple[Callable[[Any], Any], Request, Step]) -> Any:
+        """Read a step's result, and give it to somebody."""
+        give, request, step = fed
         try:
-            return request.read(step.result, self._schemas)
+            value = request.read(step.result, self._schemas)
         except KasagaError as error:
             what = f"the result of step {step.path} ({request.describe()})"
             raise Unreadable(f"{what}: {error.message}") from error
+        return give(value)
 
     def _feed_join(self, join: Join, request: Request, step: Step) -> None:
         """A child of a gather or a race that is a mere step."""
@@ -161,7 +160,7 @@ class Driver(Scheduling):
         branch = join.branch
         assert branch is not None
         try:
-            value = self.guard(partial(branch.run, self._read), (None, request, step))
+            value = self.guard(partial(branch.run, self._feed), (_as_it_is, request, step))
         except BaseException as error:  # noqa: BLE001 - the author's model
             self._end = self._judge(branch, error) or Broken(
                 BugInSaga(f"the result of step {step.path}: {words(error)}")
@@ -173,6 +172,7 @@ class Driver(Scheduling):
         if self._ready:
             self._run_ready()
         if self._end is not None:
+            self.host.part()
             return self._end
         if not self.requests:
             lines = ", ".join(suspended_at(branch.coroutine) for branch in (self.root, *self._live))
@@ -250,6 +250,10 @@ class Driver(Scheduling):
             branch = found if found is not None else branch
         where = suspended_at(branch.coroutine)
         return f"{where}, branch {branch.path}" if branch.path else where
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _said(error: BaseException) -> str:

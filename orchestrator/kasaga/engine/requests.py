@@ -73,6 +73,10 @@ class Host:
         self.current, self._refused = branch, 0
         return not before
 
+    def part(self) -> None:
+        """Forget the driver at its end: a circle would be left to the collector, at a price for each saga."""
+        self.scheduler = self.current = None
+
     def live(self) -> None:
         """Refuse any use by a coroutine that is being closed.
 

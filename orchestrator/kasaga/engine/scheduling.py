@@ -115,7 +115,12 @@ class Scheduling:
         except BaseException as error:  # noqa: BLE001 - a saga's bug must not end the loop
             self._threw(branch, error)
         else:
-            self._awaits(branch, wanted)
+            if isinstance(wanted, Request) and wanted.host is self.host and branch.interrupt is None:
+                branch.waiting = wanted
+                wanted.waiter = branch
+                self._ask(branch, wanted)
+            else:
+                self._awaits(branch, wanted)
 
     def _run_ready(self) -> None:
         while self._ready and self._end is None:
@@ -133,12 +138,9 @@ class Scheduling:
             self._ready.append((branch, branch.coroutine.throw, error))
 
     def _awaits(self, branch: Branch, wanted: object) -> None:
+        """What is awaited is no step, or none that may be awaited here."""
         if branch.interrupt is not None:
             self._insist(branch, wanted)
-        elif isinstance(wanted, Request) and wanted.host is self.host:
-            branch.waiting = wanted
-            wanted.waiter = branch
-            self._ask(branch, wanted)
         elif isinstance(wanted, Join) and wanted.host is self.host:
             branch.waiting = wanted
             self._open(branch, wanted)
@@ -457,6 +459,7 @@ class Scheduling:
         for made in self.host.loose:
             if isinstance(made, Join):
                 made.close()
+        self.host.part()
 
 
 def in_order(path: str) -> tuple[int, ...]:

@@ -62,6 +62,9 @@ LOST_RACE = undo.LOST_RACE
 """Error types that the engine itself gives to steps; `driver.TIMED_OUT` is another."""
 
 
+_ENDS = (Raised, Returned)
+
+
 class Turn(Decisions):
     """One event's way through a saga: noted first, then advanced."""
 
@@ -282,7 +285,7 @@ class Turn(Decisions):
                 self._left(effect)
             else:
                 self._schedule(effect)
-        if isinstance(progress, Raised | Returned):
+        if progress is not WAITS and isinstance(progress, _ENDS):
             self._follow(progress)
 
     def _too_many(self, driver: Driver) -> Broken | None:
