@@ -335,7 +335,7 @@ class World:
 
     def is_over(self) -> bool:
         rows = self.sagas()
-        if {row.saga_id for row in rows} < self.book.expected():
+        if self.book.expected() - {row.saga_id for row in rows}:
             return False
         if any(row.state not in FINAL_STATES and not self.people.leaves(row) for row in rows):
             return False
