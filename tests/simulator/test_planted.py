@@ -31,7 +31,7 @@ def test_a_failure_is_told_as_a_short_story() -> None:
         small = shrink(failing)
         story = tell(small)
     assert not small.ok
-    assert small.sagas <= 2
+    assert small.sagas <= 3
     assert len(small.struck) <= 8 < len(failing.struck)
     assert len(story.splitlines()) < 150, story
     assert f"seed {failing.plan.seed}" in story

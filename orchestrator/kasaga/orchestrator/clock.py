@@ -22,8 +22,18 @@ def to_datetime(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
+JUMP = 2_000_000
+"""Microseconds by which the database's clock may differ from what it was expected to say, and be believed."""
+
+BELIEVED_AFTER = 10.0
+"""Seconds after which a larger difference is believed, if the database has said the same since."""
+
+
 class Clock:
     """Microseconds by the database's clock. Never goes back, whatever this machine's clock does.
+
+    Where the database's clock jumps, this one follows when the jump has lasted, and only then may it go back:
+    an hour that is there for a moment must neither fire timers early, nor stop time for an hour after it.
 
     Also the one door to this machine's own time and to waiting: a test gives another.
     """
@@ -32,6 +42,9 @@ class Clock:
         self._base = 0
         self._since = self.ticks()
         self._last = 0
+        self._doubted = 0
+        """By how much the database differs; 0: it doesn't."""
+        self._doubted_since = 0
 
     def ticks(self) -> int:
         """Return this machine's monotonic nanoseconds."""
@@ -46,11 +59,24 @@ class Clock:
         until.wait(seconds)
 
     def sync(self, database_now: datetime) -> None:
-        """Take over the time that the database has just answered."""
-        self._base = to_micros(database_now)
-        self._since = self.ticks()
+        """Take over the time that the database has just answered, unless it is one to be doubted."""
+        told, ticks = to_micros(database_now), self.ticks()
+        off = told - self._carried_on(ticks)
+        if self._base and abs(off) > JUMP and not self._believed(off, ticks):
+            return
+        self._base, self._since, self._doubted = told, ticks, 0
+        if off < -JUMP:
+            self._last = told
+
+    def _believed(self, off: int, ticks: int) -> bool:
+        if not self._doubted or abs(off - self._doubted) > JUMP:
+            self._doubted, self._doubted_since = off, ticks
+        return ticks - self._doubted_since > BELIEVED_AFTER * 1e9
+
+    def _carried_on(self, ticks: int) -> int:
+        return self._base + (ticks - self._since) // 1000
 
     def now(self) -> int:
-        """Return the time in microseconds, at least that of the call before."""
-        self._last = max(self._last, self._base + (self.ticks() - self._since) // 1000)
+        """Return the time in microseconds, at least that of the call before, unless a jump is followed."""
+        self._last = max(self._last, self._carried_on(self.ticks()))
         return self._last

@@ -60,8 +60,8 @@ LONGEST_WAIT = 0.2
 FUNCTION_WAIT = 0.003
 """The same while functions of ctx.run are out: their answers can't wake the wait for Kafka."""
 
-SWEEP_MICROS = 1_000_000
-"""Microseconds after which an idle shard's acknowledged position and records are written down."""
+SWEEP_SECONDS = 1.0
+"""Seconds after which an idle shard's acknowledged position and records are written down."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two tries to reach Postgres."""
@@ -129,7 +129,7 @@ class Loop:
         self._stop = threading.Event()
         self._carried: list[Input] = []
         """What has come in and isn't committed: this process's own items, and those of a turn that failed."""
-        self._swept = 0
+        self._swept = clock.seconds()
         self._turned = clock.seconds()
         self._away = 0
         """How often in a row Postgres hasn't answered."""
@@ -334,15 +334,16 @@ class Loop:
 
     def _to_sweep(self, now: int) -> list[Shard]:
         """Return the shards of which Kafka has acknowledged more than is written down."""
-        if now - self._swept < SWEEP_MICROS:
+        seconds = self._clock.seconds()
+        if seconds - self._swept < SWEEP_SECONDS:
             return []
-        self._swept = now
+        self._swept = seconds
         self._metrics.observe(
             self._shards.values(),
             self._relay,
             len(self._runs),
             self._functions,
-            self._clock.seconds(),
+            seconds,
             self._tracer,
         )
         return [
