@@ -91,10 +91,12 @@ def test_an_interrupted_run_ends_everything_and_keeps_its_logs(tmp_path: Path) -
             if "orders come" in line:
                 break
         assert processes_that_know(results)
+        log = results / "logs" / "orchestrator-1.log"
+        eventually(lambda: log.exists() and log.stat().st_size)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130, said
     assert "interrupted" in said
     eventually(lambda: processes_that_know(results) == [])
-    assert (results / "logs" / "orchestrator-1.log").stat().st_size
+    assert log.stat().st_size
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(results) in line]

@@ -17,6 +17,7 @@ from random import Random
 import psycopg
 import pytest
 
+from eventually import eventually
 from kasaga.dev.servers import KafkaServer, PostgresServer
 from kasaga.engine.codec import decode
 from kasaga.engine.model import Move
@@ -52,10 +53,13 @@ def _alone(deadly: Realm) -> Generator[None]:
         owner.end()
 
 
-def most_deaths(realm: Realm) -> int:
+def most_deaths(realm: Realm) -> tuple[int, str]:
+    """How many deaths in a row a shard has seen, and who owns it now."""
     with psycopg.connect(realm.database) as connection:
-        found = connection.execute("SELECT max(deaths) FROM kasaga.shard").fetchone()
-    return int(found[0]) if found else 0
+        found = connection.execute(
+            "SELECT deaths, coalesce(owner, '') FROM kasaga.shard ORDER BY deaths DESC LIMIT 1"
+        ).fetchone()
+    return found or (0, "")
 
 
 def convictions(realm: Realm, prefix: str) -> Counter[str]:
@@ -70,19 +74,27 @@ def convictions(realm: Realm, prefix: str) -> Counter[str]:
 
 
 def kill_at_random(realm: Realm, prefix: str, dice: Random) -> int:
-    """Start sagas and kill one of two owners, by turns; returns the most deaths in a row on a shard."""
+    """Start sagas and kill owners, every second one an heir; returns the most deaths in a row on a shard."""
     owners = [realm.owner(), realm.owner()]
     most = started = 0
+
+    def heir() -> Owner | None:
+        nonlocal most
+        deaths, name = most_deaths(realm)
+        most = max(most, deaths)
+        return next((each for each in owners if deaths and each.name == name), None)
+
     for number in range(KILLS):
         while started < SAGAS * (number + 1) // KILLS:
             realm.start(KINDS[started % len(KINDS)], f"{prefix}{started}")
             started += 1
         realm.flush()
         time.sleep(dice.uniform(0, LONGEST))  # any moment will do: that is the test
-        doomed = dice.randrange(2)
-        owners[doomed].kill()
-        owners[doomed] = realm.owner()
-        most = max(most, most_deaths(realm))
+        doomed = eventually(heir) if number % 2 else dice.choice(owners)
+        assert doomed is not None
+        doomed.kill()
+        owners[owners.index(doomed)] = realm.owner()
+    eventually(heir)
     return most
 
 
