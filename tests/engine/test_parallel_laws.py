@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import event, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.test_properties import PLAIN, act, check_end, check_order, leaves, moods, more, moves, run
+from engine.test_properties import PLAIN, act, checked, leaves, moods, more, moves
 from engine.world import Act, World
 from kasaga.errors import NotApplicable
 
@@ -36,15 +36,8 @@ def replaying() -> None:
 def test_every_saga_with_branches_ends_all_done_or_all_undone_or_visibly_stuck(
     program: list[Act], behaviours: list[str], happenings: list[tuple[str, int]]
 ) -> None:
-    world = run(program, behaviours, happenings)
-    try:
+    with checked(program, behaviours, happenings) as world:
         world.settle()
-        event(world.play.state.state)
-        world.flush()
-        check_end(world)
-        check_order(world)
-    finally:
-        world.close()
 
 
 @more
@@ -52,15 +45,8 @@ def test_every_saga_with_branches_ends_all_done_or_all_undone_or_visibly_stuck(
 def test_whatever_is_stuck_in_a_branch_ends_when_code_and_operators_do_their_part(
     program: list[Act], behaviours: list[str], happenings: list[tuple[str, int]]
 ) -> None:
-    world = run(program, behaviours, happenings)
-    try:
+    with checked(program, behaviours, happenings) as world:
         end(world)
-        event(world.play.state.state)
-        world.flush()
-        check_end(world)
-        check_order(world)
-    finally:
-        world.close()
 
 
 def end(world: World) -> None:

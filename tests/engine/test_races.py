@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine
-from typing import Any
 
-from engine.harness import SECOND, Play
-from engine.shop import Inventory, Mail, Order, Payments, Shipping, started
-from kasaga import SagaContext, SagaFailed, StepRefused, TimedOut, saga
+from engine.bodies import book, of
+from engine.harness import SECOND
+from engine.shop import Inventory, Mail, Order, Payments, Shipping
+from kasaga import SagaContext, SagaFailed, StepRefused, TimedOut
 from kasaga.engine.model import Leave, Move, Resume, Return, Send, Settle
 
-Body = Callable[[SagaContext, Order], Coroutine[Any, Any, str]]
-
-
-def of(body: Body) -> Play:
-    """A play of a saga with that body."""
-    return started(saga(body.__name__)(body))
-
-
-def stuck(body: Body) -> str:
-    """Why a saga can't even begin."""
-    state = of(body).state
-    assert state.state == "STUCK"
-    return f"{state.code} {state.reason}"
-
-
 # --- race
-
-
-async def book(ctx: SagaContext, order: Order) -> str:
-    await ctx.use(Inventory).reserve(order)
-    await ctx.use(Shipping).schedule(order)
-    return "booked"
 
 
 async def racing(ctx: SagaContext, order: Order) -> str:

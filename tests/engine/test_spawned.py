@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable
 
 import pytest
 
-from engine.harness import Play
-from engine.shop import Inventory, Mail, Order, Payments, Shipping, app_of, started
+from engine.bodies import book, of, stuck
+from engine.shop import Inventory, Mail, Order, Payments, Shipping, app_of
 from kasaga import BranchEnded, SagaContext, Spawned, StepError, TimedOut, saga
 from kasaga.engine.model import Return
 from kasaga.engine.scheduling import MAX_DEPTH
-
-Body = Callable[[SagaContext, Order], Coroutine[Any, Any, str]]
-
-
-def of(body: Body) -> Play:
-    """A play of a saga with that body."""
-    return started(saga(body.__name__)(body))
-
-
-def stuck(body: Body) -> str:
-    """Why a saga can't even begin."""
-    state = of(body).state
-    assert state.state == "STUCK"
-    return f"{state.code} {state.reason}"
-
-
-async def book(ctx: SagaContext, order: Order) -> str:
-    await ctx.use(Inventory).reserve(order)
-    await ctx.use(Shipping).schedule(order)
-    return "booked"
-
 
 # --- spawn
 
