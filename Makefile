@@ -58,8 +58,8 @@ images-test: venv ## run the images read-only on real servers, and audit what th
 kubernetes: venv ## a real Kubernetes, and a release's whole life on it under load, as root; ARGS=--keep leaves the logs
 	@PYTHONPATH=integration $(BIN)/python -m kubernetes $(ARGS)
 
-bench: venv ## measure on this machine, on real servers
-	@$(BIN)/python integration/bench/run.py
+bench: venv ## measure on this machine, on real servers: ARGS="throughput latency --out figures.jsonl"; ARGS=--help tells what
+	@PYTHONPATH=integration $(BIN)/python -m bench $(ARGS)
 
 chaos: venv ## kill, freeze, cut off and fill up everything under load, then audit: MINUTES=10 SEED=1 make chaos, or ARGS=…
 	@PYTHONPATH=integration:participants $(BIN)/python -m chaos $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(ARGS)

@@ -1,4 +1,7 @@
-"""The payment saga of the benchmark: three steps, no other work, as the peers' benchmarks have it."""
+"""The payment saga of the benchmark: three steps, no other work, as the peers' benchmarks have it.
+
+`app` has the sagas of `work_app` too: one image, as in a real namespace.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Protocol
 
 import pydantic
 
+from bench.work_app import Work, nap, plan
 from kasaga import App, SagaContext, saga
 from kasaga_wire import command, compensation, participant
 
@@ -57,4 +61,4 @@ async def payment(ctx: SagaContext, order: Order) -> Done:
     return charge
 
 
-app = App("bench", sagas=[payment], participants=[Inventory, Payments, Shipping])
+app = App("bench", sagas=[payment, plan, nap], participants=[Inventory, Payments, Shipping, Work])

@@ -1,4 +1,4 @@
-"""The benchmark's three participants in one process; each handler does nothing but answer."""
+"""The benchmark's participants in one process; each handler does nothing but answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 
 from bench.payment_app import Done, Inventory, Order, Payments, Shipping
+from bench.work_app import Piece, Work
 from kasaga_participant import Participant, Refused, Tx
 from kasaga_wire.kafka import KafkaSettings
 
@@ -45,6 +46,14 @@ class ShippingService(Shipping):
         return None
 
 
+class WorkService(Work):
+    def __init__(self, tx: Tx) -> None:
+        self.tx = tx
+
+    async def do(self, piece: Piece) -> Piece:
+        return piece
+
+
 def main() -> None:
     """Serve until SIGTERM; without a database where DATABASE_URL is empty."""
     app = Participant(
@@ -56,6 +65,7 @@ def main() -> None:
     app.serve(Inventory, InventoryService)
     app.serve(Payments, PaymentsService)
     app.serve(Shipping, ShippingService)
+    app.serve(Work, WorkService)
     app.run()
 
 

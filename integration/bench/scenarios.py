@@ -1,0 +1,98 @@
+"""Scenarios by name. A file in this folder adds one:
+
+@scenario("throughput", "sagas per second, with and without the participants' inbox")
+def throughput(run: Run) -> None:
+    with run.bed(Setup(inbox=True)) as bed:
+        run.put("throughput", run.rounds(lambda: bed.load.closed(1000, run.seconds).rate), "sagas/s", …)
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bench.bed import Bed, Setup, bed
+from bench.figures import Figures, tell
+
+T = TypeVar("T")
+
+IN_FLIGHT = 1000
+"""Sagas in flight where throughput is measured: more don't end sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a scenario is given: where figures go, and how long and how often to measure."""
+
+    figures: Figures
+    seconds: float = 15.0
+    rounds: int = 3
+    warm_up: float = 3.0
+    full: bool = False
+    """The largest sizes too: hours, and tens of gigabytes."""
+    keep: Path | None = None
+    """Where servers' data and logs stay; else they are removed."""
+
+    @contextmanager
+    def bed(self, setup: Setup, *, audit: bool = True) -> Generator[Bed]:
+        """Bring everything up, anew for each call; audit what ran. See `bench.bed`."""
+        directory = Path(tempfile.mkdtemp(prefix="kasaga-bench-", dir=self.keep))
+        directory.chmod(0o755)
+        tell(f"{setup.parameters()} in {directory}")
+        try:
+            with bed(setup, directory, audit=audit) as made:
+                yield made
+        finally:
+            if self.keep is None:
+                shutil.rmtree(directory)
+
+    def repeat(self, what: Callable[[], T]) -> list[T]:
+        """Do it once a round."""
+        found: list[T] = []
+        for number in range(self.rounds):
+            found.append(what())
+            tell(f"  round {number + 1} of {self.rounds}: {found[-1]}")
+        return found
+
+    def put(self, figure: str, values: float | list[float], unit: str, /, **parameters: object) -> None:
+        """Print a figure: see `Figures.put`; what the whole run has in common is said by itself."""
+        self.figures.put(figure, values, unit, seconds=self.seconds, **parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One that can be asked for by name."""
+
+    name: str
+    about: str
+    long: bool
+    run: Callable[[Run], None]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(
+    name: str, about: str, *, long: bool = False
+) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
+    """Register a scenario. `long`: it takes hours, and is run only if it is asked for by name."""
+
+    def register(function: Callable[[Run], None]) -> Callable[[Run], None]:
+        SCENARIOS[name] = Scenario(name, about, long, function)
+        return function
+
+    return register
+
+
+def load_all() -> dict[str, Scenario]:
+    """Import every module of this folder, so that each has registered what it has."""
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem != "__main__":
+            importlib.import_module(f"bench.{path.stem}")
+    return SCENARIOS
