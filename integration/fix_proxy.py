@@ -79,6 +79,7 @@ class _Link:
                 if target is None or self._proxy.swallows(asks=asks):
                     self.lossy = True
                 else:
+                    self._proxy.overhear(self, data, asks=asks)
                     target.sendall(data)
         if self._proxy.swallows(asks=asks):
             self.lossy = True
@@ -141,6 +142,9 @@ class TcpProxy:
     def swallows(self, *, asks: bool) -> bool:
         """Says whether bytes of this direction are lost now."""
         return self._mode is Mode.DEAF or (self._mode is Mode.MUTE and not asks)
+
+    def overhear(self, link: object, data: bytes, *, asks: bool) -> None:
+        """Called by the connections' threads with what is about to be passed on; for who wants to listen."""
 
     def _listen(self) -> None:
         if self._listener is None:
