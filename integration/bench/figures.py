@@ -49,7 +49,15 @@ class Figures:
     def put(
         self, figure: str, values: float | Sequence[float], unit: str, /, **parameters: object
     ) -> dict[str, object]:
-        """Print one figure, and append it to the file.
+        """Make a figure's line, and write it; see `line` and `write`."""
+        line = self.line(figure, values, unit, **parameters)
+        self.write(line)
+        return line
+
+    def line(
+        self, figure: str, values: float | Sequence[float], unit: str, /, **parameters: object
+    ) -> dict[str, object]:
+        """Make the line of one figure.
 
         Args:
             figure: its name, such as `throughput`.
@@ -63,7 +71,7 @@ class Figures:
         """
         rounds = [float(each) for each in (values if isinstance(values, Sequence) else [values])]
         middle = median(rounds)
-        line: dict[str, object] = {
+        return {
             "figure": figure,
             "value": _short(middle),
             "unit": unit,
@@ -76,12 +84,14 @@ class Figures:
             "machine": dict(self.machine),
             "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         }
+
+    def write(self, line: Mapping[str, object]) -> None:
+        """Print a line, and append it to the file."""
         text = json.dumps(line)
         if self.out is not None:
             with self.out.open("a") as file:
                 file.write(text + "\n")
         print(text, flush=True)
-        return line
 
 
 def tell(text: str) -> None:

@@ -1,0 +1,3 @@
+module kasaga.invalid/peers-client
+
+go 1.21

@@ -1,0 +1,9 @@
+class Duration:
+    def FromSeconds(self, seconds: int) -> None: ...
+
+class DescribeNamespaceRequest:
+    def __init__(self, *, namespace: str) -> None: ...
+
+class RegisterNamespaceRequest:
+    workflow_execution_retention_period: Duration
+    def __init__(self, *, namespace: str) -> None: ...
