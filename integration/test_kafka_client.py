@@ -179,6 +179,34 @@ def test_reading_begins_where_it_is_told(producer: Producer, consumer: Consumer,
     assert consumer.watermarks(topic, 1) == (0, 4)
 
 
+def test_ends_are_asked_for_without_waiting_and_not_behind_the_consumers_fetch(
+    settings: KafkaSettings, producer: Producer, consumer: Consumer, topic: str
+) -> None:
+    """A question of the consumer's own client waits for its fetch; this one overtakes it."""
+    produce(producer, topic, 1, b"a", b"b")
+    admin, places = Admin(settings), [(topic, 0), (topic, 1)]
+    assert admin.ask_offsets(places, timeout=10).wait() == {(topic, 0): 0, (topic, 1): 2}
+    consumer.assign({(topic, 0): EARLIEST})
+    took: list[float] = []
+    for _ in range(20):
+        consumer.consume(1, 0.03)
+        begun = time.monotonic()
+        asked = admin.ask_offsets(places, timeout=10)
+        assert asked.wait() == asked.answer()
+        took.append(time.monotonic() - begun)
+    assert min(took) < 0.02
+    produce(producer, topic, 1, b"c")
+    assert admin.ask_offsets(places, timeout=10).wait() == {(topic, 0): 0, (topic, 1): 3}
+    assert admin.ask_offsets(places, first=True, timeout=10).wait() == {(topic, 0): 0, (topic, 1): 0}
+
+
+def test_a_partition_that_is_not_there_spoils_a_question(settings: KafkaSettings, topic: str) -> None:
+    admin = Admin(settings)
+    assert admin.ask_offsets([(topic, 0)], timeout=30).wait() == {(topic, 0): 0}
+    with pytest.raises(KafkaUnavailable, match="asking for offsets"):
+        admin.ask_offsets([(topic, 0), (topic, 99)], timeout=30).wait()
+
+
 def test_a_paused_partition_is_silent_and_nothing_of_it_is_lost(
     producer: Producer, consumer: Consumer, topic: str
 ) -> None:

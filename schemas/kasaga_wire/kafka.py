@@ -30,6 +30,7 @@ __all__ = [
     "EARLIEST",
     "LATEST",
     "Admin",
+    "Asked",
     "Consumer",
     "DeliveryError",
     "EndOfPartition",
@@ -355,7 +356,38 @@ class GroupConsumer(_Reader):
 
 
 class _Future(Protocol):
+    def done(self) -> bool: ...
     def result(self, timeout: float | None = None) -> Any: ...
+
+
+class Asked:
+    """A question for offsets that is on its way."""
+
+    def __init__(self, futures: Mapping[Place, _Future]) -> None:
+        self._futures = futures
+
+    def answer(self) -> dict[Place, int] | None:
+        """What a broker has said of the partitions that it knows; None while it hasn't.
+
+        Raises KafkaUnavailable where it has said nothing of any, or not in time.
+        """
+        return self._told() if all(future.done() for future in self._futures.values()) else None
+
+    def wait(self) -> dict[Place, int]:
+        """Wait for the answer, for as long as the question may take. Raises KafkaUnavailable."""
+        return self._told()
+
+    def _told(self) -> dict[Place, int]:
+        found: dict[Place, int] = {}
+        failed: KafkaError | None = None
+        for place, future in self._futures.items():
+            try:
+                found[place] = future.result().offset
+            except KafkaException as error:
+                failed = _error_of(error)
+        if failed is not None and not found:
+            raise unavailable("asking for offsets", failed) from None
+        return found
 
 
 class Admin:
@@ -424,6 +456,25 @@ class Admin:
             if topic.error is None and parts and all(part.leader >= 0 for part in parts):
                 found[name] = (len(parts), min(len(part.replicas) for part in parts))
         return found
+
+    def ask_offsets(self, places: Iterable[Place], *, first: bool = False, timeout: float) -> Asked:
+        """Ask where partitions end, or begin; nobody waits. `timeout`: seconds until it is given up.
+
+        Not a consumer's business: a broker answers the requests of a connection in order, so that a question
+        waits there behind the fetch that is on its way, for `fetch.wait.max.ms` where nothing comes.
+        Ends are those that a consumer of committed records comes to. Raises KafkaFailure.
+        """
+        spec = _admin.OffsetSpec.earliest() if first else _admin.OffsetSpec.latest()
+        asked = {TopicPartition(*place): spec for place in places}
+        try:
+            futures: dict[Any, _Future] = self._client.list_offsets(
+                asked,
+                isolation_level=confluent_kafka.IsolationLevel.READ_COMMITTED,
+                request_timeout=timeout,
+            )
+        except KafkaException as error:
+            raise KafkaFailure(f"offsets can't be asked for: {_error_of(error).str()}") from None
+        return Asked({(each.topic, each.partition): future for each, future in futures.items()})
 
     def close(self) -> None:
         """Nothing waits in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kasaga.orchestrator.clock import to_datetime
-from kasaga.orchestrator.shards import ASK_INTERVAL, CONVICT_AFTER, SUSPECT_AFTER, Shard
+from kasaga.orchestrator.shards import CONVICT_AFTER, SUSPECT_AFTER, End, Shard
 from kasaga.store.base import Offsets, OutboxRow, RowKind, ShardRow, Suspect
 
 RUN = UUID(int=1)
@@ -29,8 +30,19 @@ def row(seq: int, due: int | None, kind: RowKind = RowKind.COMMAND) -> OutboxRow
     return OutboxRow(3, seq, kind, RUN, str(seq), "", None, None, [], None, 1, None, at)
 
 
-def never(shard: int) -> int:
+def never(shard: int, since: int) -> End | None:
     raise AssertionError("nothing is due: nobody has to be asked")
+
+
+def nobody(shard: int, since: int) -> End | None:
+    """Kafka hasn't answered yet."""
+    return None
+
+
+def at(asked_at: int, offset: int) -> Callable[[int, int], End | None]:
+    """What Kafka has answered to a question of that time."""
+    end = End(asked_at, offset)
+    return lambda shard, since: end if end.asked_at >= since else None
 
 
 def test_nothing_is_asked_before_something_is_due() -> None:
@@ -45,7 +57,7 @@ def test_nothing_is_asked_before_something_is_due() -> None:
 def test_a_timer_waits_until_the_replies_are_read_to_the_end_that_they_had_when_it_was_due() -> None:
     here = shard(replies=5)
     here.opened(row(1, T))
-    assert not here.ready(T, lambda number: 8)
+    assert not here.ready(T, at(T, 8))
     here.position = 7
     assert not here.ready(T + 10, never), "the goal is known already"
     here.position = 8
@@ -58,7 +70,7 @@ def test_the_end_of_the_log_is_as_good_as_a_record_at_its_end() -> None:
     """Behind the last record there may be a transaction's marker, which nobody reads."""
     here = shard(replies=5)
     here.opened(row(1, T))
-    assert not here.ready(T, lambda number: 9)
+    assert not here.ready(T, at(T, 9))
     here.end = 9
     assert here.ready(T, never)
 
@@ -67,19 +79,19 @@ def test_what_came_due_after_the_question_waits_for_the_next_one() -> None:
     here = shard(replies=5)
     here.opened(row(1, T))
     here.opened(row(2, T + 5))
-    assert here.ready(T, lambda number: 5)
+    assert here.ready(T, at(T, 5))
     assert [due.row for due in here.pop_due(T + 6, 10)] == [1]
-    assert not here.ready(T + 6, never), "not again so soon"
-    assert here.ready(T + ASK_INTERVAL, lambda number: 5)
-    assert [due.row for due in here.pop_due(T + ASK_INTERVAL, 10)] == [2]
+    assert not here.ready(T + 6, at(T, 5)), "that was asked before it came due"
+    assert here.ready(T + 7, at(T + 5, 5))
+    assert [due.row for due in here.pop_due(T + 7, 10)] == [2]
 
 
 def test_where_kafka_can_not_say_nothing_fires_and_it_is_asked_again() -> None:
     here = shard()
     here.opened(row(1, T))
-    assert not here.ready(T, lambda number: -1)
-    assert not here.ready(T + ASK_INTERVAL, lambda number: -1)
-    assert here.ready(T + 2 * ASK_INTERVAL, lambda number: 0)
+    assert not here.ready(T, nobody)
+    assert not here.ready(T + 5, nobody)
+    assert here.ready(T + 9, at(T, 0))
 
 
 def test_what_is_kept_back_counts_as_not_read() -> None:
@@ -87,7 +99,7 @@ def test_what_is_kept_back_counts_as_not_read() -> None:
     here.opened(row(1, T))
     here.held["replies"] = {6}
     here.position = 8
-    assert not here.ready(T, lambda number: 8)
+    assert not here.ready(T, at(T, 8))
     assert here.hold_back(Offsets(3, 8, 2)) == Offsets(3, 6, 2)
     here.held["replies"].clear()
     assert here.ready(T, never)
@@ -99,7 +111,7 @@ def test_a_log_that_was_cut_says_nothing_about_its_end() -> None:
     here.end = 500
     here.opened(row(1, T))
     here.rewound(0)
-    assert not here.ready(T, lambda number: 3)
+    assert not here.ready(T, at(T, 3))
     here.position = 3
     assert here.ready(T, never)
 
@@ -111,7 +123,7 @@ def test_what_was_answered_does_not_fire() -> None:
     here.closed(1)
     here.closed(99)
     assert here.next_due == T + 2
-    assert here.ready(T + 10, lambda number: 0)
+    assert here.ready(T + 10, at(T + 10, 0))
     assert [due.row for due in here.pop_due(T + 10, 1)] == [2]
     here.closed(3)
     assert list(here.pop_due(T + 10, 10)) == []
@@ -131,8 +143,8 @@ def test_a_saga_is_convicted_by_two_deaths_with_its_mark_and_not_by_one(deaths: 
     assert here.convicted == (suspect if deaths >= CONVICT_AFTER else None)
 
 
-def _at(end: int, shard: int) -> int:
-    return end
+def _at(now: int, end: int, shard: int, since: int) -> End:
+    return End(now, end)
 
 
 @settings(max_examples=300, deadline=None)
@@ -165,7 +177,7 @@ def test_no_timer_ever_overtakes_a_reply_that_was_written_before_it_came_due(
             here.position = min(end, here.position + number)
         elif what == "pass":
             now += number
-        elif here.ready(now, partial(_at, end)):
+        elif here.ready(now, partial(_at, now, end)):
             for due in here.pop_due(now, number):
                 assert due.at <= now
                 there = max(end for at, end in ends if at < due.at)

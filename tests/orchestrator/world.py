@@ -29,7 +29,7 @@ from kasaga.orchestrator.loop import Loop
 from kasaga.orchestrator.metrics import Metrics
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.rows import Addresses
-from kasaga.orchestrator.source import Source
+from kasaga.orchestrator.source import Asker, Source
 from kasaga.saga import App
 from kasaga.settings import Settings
 from kasaga.store.base import FINAL_STATES, Offsets, SagaFilter, SagaRow, SagaState, StoreUnavailable
@@ -190,7 +190,7 @@ class World:
             defs=defs,
             where=Addresses(self.topics, "/kasaga/trips", self.shards),
             store=self.store,
-            source=Source(cast("Consumer", consumer), self.topics, schemas, clock),
+            source=Source(cast("Consumer", consumer), cast("Asker", consumer), self.topics, schemas, clock),
             relay=Relay(make_producer, network.Partitions(self.kafka)),
             clock=clock,
             metrics=Metrics(),

@@ -218,6 +218,30 @@ class Consumer(network.Consumer):
         machine.check()
         return super().watermarks(topic, partition, timeout)
 
+    def ask_offsets(self, places: Iterable[Place], *, first: bool = False, timeout: float) -> Asked:
+        """The answer is from some moment between the question and its arrival; here from its beginning."""
+        world, asked = self._world, super().ask_offsets(places, first=first, timeout=timeout)
+        world.machine.check()
+        micros = world.chance.whole(world.chance.next(f"ask/{self._process.name}"), 200, 5_000)
+        silent = self._silent
+        return Asked(world, asked, world.machine.now + (int(timeout * SECOND) if silent else micros))
+
+
+class Asked(network.Asked):
+    """A question that takes its time."""
+
+    def __init__(self, world: World, asked: network.Asked, at: int) -> None:
+        self._world, self._asked, self._at = world, asked, at
+
+    def answer(self) -> dict[Place, int] | None:
+        return None if self._world.machine.now < self._at else self._asked.answer()
+
+    def wait(self) -> dict[Place, int]:
+        machine = self._world.machine
+        machine.sleep(max(self._at - machine.now, 0))
+        machine.check()
+        return self._asked.wait()
+
 
 class Group:
     """A consumer group of one topic: who reads which partition, and how far it has come."""

@@ -215,7 +215,7 @@ def _old() -> contextlib.AbstractContextManager[Any]:
 
 @_plant("timers fire before the replies that are there are read", store_away=1.0)
 def _timers() -> contextlib.AbstractContextManager[Any]:
-    def ready(self: Shard, now: int, watermark: Callable[[int], int]) -> bool:
+    def ready(self: Shard, now: int, end_of: Any) -> bool:
         due = self.next_due
         self.read_at = now
         return due is not None and due <= now

@@ -27,7 +27,7 @@ from kasaga.orchestrator.clock import Clock, to_micros
 from kasaga.orchestrator.loop import Loop
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.rows import Addresses
-from kasaga.orchestrator.source import Source
+from kasaga.orchestrator.source import Asker, Source
 from kasaga.settings import Settings
 from kasaga.testing.network import Partitions
 from kasaga.testing.world import silent
@@ -186,7 +186,9 @@ class Orchestrator:
             defs=CODE.defs,
             where=Addresses(world.topics, "/kasaga/sim", world.shards),
             store=as_store(Connection(world, process)),
-            source=Source(cast("KafkaConsumer", consumer), world.topics, CODE.schemas, clock),
+            source=Source(
+                cast("KafkaConsumer", consumer), cast("Asker", consumer), world.topics, CODE.schemas, clock
+            ),
             relay=Relay(
                 lambda: cast("KafkaProducer", Producer(world.kafka, process)), Partitions(world.kafka)
             ),

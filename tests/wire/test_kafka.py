@@ -230,6 +230,8 @@ def test_questions_that_nobody_answers_are_unavailable(monkeypatch: pytest.Monke
     consumer.close()
     consumer.close()
     admin = Admin(nowhere)
+    with pytest.raises(KafkaUnavailable, match="asking for offsets"):
+        admin.ask_offsets([(topic, 0)], timeout=0.2).wait()
     with pytest.raises(KafkaUnavailable, match="listing topics"):
         admin.describe([topic])
     admin.close()

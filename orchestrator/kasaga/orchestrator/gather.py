@@ -52,10 +52,12 @@ class Gatherer:
             step, form = split_step(refusal.step)
             event = Undeliverable(step, form, refusal.attempt, refusal.error)
             found.append(Item(REPLY, refusal.shard, str(refusal.run_id), "", event, None))
+        self._source.hear()
         for shard in self._shards.values():
             self._source.note(shard)
-            if shard.ready(now, self._source.watermark):
+            if shard.ready(now, self._source.end_of):
                 found += [_timer(shard, due) for due in shard.pop_due(now, self._max_timers)]
+        self._source.ask(now)
         found.sort(key=order_of)
         return self._starts_first(found)
 

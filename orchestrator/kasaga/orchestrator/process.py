@@ -139,6 +139,7 @@ class Orchestrator:
         relay = Relay(producer, setup.Counter(admin))
         source = Source(
             Consumer(settings.kafka, group=f"{settings.topic_prefix}{app.namespace}.orchestrator"),
+            admin,
             topics,
             schemas,
             clock,

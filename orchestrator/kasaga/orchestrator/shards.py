@@ -15,8 +15,13 @@ from uuid import UUID
 from ..store.base import Offsets, OutboxRow, RowKind, ShardRow, Suspect
 from .clock import to_micros
 
-ASK_INTERVAL = 20_000
-"""Microseconds between two questions for one shard's high watermark."""
+
+class End(NamedTuple):
+    """The high watermark of a shard's replies."""
+
+    asked_at: int
+    """It held at this time or later: microseconds of the engine's time."""
+    offset: int
 
 
 class Due(NamedTuple):
@@ -60,9 +65,8 @@ class Shard:
     """A heap by time; an entry whose row isn't open any more is dropped when it comes up."""
     read_at: int = 0
     """Replies have been read up to the watermark of this time."""
-    asked_at: int = 0
-    goal: int = -1
-    """The high watermark asked for at `asked_at`; -1 when none is wanted."""
+    goal: End | None = None
+    """How far the replies have to be read before timers fire; None when nothing is due."""
     position: int = 0
     """The next offset of the replies that hasn't been read, decided or not."""
     end: int = -1
@@ -96,7 +100,7 @@ class Shard:
 
     def rewound(self, position: int) -> None:
         """The replies' log was truncated: what was read of it says nothing about its end."""
-        self.position, self.end, self.goal, self.read_at = position, -1, -1, 0
+        self.position, self.end, self.goal, self.read_at = position, -1, None, 0
 
     def hold_back(self, offsets: Offsets) -> Offsets:
         """Return how far a new owner needn't read again: nothing that is kept back is passed."""
@@ -120,20 +124,19 @@ class Shard:
             heapq.heappop(self.timers)
         return self.timers[0].at if self.timers else None
 
-    def ready(self, now: int, watermark: Callable[[int], int]) -> bool:
-        """Say whether timers that are due may fire now; asks for the watermark where it must.
+    def ready(self, now: int, end_of: Callable[[int, int], End | None]) -> bool:
+        """Say whether timers that are due may fire now; asks where the replies end where it must.
 
-        `watermark` returns the high watermark of the shard's replies, or -1 where Kafka can't be
-        asked; then nothing fires.
+        `end_of` takes the shard and the time at or after which it must have been asked; until it returns an
+        answer nothing fires.
         """
         due = self.next_due
         if due is None or due > now:
             return False
-        if self.goal < 0 and self.read_at < due and now - self.asked_at >= ASK_INTERVAL:
-            self.goal = watermark(self.number)
-            self.asked_at = now
-        if self.goal >= 0 and self._read_to() >= self.goal:
-            self.read_at, self.goal = self.asked_at, -1
+        if self.goal is None and self.read_at < due:
+            self.goal = end_of(self.number, due)
+        if self.goal is not None and self._read_to() >= self.goal.offset:
+            self.read_at, self.goal = max(self.read_at, self.goal.asked_at), None
         return self.read_at >= due
 
     def _read_to(self) -> int:

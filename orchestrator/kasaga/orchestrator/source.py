@@ -7,17 +7,19 @@ committed to Kafka is only for people and autoscalers to see the lag by.
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from kasaga_wire.codec import Schemas
 from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, KasagaError
-from kasaga_wire.kafka import Consumer, EndOfPartition, PartitionError, Record
+from kasaga_wire.kafka import Asked, Consumer, EndOfPartition, PartitionError, Record
+from kasaga_wire.kafka_records import Place
 from kasaga_wire.topics import Topics
 
 from ..store.base import Offsets
 from .clock import Clock
-from .shards import Shard
+from .shards import End, Shard
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -27,6 +29,20 @@ WATERMARK_TIMEOUT = 1.0
 """Seconds: the loop stands still meanwhile."""
 ASK_AGAIN_SECONDS = 1.0
 """After a question that no broker answered."""
+
+
+SINGLY_SECONDS = 10.0
+"""After such a question about several partitions: for so long each is asked for by itself."""
+ASK_INTERVAL = 0.01
+"""Seconds between two questions for where replies end: one asks for all shards that want to know."""
+
+
+class Asker(Protocol):
+    """Asks brokers for offsets, without waiting for them."""
+
+    def ask_offsets(  # noqa: D102
+        self, places: Iterable[Place], *, first: bool = False, timeout: float
+    ) -> Asked: ...
 
 
 class Truncated(NamedTuple):
@@ -41,9 +57,11 @@ class Truncated(NamedTuple):
 class Source:
     """Of one process; the loop's thread alone uses it."""
 
-    def __init__(self, consumer: Consumer, topics: Topics, schemas: Schemas, clock: Clock) -> None:
+    def __init__(
+        self, consumer: Consumer, asker: Asker, topics: Topics, schemas: Schemas, clock: Clock
+    ) -> None:
         """Raises KafkaUnavailable."""
-        self._consumer = consumer
+        self._consumer, self._asker = consumer, asker
         self._topics = topics
         self._schemas = schemas
         self._clock = clock
@@ -59,6 +77,17 @@ class Source:
         self._ask_at = 0.0
         """Until then no broker is asked anything: each question would stop the loop for its time-out."""
         self._to_commit: dict[tuple[str, int], int] = {}
+        self._wanted: dict[int, None] = {}
+        """Shards whose end is to be asked for, in the order in which they came."""
+        self._not_before: dict[int, float] = {}
+        """By shard: until then nobody is asked for its end, since nobody has answered."""
+        self._singly_until = 0.0
+        """Until then each shard is asked for by itself: a partition without a leader spoils a question."""
+        self._question: Asked | None = None
+        self._asked_of: set[int] = set()
+        """Of the question that is on its way: the shards whose answer will be true."""
+        self._asked_at, self._asked = 0, -ASK_INTERVAL
+        self._told: dict[int, End] = {}
         consumer.incremental_assign({(topics.schemas, 0): self._low(topics.schemas, 0)})
 
     def _low(self, topic: str, partition: int) -> int:
@@ -71,8 +100,7 @@ class Source:
         try:
             found = self._consumer.watermarks(topic, partition, WATERMARK_TIMEOUT)
         except KafkaFailure as error:
-            self._ask_at = self._clock.seconds() + ASK_AGAIN_SECONDS
-            log.warning("kafka can't say where a partition ends", extra={"error": str(error)})
+            self._without_answer(error)
             return None
         self._heard = self._clock.seconds()
         return found
@@ -83,7 +111,11 @@ class Source:
         Raises KafkaFailure; then nothing is read.
         """
         if not known:
-            offsets = Offsets(*(self._low(topic, shard) for topic in self._inputs))
+            places = [(topic, shard) for topic in self._inputs]
+            firsts = self._asker.ask_offsets(places, first=True, timeout=WATERMARK_TIMEOUT).wait()
+            if len(firsts) < len(places):
+                raise KafkaUnavailable(f"no broker leads all partitions of shard {shard}")
+            offsets = Offsets(*(firsts[place] for place in places))
         at = (offsets.sagas, offsets.replies, offsets.control)
         self._consumer.incremental_assign(
             {(topic, shard): offset for topic, offset in zip(self._inputs, at, strict=True)}
@@ -107,6 +139,9 @@ class Source:
     def _forget_ends(self, shard: int) -> None:
         self._ends.pop(shard, None)
         self._positions.pop(shard, None)
+        self._told.pop(shard, None)
+        self._wanted.pop(shard, None)
+        self._asked_of.discard(shard)
 
     def pause_starts(self, paused: bool) -> None:
         """Read no starts for now, or again."""
@@ -159,10 +194,59 @@ class Source:
         for topic, offset in zip(self._inputs, at, strict=True):
             self._to_commit[(topic, shard)] = offset
 
-    def watermark(self, shard: int) -> int:
-        """Return the offset after the last reply of a shard, as of now; -1 where Kafka can't say."""
-        found = self._ask(self._topics.replies, shard)
-        return -1 if found is None else found[1]
+    def end_of(self, shard: int, since: int) -> End | None:
+        """Return where a shard's replies end, as asked at `since` or later; None: `ask` will ask for it."""
+        told = self._told.get(shard)
+        if told is not None and told.asked_at >= since:
+            return told
+        self._wanted[shard] = None
+        return None
+
+    def hear(self) -> None:
+        """Take in what a broker has answered by now."""
+        if self._question is None:
+            return
+        try:
+            found = self._question.answer()
+        except KafkaFailure as error:
+            self._unanswered(error)
+            return
+        if found is not None:
+            self._question = None
+            self._heard = self._clock.seconds()
+            ends = {shard: found.get((self._topics.replies, shard)) for shard in self._asked_of}
+            self._told |= {shard: End(self._asked_at, end) for shard, end in ends.items() if end is not None}
+
+    def ask(self, now: int) -> None:
+        """Ask for the ends that are wanted, unless a question is on its way; waits for nothing."""
+        seconds = self._clock.seconds()
+        if not self._wanted or self._question is not None or seconds < self._asked + ASK_INTERVAL:
+            return
+        wanted = [shard for shard in self._wanted if self._not_before.get(shard, 0.0) <= seconds]
+        if seconds < self._singly_until:
+            wanted = wanted[:1]
+        if not wanted:
+            return
+        self._asked_of = set(wanted)
+        self._asked_at, self._asked = now, seconds
+        for shard in wanted:
+            del self._wanted[shard]
+            self._not_before.pop(shard, None)
+        try:
+            places = [(self._topics.replies, shard) for shard in wanted]
+            self._question = self._asker.ask_offsets(places, timeout=WATERMARK_TIMEOUT)
+        except KafkaFailure as error:
+            self._unanswered(error)
+
+    def _unanswered(self, error: KafkaFailure) -> None:
+        seconds, self._question = self._clock.seconds(), None
+        self._not_before |= dict.fromkeys(self._asked_of, seconds + ASK_AGAIN_SECONDS)
+        self._singly_until = seconds + SINGLY_SECONDS
+        log.warning("kafka can't say where replies end", extra={"error": str(error)})
+
+    def _without_answer(self, error: KafkaFailure) -> None:
+        self._ask_at = self._clock.seconds() + ASK_AGAIN_SECONDS
+        log.warning("kafka can't say where a partition ends", extra={"error": str(error)})
 
     def lag(self, shard: int, offsets: Offsets) -> dict[str, int]:
         """Return how many records wait behind a shard's offsets, as last heard; any thread may ask."""

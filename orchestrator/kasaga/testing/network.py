@@ -82,6 +82,23 @@ class Kafka:
         ]
 
 
+class Asked:
+    """`kasaga_wire.kafka.Asked`: answered at once, or by nobody."""
+
+    def __init__(self, found: dict[Place, int] | None) -> None:
+        self._found = found
+
+    def answer(self) -> dict[Place, int] | None:
+        """What was found. Raises KafkaUnavailable."""
+        return self.wait()
+
+    def wait(self) -> dict[Place, int]:
+        """The same."""
+        if self._found is None:
+            raise KafkaUnavailable("asking for offsets")
+        return self._found
+
+
 class Consumer:
     """`kasaga_wire.kafka.Consumer`: assigned by hand, told of ends, never jumping."""
 
@@ -176,6 +193,14 @@ class Consumer:
             raise KafkaUnavailable(f"watermarks of {topic}/{partition}")
         log = self._kafka.logs[topic, partition]
         return log.first, log.end
+
+    def ask_offsets(self, places: Iterable[Place], *, first: bool = False, timeout: float) -> Asked:
+        """Where partitions end, or begin, as of now; what `kasaga_wire.kafka.Admin` does."""
+        self.questions += 1
+        if self._silent:
+            return Asked(None)
+        logs = {place: self._kafka.logs[place] for place in places}
+        return Asked({place: log.first if first else log.end for place, log in logs.items()})
 
     def commit(self, offsets: Mapping[Place, int], *, wait: bool = False) -> None:
         """Show how far everything is read."""

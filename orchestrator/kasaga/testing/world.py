@@ -34,7 +34,7 @@ from ..orchestrator.loop import Loop
 from ..orchestrator.metrics import Metrics
 from ..orchestrator.relay import Relay
 from ..orchestrator.rows import Addresses
-from ..orchestrator.source import Source
+from ..orchestrator.source import Asker, Source
 from ..saga import App, Saga
 from ..settings import Settings
 from ..store.base import FINAL_STATES, SagaRow, SagaState
@@ -159,7 +159,9 @@ class World:
     def _begin(self) -> tuple[Loop, Consumer]:
         self._begun = False
         stage, clock, consumer = self._stage, _Ticks(self), Consumer(self._network)
-        source = Source(cast("KafkaConsumer", consumer), stage.topics, stage.defs.schemas, clock)
+        source = Source(
+            cast("KafkaConsumer", consumer), cast("Asker", consumer), stage.topics, stage.defs.schemas, clock
+        )
         relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), Partitions(self._network))
         loop = Loop(
             stage.app,
