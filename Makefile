@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench bench-peers chaos model coverage fuzz lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench bench-quick bench-peers chaos model coverage fuzz lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ kubernetes: venv ## a real Kubernetes, and a release's whole life on it under lo
 
 bench: venv ## measure on this machine, on real servers: ARGS="throughput latency --out figures.jsonl"; ARGS=--help tells what
 	@PYTHONPATH=integration $(BIN)/python -m bench $(ARGS)
+
+bench-quick: venv ## CPU of the hot parts in half a minute, without servers: ARGS="--against earlier.jsonl" compares
+	@PYTHONPATH=integration $(BIN)/python -m bench.quick $(ARGS)
 
 bench-peers: venv ## peers and ours on the same payment saga, in turns: ratios as JSON lines; ARGS=--temporal for Temporal, too
 	@PYTHONPATH=integration $(BIN)/python -m bench.peers $(ARGS)
