@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from kasaga import App, RetryPolicy, SagaContext, saga
+from kasaga import App, RetryPolicy, SagaContext, SignalTimeout, UpdateRefused, saga
 from kasaga_participant import Participant, Refused, Tx
 from kasaga_wire import command, compensation, participant
 
@@ -61,7 +61,38 @@ async def purchase(ctx: SagaContext, order: Order) -> Receipt:
     return Receipt(order=order.id, shelf=taken.shelf)
 
 
-app = App(NAMESPACE, sagas=[purchase], participants=[GoodsContract])
+class Approval(BaseModel):
+    by: str
+
+
+class Note(BaseModel):
+    text: str
+
+
+@saga("asking", signals={"approved": Approval, "hurry": None})
+async def asking(ctx: SagaContext, order: Order) -> str:
+    """Takes goods when somebody has approved it, and notes from whoever has one."""
+    notes: list[str] = []
+
+    def add(note: Note) -> int:
+        notes.append(note.text)
+        return len(notes)
+
+    def check(note: Note) -> None:
+        if not note.text:
+            raise UpdateRefused("an empty note")
+
+    ctx.update("note", Note, add, validate=check)
+    ctx.query("notes", lambda: notes)
+    try:
+        approval = await ctx.signal("approved", Approval, timeout=600)
+    except SignalTimeout:
+        return "nobody"
+    await ctx.use(GoodsContract, undo_retry=SOON_STUCK).take(order)
+    return approval.by
+
+
+app = App(NAMESPACE, sagas=[purchase, asking], participants=[GoodsContract])
 service = Participant(namespaces=(NAMESPACE,))
 
 

@@ -1,7 +1,17 @@
 """Kasaga: a saga orchestrator on Kafka and Postgres."""
 
 from .context import SagaContext
-from .errors import BranchEnded, SagaFailed, StepError, StepFailed, StepRefused, StepTimeout, TimedOut
+from .errors import (
+    BranchEnded,
+    SagaFailed,
+    SignalTimeout,
+    StepError,
+    StepFailed,
+    StepRefused,
+    StepTimeout,
+    TimedOut,
+    UpdateRefused,
+)
 from .parallel import Spawned
 from .policy import RetryPolicy
 from .saga import App, Saga, saga
@@ -13,11 +23,13 @@ __all__ = [
     "Saga",
     "SagaContext",
     "SagaFailed",
+    "SignalTimeout",
     "Spawned",
     "StepError",
     "StepFailed",
     "StepRefused",
     "StepTimeout",
     "TimedOut",
+    "UpdateRefused",
     "saga",
 ]

@@ -14,12 +14,13 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from kasaga_wire.codec import codec_for
+from kasaga_wire.codec import Codec, codec_for
 from kasaga_wire.contracts import CommandSpec, Contract, contract_of
 from kasaga_wire.errors import KasagaError
 
 from .engine.requests import Call, Host, LocalCall, Options, Pause
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
+from .messages import Messaging
 from .parallel import Branching
 from .policy import (
     DEFAULT_RETRY,
@@ -42,14 +43,20 @@ MAX_KEY = 512
 """Bytes of a key: it travels with each attempt."""
 
 
-class SagaContext(Branching):
+class SagaContext(Branching, Messaging):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
-    __slots__ = ("_contracts", "_host", "_random", "_uuids")
+    __slots__ = ("_contracts", "_host", "_random", "_signals", "_uuids")
 
-    def __init__(self, host: Host, contracts: typing.Mapping[str, Contract]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        contracts: typing.Mapping[str, Contract],
+        signals: typing.Mapping[str, Codec[Any]] | None = None,
+    ) -> None:
         self._host = host
         self._contracts = contracts
+        self._signals = signals
         self._uuids = 0
         self._random: random.Random | None = None
 
@@ -57,6 +64,9 @@ class SagaContext(Branching):
         """Refuse any use by a coroutine that is being closed."""
         self._host.live()
         return self._host
+
+    def _declared(self) -> typing.Mapping[str, Codec[Any]] | None:
+        return self._signals
 
     @property
     def saga_id(self) -> str:
@@ -75,15 +85,17 @@ class SagaContext(Branching):
 
     def uuid(self) -> uuid.UUID:
         """Return a new UUID, the same one in each replay."""
+        host = self._live()
         self._uuids += 1
-        digest = hashlib.sha256(f"{self._live().run_id}/uuid/{self._uuids}".encode()).digest()
+        digest = hashlib.sha256(f"{host.run_id}/uuid/{self._uuids}".encode()).digest()
         return uuid.UUID(bytes=digest[:16], version=4)
 
     @property
     def random(self) -> random.Random:
         """A generator of random numbers seeded by the run, the same in each replay. Not for secrets."""
+        host = self._live()
         if self._random is None:
-            self._random = random.Random(self._live().run_id)
+            self._random = random.Random(host.run_id)
         return self._random
 
     def use(

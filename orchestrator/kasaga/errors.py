@@ -22,11 +22,18 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── CannotUndo               it happened, or nobody can know, and nothing undoes it
 │   └── StepConflict             a participant knows the command's id as another command
 ├── NotApplicable                an operator's action doesn't fit the saga's state
+│   ├── SagaOver                 a signal or an update for a saga whose code has ended
+│   ├── SignalRefused            a signal that the saga doesn't declare, or of another type
+│   ├── MailboxFull              a signal or an update is over a limit
+│   ├── UpdateRefused            the saga refuses an update; authors raise it as well
+│   ├── QueryFailed              the saga can't answer a query
+│   └── NoReceiver               a signal or an update for a saga that never began
 └── SagaOutcome                  the business outcome is no: the saga compensates
     ├── SagaFailed               raised by the author on purpose
     ├── DeadlinePassed           the saga's own timeout is over
     ├── SagaCancelled            somebody cancelled it
     ├── TimedOut                 the time of a `ctx.timeout` is over
+    │   └── SignalTimeout        no signal came in time
     ├── BranchEnded              a spawned branch was ended together with the one that spawned it
     └── StepError                a step's outcome
         ├── StepRefused          the participant refused for good
@@ -226,6 +233,53 @@ class NotApplicable(KasagaError):
     default_remedy = "See `kasaga describe` for the state and what may be done in it."
 
 
+class SagaOver(NotApplicable):
+    """A signal or an update came for a saga whose code takes nothing any more."""
+
+    code = "KSG-232"
+    default_remedy = "See `kasaga describe` for how the saga ended. Start another one, or leave it at that."
+
+
+class SignalRefused(NotApplicable):
+    """A signal isn't one that the saga declares, or its value can't be read as the declared type."""
+
+    code = "KSG-233"
+    default_remedy = "Look at the signal's name and value: what the saga takes stands in its code."
+
+
+class MailboxFull(NotApplicable):
+    """A signal or an update is over one of the limits of a saga's mail."""
+
+    code = "KSG-234"
+    default_remedy = (
+        "Send less, or references instead of data; `kasaga describe` says why the saga takes nothing."
+    )
+
+
+class UpdateRefused(NotApplicable):
+    """The saga refuses an update. Raise it in a validator or in a handler; the message is told."""
+
+    code = "KSG-235"
+    default_remedy = "The saga's own code says no: send another value, or at another time."
+
+
+class QueryFailed(NotApplicable):
+    """The saga's code can't answer a query."""
+
+    code = "KSG-236"
+    default_remedy = "Look at the query's name, and with `kasaga describe` at what the saga does."
+
+
+class NoReceiver(NotApplicable):
+    """A signal or an update came for a saga that never began."""
+
+    code = "KSG-237"
+    default_remedy = (
+        "Look at the saga's id and the namespace. Start the saga and produce the record again, without its "
+        "`kasaga_dlq_` headers."
+    )
+
+
 class SagaOutcome(KasagaError):
     """The business outcome of a step or of the saga is no: uncaught, the saga is undone."""
 
@@ -255,6 +309,12 @@ class TimedOut(SagaOutcome):
     """The time of a `ctx.timeout` is over. What was in flight in its block is being undone."""
 
     code = "KSG-258"
+
+
+class SignalTimeout(TimedOut):
+    """No signal came within the `timeout` of a `ctx.signal`. Nothing of it is to be undone."""
+
+    code = "KSG-260"
 
 
 class BranchEnded(SagaOutcome):

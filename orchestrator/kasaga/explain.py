@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .engine import lifecycle
-from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SLEEP, UNKNOWN, VOID
+from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SIGNAL, SLEEP, UNKNOWN, VOID
 from .engine.state import State, Step
 from .remedies import Remedy, remedies
 from .store.base import OutboxRow, SagaRow, ShardLease
@@ -131,13 +131,13 @@ def explain(
 
 
 def _step(step: Step, now: datetime) -> StepView:
-    view = StepView(step.path, step.type or step.kind, step.kind, _step_state(step, now), step.attempt)
+    view = StepView(step.path, _name(step), step.kind, _step_state(step, now), step.attempt)
     if step.outcome != DONE:
         view.error = step.error or step.error_type
     if not step.outcome:
         view.error = error_text(step.error_type, step.error)
-    if step.kind == SLEEP:
-        view.next_at = None if step.outcome else moment(step.due_at)
+    if step.kind in (SLEEP, SIGNAL):
+        view.next_at = moment(step.due_at) if step.due_at and not step.outcome else None
     elif view.state == "retrying":
         view.next_at = moment(step.last_at)
     if step.undo_form or step.undo_how or step.compensation:
@@ -152,11 +152,17 @@ def _step(step: Step, now: datetime) -> StepView:
     return view
 
 
+def _name(step: Step) -> str:
+    return f"signal {step.type}" if step.kind == SIGNAL else step.type or step.kind
+
+
 def _step_state(step: Step, now: datetime) -> str:
     if step.outcome:
         return step.outcome
     if step.kind == SLEEP:
         return "sleeping"
+    if step.kind == SIGNAL:
+        return "waiting"
     if step.attempt > 1 and moment(step.last_at) > now:
         return "retrying"
     return "running" if step.kind == LOCAL else "waiting"
@@ -182,7 +188,7 @@ def _undo_sent(step: Step) -> datetime | None:
 def _waits(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[Wait]:
     found: list[Wait] = []
     for step in state.order:
-        if step.row and not step.outcome:
+        if not step.outcome and (step.row or step.kind == SIGNAL):
             found.append(_waits_for_step(step, rows.get(step.row), now))
         if step.undo_row and step.undo_open:
             found.append(_waits_for_undo(step, rows.get(step.undo_row), now))
@@ -206,6 +212,12 @@ def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
         what = f"step {step.path} is a {name}" + (", if its block takes so long" if step.type else "")
         text = f"until {stamp(until)} UTC, which is in {length(until - now)} ({what})"
         return Wait(text, SLEEP, step.path, name, until=until)
+    if step.kind == SIGNAL:
+        wait = Wait(f"for a {_name(step)} (step {step.path})", SIGNAL, step.path, step.type)
+        if step.due_at:
+            wait.until = moment(step.due_at)
+            wait.text += f", until {stamp(wait.until)} UTC, which is in {length(wait.until - now)}"
+        return wait
     sent = moment(step.last_at)
     if step.kind == LOCAL:
         wait = Wait("", LOCAL, step.path, step.type, step.attempt, sent_at=sent)
@@ -279,7 +291,7 @@ def _progress(state: State) -> str:
         return "What was done is undone" + (
             ", except what an operator skipped or resolved" if state.with_exceptions else ""
         )
-    open_steps = [f"{step.path} ({step.type or step.kind})" for step in order if not step.outcome]
+    open_steps = [f"{step.path} ({_name(step)})" for step in order if not step.outcome]
     if len(open_steps) > OPEN_SHOWN:
         open_steps = [*open_steps[: OPEN_SHOWN - 1], f"{len(open_steps) - OPEN_SHOWN + 1} others"]
     if state.phase in lifecycle.UNDOING:
@@ -437,7 +449,7 @@ def _step_cells(step: StepView, now: datetime) -> tuple[str, str, str, str, str]
         undo += next_in
         if step.undo_error:
             undo += f": {shortened(printable(step.undo_error), ERROR_SHOWN)}"
-    attempts = "" if step.kind == SLEEP else str(step.attempts)
+    attempts = "" if step.kind in (SLEEP, SIGNAL) else str(step.attempts)
     return (step.path, printable(step.name), state, attempts, undo)
 
 

@@ -24,6 +24,8 @@ from .context import SagaContext
 from .engine.driver import Definition
 from .engine.requests import Host
 from .engine.run import Definitions
+from .messages import NAME as MESSAGE_NAME
+from .messages import message_codec
 from .policy import Seconds, micros
 
 A = TypeVar("A")
@@ -41,6 +43,8 @@ class Saga(Generic[A, R]):
     function: Callable[[SagaContext, A], Coroutine[Any, Any, R]]
     timeout: Seconds | None
     fails_on: tuple[type[Exception], ...]
+    signals: Mapping[str, Any] | None = None
+    """The types of the signals that it takes, by name; None where it doesn't say."""
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     """The names of the function around the saga, if there is one: its annotations may need them."""
 
@@ -53,6 +57,13 @@ class Saga(Generic[A, R]):
     def result(self) -> Codec[R]:
         """The codec of what the saga returns; raises ContractError."""
         return self._codecs[1]
+
+    @cached_property
+    def signal_codecs(self) -> Mapping[str, Codec[Any]] | None:
+        """The codecs of the declared signals; raises ContractError."""
+        if self.signals is None:
+            return None
+        return {name: message_codec(kind, "signal", name) for name, kind in self.signals.items()}
 
     @cached_property
     def _codecs(self) -> tuple[Codec[A], Codec[R]]:
@@ -85,6 +96,7 @@ def saga(
     version: int = 1,
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
+    signals: Mapping[str, Any] | None = None,
 ) -> _Decorator:
     """Declare an async function as a saga.
 
@@ -94,6 +106,9 @@ def saga(
         timeout: deadline of the whole saga in seconds; then it is cancelled, which undoes it.
         fails_on: exceptions of yours that mean "undo"; any other that is not a step's outcome or
             SagaFailed is a bug, which makes the saga STUCK instead of undoing it.
+        signals: the types of the signals that it awaits, by name. Then whoever sends another name or
+            type is told so at once; without it any signal is kept, and one that can't be read is set
+            aside when it is awaited.
 
     Raises:
         ContractError: the function isn't `async def f(ctx, argument)`, or name or version is off.
@@ -113,10 +128,13 @@ def saga(
             raise ContractError(f"saga {name!r}: version is {version}, must be 1 or more")
         if timeout is not None and micros(timeout) <= 0:
             raise ContractError(f"saga {name!r}: timeout is {timeout}, must be more than 0 seconds")
+        for signal in signals or ():
+            if not MESSAGE_NAME.fullmatch(signal):
+                raise ContractError(f"saga {name!r}: {signal!r} can't be the name of a signal")
         frame = inspect.currentframe()
         outer = frame.f_back if frame is not None else None
         scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
-        return Saga(name, version, function, timeout, tuple(fails_on), scope)
+        return Saga(name, version, function, timeout, tuple(fails_on), signals, scope)
 
     return declare
 
@@ -163,16 +181,18 @@ class App:
         for definition in sagas.values():
             schemas.add(definition.input.schema)
             schemas.add(definition.result.schema)
+            for codec in (definition.signals or {}).values():
+                schemas.add(codec.schema)
         for contract in contracts.values():
             for schema in contract.schemas():
                 schemas.add(schema)
         return Definitions(sagas, contracts, schemas, self.fingerprint(), max_payload)
 
     def _definition(self, declared: Saga[Any, Any]) -> Definition:
-        contracts = self.contracts
+        contracts, signals = self.contracts, declared.signal_codecs
 
         def open_context(host: Host) -> SagaContext:
-            return SagaContext(host, contracts)
+            return SagaContext(host, contracts, signals)
 
         return Definition(
             declared.name,
@@ -183,6 +203,7 @@ class App:
             micros(declared.timeout) if declared.timeout is not None else 0,
             declared.fails_on,
             open_context,
+            signals,
         )
 
     def fingerprint(self) -> str:

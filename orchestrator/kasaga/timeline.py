@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,15 +23,23 @@ from .engine.model import (
     DONE,
     LEFT,
     LOCAL,
+    MESSAGES,
+    MISSED,
+    SIGNAL,
     SLEEP,
     UNKNOWN,
     VOID,
+    Accept,
+    Alarm,
+    Answered,
     Asked,
     Clear,
     CodeArrived,
     Decision,
+    Drop,
     Event,
     Fired,
+    Listen,
     Move,
     Ran,
     Record,
@@ -43,52 +50,22 @@ from .engine.model import (
     Settle,
     Sleep,
     Started,
+    Take,
     Undeliverable,
 )
+from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received
 from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, rfc3339, shortened
 
 Decode = Callable[[bytes], object]
 """A payload as JSON-able values."""
 
 START, STATE, ACTION, CODE = "start", "state", "action", "code"
-"""Kinds of entries beside the engine's forms (command, undo, void, sleep, local)."""
+"""Kinds of entries beside the engine's forms (command, undo, void, sleep, local, signal) and what came."""
 
 UNDOING = ("undo", "void")
-MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@"}
+MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", RECEIVED: "←", UPDATE: "←"}
 GOOD = frozenset({DONE, "undone", "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One sending of a command, an undo or a void, or one call of a local function."""
-
-    number: int
-    at: datetime
-    ended: datetime | None = None
-    outcome: str = ""
-    """What was answered to it; empty while it is out, and where a later one was sent instead."""
-    error: str = ""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One line of the story. `outcome` is empty while it goes on."""
-
-    at: datetime
-    kind: str
-    name: str
-    step: str = ""
-    ended: datetime | None = None
-    outcome: str = ""
-    code: str = ""
-    reason: str = ""
-    """Why: of a state its reason, of a step its error, of an action what its author said."""
-    by: str = ""
-    value: bytes = b""
-    """What went in: the saga's input, a command's, an undo's."""
-    result: bytes = b""
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
 
 
 def timeline(records: Iterable[Record]) -> list[Entry]:
@@ -106,7 +83,9 @@ def decoder(schemas: Schemas) -> Decode:
         if not data:
             return None
         try:
-            return to_json(data, schemas)
+            return to_json(data, schemas) if data[0] == 0 else json.loads(data)  # JSON begins with no NUL
+        except ValueError:
+            return f"<{len(data)} bytes that can't be shown>"
         except KasagaError:
             try:
                 return f"<{len(data)} bytes of schema {schema_id(data)}, which isn't known here>"
@@ -122,13 +101,17 @@ class _Story:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self._steps: dict[tuple[str, bool], Entry] = {}
+        self._received = Received(self.entries, self._steps)
         self._compensations: dict[str, str] = {}
         self._returned = b""
         self._state = ""
 
     def take(self, record: Record) -> None:
         at = moment(record.at)
-        self._event(record.event, at)
+        if isinstance(record.event, MESSAGES):
+            self._received.came(record.event, at)
+        else:
+            self._event(record.event, at)
         for decision in record.decisions:
             self._decision(decision, record.event, at)
 
@@ -172,7 +155,7 @@ class _Story:
                 attempt.ended, attempt.outcome, attempt.error = at, outcome, error
 
     def _fired(self, event: Fired, at: datetime) -> None:
-        if event.form in (SLEEP, DEADLINE):
+        if event.form in (SLEEP, SIGNAL, DEADLINE):
             return
         entry = self._steps.get((event.step, event.form not in (COMMAND, LOCAL)))
         if entry is not None and entry.attempts and not entry.attempts[-1].outcome:
@@ -204,6 +187,8 @@ class _Story:
                 self._moved(decision, at)
             case Return():
                 self._returned = decision.result
+            case Listen() | Alarm() | Take() | Drop() | Accept() | Answered():
+                self._received.decided(decision, at)
             case _:
                 pass  # Resume, Deadline and Tell tell nothing that a person asks for
 
@@ -243,6 +228,8 @@ class _Story:
             entry.outcome, entry.by = "resolved", event.by
         if decision.outcome != DONE:
             entry.result = b""  # a refusal's payload is the error, which is told already
+        if entry.kind == SIGNAL:
+            entry.outcome, entry.reason = ("missed", "") if decision.outcome == MISSED else ("cut off", "")
         if entry.kind == SLEEP:
             in_time = decision.outcome == LEFT and entry.name.startswith("timeout")
             entry.outcome = "over" if decision.outcome == DONE else "in time" if in_time else "cut off"
@@ -369,6 +356,8 @@ def meaning(entry: Entry) -> str:
     """Which of `Paint.CODES` an entry's outcome has: good, bad, warn, busy, or empty."""
     if entry.kind == STATE:
         return STATE_MEANING.get(entry.name, "") if entry.name == "STUCK" else ""
+    if entry.kind in (RECEIVED, UPDATE):
+        return "bad" if entry.outcome in ("set aside", "refused") else ""
     if not entry.outcome:
         return "busy" if entry.attempts else ""
     return "bad" if entry.outcome in BAD else "good" if entry.outcome in GOOD else "warn"
@@ -384,6 +373,11 @@ def summarised(entry: Entry, now: datetime) -> str:
         return f"started by {entry.by}" if entry.by else "started"
     if entry.kind == CODE:
         return "arrived, so the saga is tried again"
+    if entry.kind in (RECEIVED, UPDATE):
+        code = f" ({entry.code})" if entry.code else ""
+        return f"by {entry.by}, {entry.outcome or 'not taken yet'}{code}" + (
+            f": {entry.reason}" if entry.reason else ""
+        )
     if entry.ended is None:
         return _so_far(entry, now)
     words = {
@@ -391,12 +385,13 @@ def summarised(entry: Entry, now: datetime) -> str:
         "over": "over",
         "nothing": "nothing to undo",
         "executed": "had happened, and nothing undoes it",
+        "missed": "none came in time",
         "lost": "nothing to undo (its participant's database went back in time)",
     }
     text = words.get(entry.outcome, entry.outcome)
     if entry.by:
         text += f" by {entry.by}"
-    elif entry.kind != SLEEP and entry.attempts:
+    elif entry.kind not in (SLEEP, SIGNAL) and entry.attempts:
         text += f" {'after' if entry.outcome == UNKNOWN else 'in'} {length(entry.ended - entry.at)}"
     if len(entry.attempts) > 1:
         text += f", {len(entry.attempts)} attempts"

@@ -8,6 +8,8 @@ fold of the encoded records, the open rows are those that the state names, and s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
+from json import loads
 from typing import Any
 
 from kasaga import App, Saga
@@ -15,12 +17,15 @@ from kasaga.engine import lifecycle
 from kasaga.engine.codec import decode, encode
 from kasaga.engine.decide import Definitions, Ignored, Run, decide
 from kasaga.engine.driver import Guard, unguarded
+from kasaga.engine.mail import Mail
 from kasaga.engine.model import (
     COMMAND,
     DEADLINE,
     DONE,
     LOCAL,
+    SIGNAL,
     UNDO_FORMS,
+    UPDATE,
     Asked,
     CodeArrived,
     Decision,
@@ -32,13 +37,17 @@ from kasaga.engine.model import (
     Replied,
     RunLocal,
     Send,
+    Signalled,
     Started,
     Tell,
     Undeliverable,
+    Updated,
 )
 from kasaga.engine.requests import LocalCall
+from kasaga.engine.signals import ask
 from kasaga.engine.state import State, Step, fold
 from kasaga.errors import NotApplicable
+from kasaga.messages import message_codec
 from kasaga_wire.codec import Schemas
 from kasaga_wire.contracts import CommandSpec
 
@@ -271,6 +280,32 @@ class Play:
         action_id = action_id or f"a{len(self.bodies)}"
         return self.event(Asked(action_id, action, "anna", reason, step, value, reply_to))
 
+    def signal(
+        self, name: str, value: Any = None, *, key: str = "", json: str = ""
+    ) -> Record | Ignored | NotApplicable:
+        """Somebody sends a signal; its key is new if none is given."""
+        codec = message_codec(None if value is None else value.__class__, "signal", name)
+        self.schemas.add(codec.schema)
+        payload = json.encode() if json else codec.encode(value)
+        return self.event(Signalled(key or f"k{len(self.bodies)}", name, payload, "anna", bool(json)))
+
+    def update(
+        self, name: str, value: Any = None, *, key: str = "", json: str = ""
+    ) -> Record | Ignored | NotApplicable:
+        """Somebody sends an update."""
+        codec = message_codec(value.__class__, "update", name)
+        self.schemas.add(codec.schema)
+        payload = json.encode() if json else codec.encode(value)
+        return self.event(Updated(key or f"k{len(self.bodies)}", name, payload, "anna", bool(json)))
+
+    def query(self, name: str) -> Any:
+        """Somebody asks something; the history stays as it is."""
+        before, rows = len(self.bodies), self.next_row
+        answer = loads(ask(self.defs, self.run, name, self.guard))
+        assert (len(self.bodies), self.next_row) == (before, rows)
+        check(self.state, fold(self.state.run_id, self.records))
+        return answer
+
     def new_code(self, app: App, fingerprint: str = "new") -> Record | Ignored | NotApplicable:
         """Another image takes the shard over."""
         self.load(app, fingerprint)
@@ -317,14 +352,47 @@ def dump(state: State) -> dict[str, Any]:
     made["blocked"] = list(made["blocked"])
     made["order"] = [{name: getattr(step, name) for name in Step.__slots__} for step in made["order"]]
     made["steps"] = list(made["steps"])
+    made["mail"] = dump_mail(state.mail)
     return made
+
+
+def dump_mail(mail: Mail | None) -> Any:
+    """The same of what was sent to the saga."""
+    if mail is None:
+        return None
+    made: dict[str, Any] = {name: getattr(mail, name) for name in Mail.__slots__}
+    made["listening"] = {name: list(steps) for name, steps in mail.listening.items()}
+    made["updates"] = {
+        key: {name: getattr(step, name) for name in Step.__slots__} for key, step in mail.updates.items()
+    }
+    return made
+
+
+def check_mail(state: State) -> None:
+    """What must hold of what was sent."""
+    mail = state.mail
+    if mail is None:
+        return
+    assert mail.count == sum(map(len, mail.waiting.values()))
+    assert mail.size == sum(len(each.payload) for each in chain(*mail.waiting.values()))
+    assert all(mail.waiting.values())
+    open_waits = {step.path for step in state.order if step.kind == SIGNAL and not step.outcome}
+    assert {path for steps in mail.listening.values() for path in steps} == open_waits
+    taken = [step.details for step in state.order if step.kind == SIGNAL and step.outcome == DONE]
+    assert len(taken) == len(set(taken))
+    assert len(mail.ids) == mail.count + mail.dropped + len(taken)
+    if state.state == lifecycle.RUNNING and state.returned is None:
+        assert not set(mail.waiting) & set(mail.listening)
 
 
 def check(live: State, folded: State) -> None:
     """What must hold of every state after every event."""
     assert dump(live) == dump(folded)
     assert {row for row, _ in live.opens}.isdisjoint(live.closes)
-    assert [step.path for step in live.order] == list(live.steps)
+    assert [step.path for step in live.order] == [
+        path for path, step in live.steps.items() if step.kind != UPDATE
+    ]
+    check_mail(live)
     if live.final:
         assert not live.blocked
         assert not live.undos_open

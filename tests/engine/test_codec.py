@@ -85,6 +85,8 @@ def test_codes_are_never_used_again() -> None:
         6: "Asked",
         7: "Faulted",
         8: "CodeArrived",
+        9: "Signalled",
+        10: "Updated",
     }
     assert {code: kind.__name__ for code, kind in decisions.items()} == {
         1: "Resume",
@@ -99,4 +101,10 @@ def test_codes_are_never_used_again() -> None:
         10: "Tell",
         11: "Unblock",
         12: "Leave",
+        13: "Listen",
+        14: "Alarm",
+        15: "Take",
+        16: "Drop",
+        17: "Accept",
+        18: "Answered",
     }

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pydantic
 
-from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepTimeout, saga
+from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepTimeout, UpdateRefused, saga
 from kasaga.saga import Saga
 from kasaga_wire.contracts import command, compensation, participant
 from kasaga_wire.crashpoints import crash_point
@@ -120,6 +120,31 @@ async def tour(ctx: SagaContext, trip: Trip) -> str:
     return f"{both} {won} {ticket.ref}"
 
 
+@saga("mailbox", signals={"letter": str, "end": None})
+async def mailbox(ctx: SagaContext, trip: Trip) -> str:
+    """Takes letters until it is told to end; a letter of an update comes first."""
+    letters: list[str] = []
+
+    def insert(letter: str) -> int:
+        if letter == "bug":
+            raise KeyError(letter)
+        letters.insert(0, letter)
+        return len(letters)
+
+    def check(letter: str) -> None:
+        if not letter:
+            raise UpdateRefused("an empty letter")
+
+    ctx.update("first", str, insert, validate=check)
+    ctx.query("letters", lambda: "".join(letters))
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    while True:
+        name, letter = await ctx.select(letter=ctx.signal("letter", str), end=ctx.signal("end"))
+        if name == "end":
+            return "".join(letters)
+        letters.append(letter or "")
+
+
 @saga("crowd")
 async def crowd(ctx: SagaContext, trip: Trip) -> int:
     """As many steps at once as its note says, and then one more."""
@@ -183,7 +208,7 @@ async def bad(ctx: SagaContext, trip: Trip) -> str:
     return trip.note
 
 
-SAGAS: list[Saga[Any, Any]] = [trip, hasty, stubborn, nap, failing, empty, local, bad, tour, crowd]
+SAGAS: list[Saga[Any, Any]] = [trip, hasty, stubborn, nap, failing, empty, local, bad, tour, crowd, mailbox]
 CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
 
 

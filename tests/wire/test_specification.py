@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kasaga_wire import codec, headers, reading, records, topics
 from kasaga_wire.envelope import OUTCOMES, AnswerEnvelope, ControlEnvelope, EventEnvelope, dead_letter_headers
 from kasaga_wire.kafka import partition_for
+from kasaga_wire.messages import MessageEnvelope
 from kasaga_wire.undo import Undo
 from wire import example
 
@@ -45,6 +46,7 @@ def test_every_header_is_specified() -> None:
         ControlEnvelope(
             id="a", source="s", action="cancel", time=moment, saga_id="o", reply_to=example.START.reply_to
         ),
+        MessageEnvelope(kind="signal", key="k", name="n", source="s", time=moment, saga_id="o"),
         AnswerEnvelope(asked="a", what="applied", source="s", time=moment, saga_id="o"),
         EventEnvelope(id="e", source="s", state="stuck", time=moment, saga_id="o"),
     ]

@@ -118,7 +118,7 @@ class StepOut(BaseModel):
 
     path: str
     name: str
-    kind: str = Field(description="command, local or sleep.")
+    kind: str = Field(description="command, local, sleep or signal.")
     state: str = Field(description="waiting, retrying, sleeping, running; done, refused, unknown.")
     attempts: int
     error: str | None = None
@@ -177,7 +177,9 @@ class EntryOut(BaseModel):
     """One line of a history. What says nothing is left out."""
 
     at: AwareDatetime
-    kind: str = Field(description="start, state, action, code; command, undo, void, sleep, local.")
+    kind: str = Field(
+        description="start, state, action, code; command, undo, void, sleep, local, signal; received, update."
+    )
     name: str
     step: str | None = None
     ended_at: AwareDatetime | None = None

@@ -148,6 +148,59 @@ class BlockingClient:
         """Say what became of the step that is stuck; see `Client.resolve`."""
         return self.call(self._client.resolve(id, reason=reason, value=value, by=by, timeout=timeout))
 
+    def signal(
+        self,
+        id: str,
+        name: str,
+        value: object = None,
+        *,
+        key: str = "",
+        keep: bool = False,
+        timeout: float | None = None,
+    ) -> str:
+        """Send a signal; see `Client.signal`."""
+        return self.call(self._client.signal(id, name, value, key=key, keep=keep, timeout=timeout))
+
+    @overload
+    def update(
+        self,
+        id: str,
+        name: str,
+        value: object,
+        expected: type[T],
+        *,
+        key: str = "",
+        timeout: float | None = None,
+    ) -> T: ...
+
+    @overload
+    def update(
+        self, id: str, name: str, value: object, *, key: str = "", timeout: float | None = None
+    ) -> Any: ...
+
+    def update(
+        self,
+        id: str,
+        name: str,
+        value: object,
+        expected: Any = Any,
+        *,
+        key: str = "",
+        timeout: float | None = None,
+    ) -> Any:
+        """Send a value in and return the answer; see `Client.update`."""
+        return self.call(self._client.update(id, name, value, expected, key=key, timeout=timeout))
+
+    @overload
+    def query(self, id: str, name: str, expected: type[T], *, timeout: float | None = None) -> T: ...
+
+    @overload
+    def query(self, id: str, name: str, *, timeout: float | None = None) -> Any: ...
+
+    def query(self, id: str, name: str, expected: Any = Any, *, timeout: float | None = None) -> Any:
+        """Ask a saga something; see `Client.query`."""
+        return self.call(self._client.query(id, name, expected, timeout=timeout))
+
     def describe(self, id: str, *, timeout: float | None = None) -> SagaStatus:
         """Say where a saga stands; see `Client.describe`."""
         return self.call(self._client.describe(id, timeout=timeout))

@@ -21,17 +21,19 @@ from kasaga_wire.codec import Codec, Schema, Schemas, codec_for, to_json
 from kasaga_wire.envelope import AnswerEnvelope, ReplyTo
 from kasaga_wire.errors import DeliveryError, KasagaError, UnknownSchema
 from kasaga_wire.kafka import KafkaSettings, Record, partition_for
+from kasaga_wire.messages import Kind
 from kasaga_wire.records import Answer, Control, answer_codec, control_codec, own_schemas
 from kasaga_wire.topics import Topics
 
 from ..errors import PayloadTooLarge
 from ..saga import Saga
-from .acting import Acting, Question
+from .acting import Question
 from .errors import ClientClosed, StartUnconfirmed, UnknownSaga
 from .handle import Handle
-from .headers import check_id, control_headers, start_headers
+from .headers import check_id, control_headers, message_headers, start_headers
 from .ids import uuid7
 from .link import KafkaLink, Link, Outgoing
+from .sending import Sending
 from .status import SagaStatus
 
 A = TypeVar("A")
@@ -44,7 +46,7 @@ MAX_INPUT_BYTES = 900_000
 """Of a saga's input: the orchestrator's default for one value."""
 
 
-class Client(Acting):
+class Client(Sending):
     """A client of one namespace, as an asynchronous context manager; of one event loop."""
 
     def __init__(
@@ -299,6 +301,26 @@ class Client(Acting):
         headers = control_headers(action_id, self._source, action, saga_id, await self._hear_answers())
         value = control_codec.encode(body or Control(action=action, by=self._source))
         await self._send(self.topics.control, saga_id, value, headers)
+
+    async def send_message(
+        self,
+        kind: Kind,
+        saga_id: str,
+        name: str,
+        payload: bytes,
+        schema: Schema | None,
+        *,
+        key: str,
+        keep: bool = False,
+    ) -> None:
+        """Send a signal or an update that asks for an answer, and wait until Kafka has it."""
+        if schema is not None:
+            await self._publish(schema)
+        reply_to = await self._hear_answers()
+        headers = message_headers(
+            kind, key, self._source, name, saga_id, reply_to, json=schema is None, keep=keep
+        )
+        await self._send(self.topics.control, saga_id, payload, headers)
 
     async def decode(self, codec: Codec[R], data: bytes) -> R:
         """Decode a payload; schemas that aren't known here are fetched once."""

@@ -86,6 +86,16 @@ class Handle(Generic[R]):
         """Undo what the saga has done, and end it; see `Client.cancel`."""
         return await self._client.cancel(self.id, reason=reason, by=by, timeout=timeout)
 
+    async def signal(
+        self, name: str, value: object = None, *, key: str = "", timeout: float | None = None
+    ) -> str:
+        """Send the saga a signal; see `Client.signal`."""
+        return await self._client.signal(self.id, name, value, key=key, timeout=timeout)
+
+    async def query(self, name: str, *, timeout: float | None = None) -> Any:
+        """Ask the saga something; see `Client.query`."""
+        return await self._client.query(self.id, name, timeout=timeout)
+
     # --- for the client
 
     def started(self, run_id: str, value: bytes, version: int | None, question: Question | None) -> None:

@@ -8,6 +8,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from kasaga_wire.envelope import ControlEnvelope, Headers, ReplyTo, StartEnvelope
 from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
+from kasaga_wire.messages import Kind, MessageEnvelope
 
 from .errors import BadRequest
 
@@ -41,6 +42,34 @@ def control_headers(action_id: str, source: str, action: str, saga_id: str, repl
         action=action,
         time=datetime.now(UTC),
         saga_id=saga_id,
+        reply_to=reply_to,
+        traceparent=traceparent,
+        tracestate=tracestate,
+    ).to_headers()
+
+
+def message_headers(
+    kind: Kind,
+    key: str,
+    source: str,
+    name: str,
+    saga_id: str,
+    reply_to: ReplyTo,
+    *,
+    json: bool,
+    keep: bool,
+) -> Headers:
+    """The headers of a signal or an update."""
+    traceparent, tracestate = _trace()
+    return MessageEnvelope(
+        kind=kind,
+        key=key,
+        name=name,
+        source=source,
+        time=datetime.now(UTC),
+        saga_id=saga_id,
+        json=json,
+        keep=keep,
         reply_to=reply_to,
         traceparent=traceparent,
         tracestate=tracestate,

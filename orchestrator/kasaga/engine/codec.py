@@ -15,15 +15,20 @@ import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
 from ..errors import HistoryUnreadable
 from .model import (
+    Accept,
+    Alarm,
+    Answered,
     Asked,
     Clear,
     CodeArrived,
     Deadline,
     Decision,
+    Drop,
     Event,
     Faulted,
     Fired,
     Leave,
+    Listen,
     Move,
     Policy,
     Ran,
@@ -34,11 +39,14 @@ from .model import (
     RunLocal,
     Send,
     Settle,
+    Signalled,
     Sleep,
     Started,
+    Take,
     Tell,
     Unblock,
     Undeliverable,
+    Updated,
 )
 
 __all__ = ["FORMAT", "HistoryUnreadable", "decode", "encode"]
@@ -54,6 +62,8 @@ _EVENTS: dict[int, type[NamedTuple]] = {
     6: Asked,
     7: Faulted,
     8: CodeArrived,
+    9: Signalled,
+    10: Updated,
 }
 _DECISIONS: dict[int, type[NamedTuple]] = {
     1: Resume,
@@ -68,6 +78,12 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     10: Tell,
     11: Unblock,
     12: Leave,
+    13: Listen,
+    14: Alarm,
+    15: Take,
+    16: Drop,
+    17: Accept,
+    18: Answered,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -10,17 +10,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..errors import NotApplicable
+from ..errors import NotApplicable, UpdateRefused
+from . import signals
 from .driver import Guard, unguarded
-from .model import Asked, CodeArrived, Event, Faulted, Record, Started, Tell
+from .model import MESSAGES, Asked, CodeArrived, Event, Faulted, Record, Signalled, Started, Tell, Updated
 from .operator import note as note_action
 from .operator import refuses
 from .relevance import irrelevant, is_pending
 from .run import Definitions, Run
+from .state import State
 from .step import STEP_EVENTS
 from .turn import Turn
 
-__all__ = ["Definitions", "Ignored", "Run", "Turn", "decide", "record_parked", "record_unread"]
+__all__ = [
+    "Definitions",
+    "Ignored",
+    "Run",
+    "Turn",
+    "decide",
+    "over_limit",
+    "query",
+    "record_parked",
+    "record_unread",
+]
+
+query = signals.ask
+
+
+def over_limit(state: State, event: Event, max_payload: int) -> NotApplicable | None:
+    """Say why a saga whose history can't be read isn't given this, signal or update; None: it is kept."""
+    if isinstance(event, Updated):
+        return UpdateRefused("the saga's history can't be read")
+    return signals.no_room(state, event, max_payload) if isinstance(event, Signalled) else None
 
 
 class Ignored(NamedTuple):
@@ -50,6 +71,10 @@ def decide(
         refused = refuses(state, event, defs)
         if refused:
             return NotApplicable(refused)
+    elif isinstance(event, MESSAGES):
+        unfit = signals.refuses(defs, run, event, guard)
+        if unfit is not None:
+            return unfit
     state.begin(event, at, row)
     turn = Turn(defs, run, at, guard)
     if isinstance(event, Asked):
@@ -80,7 +105,7 @@ def record_parked(
             continue
         state.begin(event, when, row)
         turn = Turn(defs, run, when, unguarded)
-        if isinstance(event, Started):
+        if isinstance(event, Started | Updated):
             turn.note(event)
         if isinstance(event, Started | Faulted):
             turn.fault(fault)
@@ -102,8 +127,11 @@ def record_unread(
     """
     state = run.state
     mine = [] if state.parked else [fault]
-    for event in (*mine, *(each for each in events if isinstance(each, STEP_EVENTS))):
-        if event is not fault and isinstance(event, STEP_EVENTS) and is_pending(state, event):
+    kept = (*STEP_EVENTS, Signalled)
+    for event in (*mine, *(each for each in events if isinstance(each, kept))):
+        if isinstance(event, STEP_EVENTS) and is_pending(state, event):
+            continue
+        if isinstance(event, Signalled) and irrelevant(state, event, at):
             continue
         when = max(at, state.at)
         state.begin(event, when, row)

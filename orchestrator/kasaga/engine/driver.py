@@ -9,9 +9,9 @@ history; both go through the same two methods. How the branches of one saga take
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from kasaga_wire.codec import Codec, Schemas
 from kasaga_wire.errors import KasagaError
@@ -23,6 +23,7 @@ from ..errors import (
     Evicted,
     ForgottenAwait,
     Interrupt,
+    Nondeterminism,
     NotAwaitable,
     PayloadTooLarge,
     SagaCodeError,
@@ -31,11 +32,12 @@ from ..errors import (
     SagaOutcome,
     StepError,
     Unreadable,
+    UpdateRefused,
 )
 from .branches import Branch, Join, Timer
 from .failures import TIMED_OUT, failure, line_of, place, suspended_at, words
-from .model import DONE
-from .requests import Host, Request
+from .model import DONE, UPDATE, Signalled
+from .requests import Expect, Handler, Host, Request
 from .scheduling import GRAVEYARD, Broken, Guard, Left, Raised, Returned, Scheduling, unguarded
 from .state import Step
 
@@ -77,6 +79,8 @@ class Definition(NamedTuple):
     """Of the whole saga, microseconds; 0 for none."""
     fails_on: tuple[type[Exception], ...]
     open_context: Callable[[Host], Any]
+    signals: Mapping[str, Codec[Any]] | None = None
+    """Those that the saga declares, by name; None where it declares none, and any is kept."""
 
 
 class Waits(NamedTuple):
@@ -92,7 +96,7 @@ Progress = Waits | Returned | Raised | Broken
 class Driver(Scheduling):
     """One saga's live code. Not thread-safe: only the thread that made it may use it."""
 
-    __slots__ = ("_schemas", "definition")
+    __slots__ = ("_schemas", "answer", "definition")
 
     def __init__(
         self, definition: Definition, host: Host, schemas: Schemas, guard: Guard = unguarded
@@ -100,6 +104,8 @@ class Driver(Scheduling):
         super().__init__(host, guard)
         self.definition = definition
         self._schemas = schemas
+        self.answer: tuple[bytes, str] = b"", ""
+        """What the handler made of the update that was fed last: its result, and why it refused it."""
 
     @property
     def waiting(self) -> Request | None:
@@ -124,6 +130,8 @@ class Driver(Scheduling):
         """Feed the outcome of a step that the code waits for, and run until nothing is ready."""
         self.effects = []
         self._turn += 1
+        if step.kind == UPDATE:
+            return self._update(step)
         request = self.requests.pop(step.path)
         waiter = request.waiter
         if request.index < 0:
@@ -140,6 +148,45 @@ class Driver(Scheduling):
         else:
             assert isinstance(request, Timer)
             self._time_is_over(request)
+        return self._progress()
+
+    def fit(self, path: str, signal: Signalled) -> bytes:
+        """Try to read a signal for the step that waits for it; returns it in Avro if it is JSON.
+
+        Raises what the author's model raises, KasagaError if the signal is wrong.
+        """
+        request = self.requests[path]
+        assert isinstance(request, Expect)
+
+        def read(sent: Signalled) -> bytes:
+            return request.fit(sent, self._schemas)
+
+        return cast("bytes", self.guard(partial(self.root.run, read), signal))
+
+    def broken(self, error: BaseException) -> SagaCodeError | None:
+        """Say why the code can't go on after what reading a value raised; None: the value is wrong."""
+        judged = self._judge(self.root, error)
+        return judged.error if judged is not None else None
+
+    def _update(self, step: Step) -> Progress:
+        """Let the author's handler deal with an update, between two awaits of the code."""
+        found = (self.host.handlers or {}).get(step.type)
+        if found is None:
+            return Broken(Nondeterminism(f"the saga handles no update {step.type} any more"))
+        handler: Handler = found
+
+        def handle(of: Step) -> bytes:
+            return handler.handle(of, self._schemas)
+
+        self.host.current = self.root
+        try:
+            self.answer = self.guard(partial(self.root.run, handle), step), ""
+        except UpdateRefused as error:
+            self.answer = b"", words(error)
+        except BaseException as error:  # noqa: BLE001 - the author's handler
+            self._end = self._judge(self.root, error) or Broken(
+                BugInSaga(f"the handler of update {step.type} raised {_said(error)}")
+            )
         return self._progress()
 
     def _feed(self, fed: tuple[Callable[[Any], Any], Request, Step]) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 from kasaga_wire.errors import KasagaError
 
-from ..errors import StepError, StepFailed, StepRefused, StepTimeout
-from .model import REFUSED
+from ..errors import SagaOutcome, SignalTimeout, StepFailed, StepRefused, StepTimeout
+from .model import REFUSED, SIGNAL
 from .requests import Request
 from .step import Step
 
@@ -18,9 +18,11 @@ TIMED_OUT = "kasaga.Timeout"
 """Error type of a step that was settled because no answer came."""
 
 
-def failure(step: Step) -> StepError:
+def failure(step: Step) -> SagaOutcome:
     """Build the exception that the author's code gets for a step that did not end well."""
-    kind: type[StepError]
+    if step.kind == SIGNAL:
+        return SignalTimeout(f"no signal {step.type} came in time (step {step.path})")
+    kind: type[StepFailed | StepRefused]
     if step.outcome == REFUSED:
         kind, what = StepRefused, "refused"
     elif step.error_type == TIMED_OUT:

@@ -15,6 +15,9 @@ from typing import NamedTuple
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
 """Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
 
+SIGNAL, UPDATE = "signal", "update"
+"""The code waits for a signal, and the row is the time-out; an update was sent, which has no row."""
+
 UNDO_FORMS = frozenset({UNDO, VOID})
 
 DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
@@ -22,6 +25,9 @@ DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
 
 LEFT = "left"
 """Outcome of a sleep or a time-out that the saga's code doesn't wait for any more."""
+
+MISSED = "missed"
+"""Outcome of a wait for a signal: none came in time."""
 
 DRAINED, CUT_OFF, LOST = "drained", "cut off", "lost"
 """Why the saga's code waits no more for a step: another branch of its gather failed, and its attempt in
@@ -133,7 +139,33 @@ class CodeArrived(NamedTuple):
     fingerprint: str
 
 
-Event = Started | Replied | Fired | Ran | Undeliverable | Asked | Faulted | CodeArrived
+class Signalled(NamedTuple):
+    """Somebody sent a signal. It is kept until the saga's code takes it."""
+
+    signal_id: str
+    """Its idempotency key."""
+    name: str
+    payload: bytes
+    by: str
+    json: bool = False
+    """The payload is JSON text and not Avro."""
+
+
+class Updated(NamedTuple):
+    """Somebody sent an update, and the saga's validator has let it pass."""
+
+    update_id: str
+    name: str
+    payload: bytes
+    by: str
+    json: bool = False
+
+
+Message = Signalled | Updated
+MESSAGES = (Signalled, Updated)
+"""The same for isinstance."""
+
+Event = Started | Replied | Fired | Ran | Undeliverable | Asked | Faulted | CodeArrived | Message
 
 
 # --- decisions --------------------------------------------------------------------------------------
@@ -267,11 +299,76 @@ class Tell(NamedTuple):
     """The action's or the start's id that is answered."""
 
 
+class Listen(NamedTuple):
+    """The saga's code waits for a signal: a step like any other, with nothing to undo."""
+
+    step: str
+    name: str
+
+
+class Alarm(NamedTuple):
+    """Until when a step waits for its signal. Takes one outbox row."""
+
+    step: str
+    due_at: int
+
+
+class Take(NamedTuple):
+    """The oldest undelivered signal of its name is the outcome of a step."""
+
+    step: str
+    signal_id: str
+    payload: bytes = b""
+    """Of one that came as JSON: what the code reads."""
+
+
+class Drop(NamedTuple):
+    """The oldest undelivered signal of its name can't be read by the code that waits for it."""
+
+    name: str
+    signal_id: str
+    code: str
+    reason: str
+
+
+class Accept(NamedTuple):
+    """An update is to be handled by the saga's code, as if it were the outcome of a step: `u1`, `u2`."""
+
+    step: str
+
+
+class Answered(NamedTuple):
+    """The saga's handler has dealt with an update."""
+
+    step: str
+    result: bytes
+    """JSON text."""
+    error: str = ""
+    """Why the handler refused it; then there is no result."""
+
+
 Decision = (
-    Resume | Send | Sleep | Deadline | RunLocal | Settle | Clear | Return | Move | Tell | Unblock | Leave
+    Resume
+    | Send
+    | Sleep
+    | Deadline
+    | RunLocal
+    | Settle
+    | Clear
+    | Return
+    | Move
+    | Tell
+    | Unblock
+    | Leave
+    | Listen
+    | Alarm
+    | Take
+    | Drop
+    | Accept
+    | Answered
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm})
 
 
 class Record(NamedTuple):

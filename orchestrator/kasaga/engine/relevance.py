@@ -25,7 +25,9 @@ from .model import (
     Fired,
     Ran,
     Replied,
+    Signalled,
     Started,
+    Updated,
 )
 from .state import MAX_REASON, State, StepEvent
 
@@ -55,8 +57,8 @@ def irrelevant(state: State, event: Event, at: int) -> str:
         return "duplicate start" if state.saga_id else ""
     if not state.saga_id:
         return "unknown saga"
-    if isinstance(event, Asked):
-        return "duplicate action" if event.action_id in state.actions else ""
+    if isinstance(event, _SENT):
+        return _known(state, event)
     if state.final:
         return "saga has ended"
     if isinstance(event, Faulted):
@@ -70,6 +72,21 @@ def irrelevant(state: State, event: Event, at: int) -> str:
         return "" if stuck and state.fingerprint != event.fingerprint else "not for new code"
     why = stale(state, event, at)
     return "duplicate" if not why and state.parked and is_pending(state, event) else why
+
+
+_SENT = (Asked, Signalled, Updated)
+
+
+def _known(state: State, event: Asked | Signalled | Updated) -> str:
+    """Say whether the same action, signal or update was recorded before."""
+    if isinstance(event, Asked):
+        return "duplicate action" if event.action_id in state.actions else ""
+    mail = state.mail
+    if mail is None:
+        return ""
+    if isinstance(event, Signalled):
+        return "duplicate signal" if event.signal_id in mail.ids else ""
+    return "duplicate update" if event.update_id in mail.updates else ""
 
 
 def stale(state: State, event: StepEvent, at: int) -> str:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
 from .branches import Timer
 from .driver import Broken, Left, Progress, Returned, Waits, words
-from .model import LOCAL, SLEEP, Leave
-from .requests import Call, LocalCall, Pause, Request
+from .model import LOCAL, SIGNAL, SLEEP, Leave
+from .requests import Call, Expect, LocalCall, Pause, Request
 
 if TYPE_CHECKING:
     from kasaga_wire.codec import Schemas
@@ -145,8 +145,11 @@ def _waits_for(driver: Driver) -> str:
 
 
 def _name(state: State, path: str) -> str:
-    step = state.steps[path]
-    return f"{step.type or step.kind} (step {path})"
+    return f"{_what(state.steps[path])} (step {path})"
+
+
+def _what(step: Step) -> str:
+    return f"{SIGNAL} {step.type}" if step.kind == SIGNAL else step.type or step.kind
 
 
 def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
@@ -160,6 +163,8 @@ def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
     if isinstance(request, Pause | Timer):
         name = "timeout" if isinstance(request, Timer) else ""
         return "" if (recorded.kind, recorded.type) == (SLEEP, name) else "something else"
+    if isinstance(request, Expect):
+        return "" if (recorded.kind, recorded.type) == (SIGNAL, request.name) else "something else"
     same = isinstance(request, LocalCall) and recorded.kind == LOCAL and recorded.type == request.name
     return "" if same else "something else"
 
@@ -182,7 +187,7 @@ def _other_input(request: Call, recorded: Step, schemas: Schemas) -> str:
 
 def _then(state: State, recorded: Step | None) -> str:
     if recorded is not None:
-        return f"{recorded.type or recorded.kind} as step {recorded.path}"
+        return f"{_what(recorded)} as step {recorded.path}"
     return "its return" if state.returned is not None else "its undoing" if state.raised else "no step"
 
 

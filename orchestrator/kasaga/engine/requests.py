@@ -13,10 +13,11 @@ from kasaga_wire.codec import Codec, Schemas
 from kasaga_wire.contracts import CommandSpec
 
 from ..errors import Evicted, NotAwaitable
-from .model import Policy
+from .model import Policy, Signalled
 
 if TYPE_CHECKING:
     from .branches import Branch, Join, Timer
+    from .step import Step
 
 MAX_SWALLOWS = 10
 """How often a saga's code may swallow an interrupt before it is left alone."""
@@ -45,9 +46,11 @@ class Host:
         "_refused",
         "attached",
         "current",
+        "handlers",
         "loose",
         "max_payload",
         "now",
+        "queries",
         "run_id",
         "saga_id",
         "scheduler",
@@ -65,6 +68,10 @@ class Host:
         self.scheduler: Scheduler | None = None
         self.loose: dict[Request | Join, Branch | None] = {}
         """What was made and isn't awaited yet, and by which branch."""
+        self.handlers: dict[str, Handler] | None = None
+        """Of updates, by name; most sagas declare none."""
+        self.queries: dict[str, Callable[[], bytes]] | None = None
+        """By name; each returns JSON text."""
         self._refused = 0
 
     def detach(self, branch: Branch) -> bool:
@@ -86,6 +93,18 @@ class Host:
         if not self.attached and self._refused < MAX_SWALLOWS:
             self._refused += 1
             raise Evicted("this coroutine is closed; the saga goes on from its history")
+
+
+class Handler(Protocol):
+    """What a saga does with updates of one name."""
+
+    def check(self, payload: bytes, *, json: bool, schemas: Schemas) -> None:
+        """Let the author's validator look at a value; what it raises is why it is refused."""
+        ...
+
+    def handle(self, step: Step, schemas: Schemas) -> bytes:
+        """Give the author's handler the value, and return its result as JSON text."""
+        ...
 
 
 class Options(NamedTuple):
@@ -201,3 +220,38 @@ class LocalCall(Request):
     def read(self, payload: bytes, schemas: Schemas) -> Any:
         """Decode the function's recorded result."""
         return self.result.decode(payload, schemas)
+
+
+class Expect(Request):
+    """A wait for a signal."""
+
+    __slots__ = ("codec", "due_at", "name")
+
+    def __init__(self, host: Host, name: str, codec: Codec[Any], due_at: int) -> None:
+        super().__init__(host)
+        self.name = name
+        self.codec = codec
+        self.due_at = due_at
+        """When the wait is over; 0 for never."""
+
+    def describe(self) -> str:
+        """Name the signal."""
+        return f"signal {self.name}"
+
+    def read(self, payload: bytes, schemas: Schemas) -> Any:
+        """Decode the signal's value."""
+        return self.codec.decode(payload, schemas)
+
+    def fit(self, signal: Signalled, schemas: Schemas) -> bytes:
+        """Try to read a signal; returns its value in Avro where it came as JSON. Raises KasagaError."""
+        return fit(self.codec, signal.payload, json=signal.json, schemas=schemas)
+
+
+def fit(codec: Codec[Any], payload: bytes, *, json: bool, schemas: Schemas) -> bytes:
+    """Try to read a value that was sent; returns it in Avro where it came as JSON. Raises KasagaError."""
+    if json:
+        avro = codec.encode(codec.from_json(payload.decode()))
+        schemas.add(codec.schema)
+        return avro
+    codec.decode(payload, schemas)
+    return b""

@@ -26,7 +26,7 @@ from ..errors import (
 from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, begin
 from .failures import kind_of, suspended_at
 from .model import CUT_OFF, DRAINED, LOST
-from .requests import MAX_SWALLOWS, Host, Pause, Request
+from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
 
 MAX_DEPTH = 20
 """Branches within branches: paths grow with them."""
@@ -377,7 +377,7 @@ class Scheduling:
         asleep: list[Request] = []
         drained: list[str] = []
         for request in found:
-            if isinstance(request, Pause | Timer) or request.turn == self._turn:
+            if isinstance(request, Pause | Timer | Expect) or request.turn == self._turn:
                 asleep.append(request)
                 continue
             waits_for[request.path] = request

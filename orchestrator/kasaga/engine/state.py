@@ -10,22 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import HistoryUnreadable
-from . import lifecycle
+from . import lifecycle, mail
+from .mail import Mail
 from .model import (
     COMMAND,
     DRAINED,
     LEFT,
     LOCAL,
+    MESSAGES,
+    SIGNAL,
     SLEEP,
     TAKES_ROW,
     UNDO,
+    Accept,
+    Alarm,
+    Answered,
     Asked,
     Clear,
     Deadline,
     Decision,
+    Drop,
     EndedFields,
     Event,
     Leave,
+    Listen,
     Mark,
     Move,
     Ran,
@@ -38,6 +46,7 @@ from .model import (
     Settle,
     Sleep,
     Started,
+    Take,
     Tell,
     Unblock,
     Undeliverable,
@@ -74,6 +83,7 @@ class State:
         "input",
         "leaves",
         "lost",
+        "mail",
         "marks",
         "name",
         "next_seq",
@@ -109,12 +119,10 @@ class State:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.saga_id = self.name = ""
-        self.version = 0
-        self.input = b""
+        self.version, self.next_seq = 0, 1
+        self.input, self.state = b"", ""
         self.traceparent = self.tracestate = ""
         self.started_at = self.at = 0
-        self.next_seq = 1
-        self.state = ""
         self.phase = ""
         """The state under STUCK and PAUSED: what the saga is doing."""
         self.code = self.reason = self.remedy = self.stuck_step = ""
@@ -146,6 +154,8 @@ class State:
         self.watchers: tuple[Watcher, ...] = ()
         """A tuple like the two above: most sagas have none."""
         self.marks: list[Mark] = []
+        self.mail: Mail | None = None
+        """Signals and updates; most sagas have none."""
         self.deadline_row = self.deadline_due = 0
         # Of the record at hand:
         self.event: Event | None = None
@@ -179,6 +189,8 @@ class State:
                 self.watchers += (asker,)
         elif self.parked and isinstance(event, STEP_EVENTS):
             self.pending += (event,)
+        elif isinstance(event, MESSAGES):
+            mail.note(self, event)
 
     def apply(self, decision: Decision) -> None:
         """Take one decision into the state."""
@@ -355,8 +367,17 @@ def _run_local(state: State, decision: RunLocal, row: int) -> None:
     step.attempt, step.last_at, step.row = decision.attempt, decision.send_at or state.at, row
 
 
+def _listen(state: State, decision: Listen, row: int) -> None:
+    step = Step(decision.step, SIGNAL, state.at)
+    step.type = decision.name
+    _add_step(state, step)
+    mail.of(state).listen(step)
+
+
 def _settle(state: State, decision: Settle, row: int) -> None:
     step = state.steps[decision.step]
+    if step.kind == SIGNAL:
+        mail.of(state).silence(step)
     event = state.event
     step.outcome = decision.outcome
     step.result, step.error_type = decision.payload, decision.error_type
@@ -452,4 +473,10 @@ _APPLY: dict[type, Callable[..., None]] = {
     Tell: _tell,
     Unblock: _unblock,
     Leave: _leave,
+    Listen: _listen,
+    Alarm: mail.alarm,
+    Take: mail.take,
+    Drop: mail.drop,
+    Accept: mail.accept,
+    Answered: mail.answered,
 }

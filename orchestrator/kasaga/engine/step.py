@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import DONE, LOCAL, SLEEP, UNKNOWN, VOID, Fired, Move, Policy, Ran, Replied, Undeliverable
+from .model import DONE, LOCAL, SIGNAL, SLEEP, UNKNOWN, VOID, Fired, Move, Policy, Ran, Replied, Undeliverable
 
 StepEvent = Replied | Fired | Ran | Undeliverable
 STEP_EVENTS = (Replied, Fired, Ran, Undeliverable)
@@ -13,7 +13,10 @@ SKIPPED, RESOLVED = "skipped", "resolved"
 
 
 class Step:
-    """One step of a saga: a command, a sleep or a local function, and its undo."""
+    """One step of a saga: a command, a sleep, a local function or a wait for a signal, and its undo.
+
+    An update is one as well, as far as its outcome is fed to the code; it stands in no order.
+    """
 
     __slots__ = (
         "asked",
@@ -85,7 +88,7 @@ class Step:
     @property
     def to_undo(self) -> bool:
         """The saga may not end undone before this step is cleared, and nothing is out for it yet."""
-        if self.undo_form or self.undo_how or self.kind == SLEEP:
+        if self.undo_form or self.undo_how or self.kind in (SLEEP, SIGNAL):
             return False
         if self.outcome == DONE or self.kind == LOCAL:
             return bool(self.compensation) and self.outcome in (DONE, UNKNOWN)

@@ -15,7 +15,7 @@ from kasaga_wire.errors import DecodeError
 from kasaga_wire.nodes import clean_text
 
 from ..errors import DeadlinePassed, PayloadTooLarge, SagaCodeError, StepConflict, TooManySteps
-from . import lifecycle, undo
+from . import lifecycle, signals, undo
 from .backoff import backoff
 from .branches import Timer
 from .decisions import Decisions, stuck_by
@@ -28,16 +28,23 @@ from .model import (
     DRAINED,
     LEFT,
     LOCAL,
+    MESSAGES,
+    MISSED,
     REFUSED,
+    SIGNAL,
     SLEEP,
     UNDO_FORMS,
     UNKNOWN,
+    UPDATE,
+    Alarm,
+    Answered,
     CodeArrived,
     Deadline,
     Event,
     Faulted,
     Fired,
     Leave,
+    Listen,
     Move,
     Ran,
     Replied,
@@ -52,7 +59,7 @@ from .model import (
     Undeliverable,
 )
 from .relevance import CONFLICT, stale
-from .requests import Call, LocalCall, Pause, Request
+from .requests import Call, Expect, LocalCall, Pause, Request
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 
 CANCELLED = "kasaga.Cancelled"
@@ -85,6 +92,8 @@ class Turn(Decisions):
             self.add(Move(lifecycle.RUNNING))
         elif isinstance(event, Faulted):
             self.fault(event)
+        elif isinstance(event, MESSAGES):
+            signals.note(self, event)
         else:
             assert isinstance(event, CodeArrived), f"not to be noted here: {event!r}"
             self._new_code(event)
@@ -106,6 +115,8 @@ class Turn(Decisions):
             self._retry(step, UNDELIVERABLE, event.error)
         elif step.kind == SLEEP:
             self.settle(step, DONE, event)
+        elif step.kind == SIGNAL:
+            self.add(Settle(step.path, MISSED, b"", TIMED_OUT, f"no signal {step.type} came in time"))
         else:
             self._retry(step, TIMED_OUT, f"no answer to attempt {step.attempt} in time")
 
@@ -202,6 +213,8 @@ class Turn(Decisions):
         pending = self.state.pending
         self._unstuck()
         self._note_pending(event for event in pending if not isinstance(event, Fired))
+        while self.state.mail is not None and signals.take(self):
+            pass  # a signal that is there wins over the time-out of its wait
         self._note_pending(event for event in pending if isinstance(event, Fired))
 
     def _note_pending(self, events: Iterable[StepEvent]) -> None:
@@ -232,7 +245,7 @@ class Turn(Decisions):
                 self._feed(state.unfed[0])
             elif not state.begun_at:
                 self._feed(None)
-            else:
+            elif state.mail is None or not signals.take(self):
                 break
         if state.parked or state.final:
             return
@@ -280,6 +293,8 @@ class Turn(Decisions):
         if step is None and driver.definition.timeout:
             self.add(Deadline(state.started_at + driver.definition.timeout))
         self.add(Resume(step.path if step else ""))
+        if step is not None and step.kind == UPDATE:
+            self.add(Answered(step.path, *driver.answer))
         for effect in driver.effects:
             if isinstance(effect, Left):
                 self._left(effect)
@@ -318,7 +333,7 @@ class Turn(Decisions):
             step = state.steps[path]
             if step.outcome:
                 continue
-            if step.kind == SLEEP:
+            if step.kind in (SLEEP, SIGNAL):
                 self.add(Settle(path, LEFT))
             elif why == DRAINED:
                 if step.last_at > self.at:  # between two attempts: there is nothing in flight
@@ -336,6 +351,10 @@ class Turn(Decisions):
             self.add(Sleep(path, request.due_at))
         elif isinstance(request, Timer):
             self.add(Sleep(path, request.due_at, "timeout"))
+        elif isinstance(request, Expect):
+            self.add(Listen(path, request.name))
+            if request.due_at:
+                self.add(Alarm(path, request.due_at))
         else:
             assert isinstance(request, LocalCall), f"no such request: {request!r}"
             self.add(

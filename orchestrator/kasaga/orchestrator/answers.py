@@ -11,9 +11,9 @@ from kasaga_wire.records import Answer
 from kasaga_wire.topics import RETENTION_MS
 
 from ..engine import lifecycle
-from ..engine.model import Asked, Started
+from ..engine.model import Asked, Message, Started, Updated
 from ..engine.state import State
-from ..errors import NotApplicable
+from ..errors import NotApplicable, UpdateRefused
 from ..store.base import FINAL_STATES, OutboxRow, RowKind, SagaRow
 from .clock import to_datetime
 from .intake import FORWARDED, Dead, Item, Misplaced
@@ -90,6 +90,32 @@ def ended(state: State, about: str) -> Answer:
         error=state.code or None,
         reason=state.reason or None,
         step=(state.stuck_step or state.undo_step) or None,
+    )
+
+
+def received(state: State, event: Message, ask: Asked) -> Answer:
+    """The answer to a signal that is kept, and to an update: what the handler said, once it has."""
+    answer = Answer(
+        saga_id=state.saga_id, run_id=state.run_id, about=ask.action_id, what="accepted", state=state.state
+    )
+    step = state.mail.updates.get(ask.action_id) if state.mail and isinstance(event, Updated) else None
+    if step is not None and step.fed_at:
+        answer.what = "not_applicable" if step.error else "answered"
+        answer.result = step.result or None
+        if step.error:
+            answer.error, answer.reason = UpdateRefused.code, step.error
+    return answer
+
+
+def answered(state: State, ask: Asked, result: bytes) -> Answer:
+    """The answer to a query."""
+    return Answer(
+        saga_id=state.saga_id,
+        run_id=state.run_id,
+        about=ask.action_id,
+        what="answered",
+        state=state.state,
+        result=result,
     )
 
 

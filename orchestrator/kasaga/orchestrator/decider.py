@@ -15,12 +15,12 @@ from kasaga_wire.logs import here
 from kasaga_wire.records import Answer
 
 from ..engine.codec import HistoryUnreadable, decode
-from ..engine.decide import Definitions, Ignored, Run, decide, record_parked, record_unread
+from ..engine.decide import Definitions, Ignored, Run, decide, over_limit, query, record_parked, record_unread
 from ..engine.lifecycle import FINAL
-from ..engine.model import Asked, Event, Faulted, Started
+from ..engine.model import MESSAGES, Asked, Event, Faulted, Started
 from ..engine.model import Record as Decided
 from ..engine.state import STEP_EVENTS
-from ..errors import EngineBug, NotApplicable, SagaCodeError
+from ..errors import EngineBug, NoReceiver, NotApplicable, QueryFailed, SagaCodeError, SagaOver
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
@@ -54,6 +54,8 @@ class Decider:
     ) -> None:
         self._app, self._defs, self._where, self._shards = app, defs, where, shards
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
+        self._ended: dict[str, Run] = {}
+        """Of the batch, by saga id: sagas that have ended, and are asked or sent something all the same."""
         self._unread: dict[Key, Glance] = {}
         """Of the batch: sagas that have a row, haven't ended, and whose history can't be read."""
 
@@ -125,8 +127,25 @@ class Decider:
                 load.append((item.shard, item.run_id))
         rows = self._store.find(ask) if ask else {}
         load += [(row.shard, str(row.run_id)) for row in rows.values() if row.state not in FINAL]
+        self._ended = self._load_ended(found, rows) if rows else {}
         self._unread = self.load(load)
         return rows
+
+    def _load_ended(self, found: Iterable[Input], rows: Mapping[str, SagaRow]) -> dict[str, Run]:
+        """Fold sagas that have ended and are asked something, or sent what they may have been sent before."""
+        asked = {item.saga_id for item in found if isinstance(item, Item) and _wants_history(item.event)}
+        ended = [rows[saga_id] for saga_id in asked & rows.keys() if rows[saga_id].state in FINAL]
+        histories = self._store.load([(row.shard, row.run_id) for row in ended]) if ended else {}
+        made: dict[str, Run] = {}
+        for row in ended:
+            try:
+                records = [decode(entry.seq, entry.body) for entry in histories.get(row.run_id, [])]
+                if records:
+                    made[row.saga_id] = Run(str(row.run_id), records)
+            except HistoryUnreadable as error:
+                extra = {"saga_id": row.saga_id, "run_id": str(row.run_id), "error": error.message}
+                log.error("the history of an ended saga can't be read", extra=extra)
+        return made
 
     def load(self, wanted: Iterable[Key]) -> dict[Key, Glance]:
         """Bring runs into memory; return those that have a row, haven't ended, and can't be read."""
@@ -160,21 +179,27 @@ class Decider:
             unread = self._unread.get((item.shard, run_id)) if run is None else None
             if unread is not None:
                 try:
-                    self._record_unread(work, shard, unread, item.event, now)
+                    self._record_unread(work, shard, unread, item, now)
                 except Exception:
                     log.exception("a bug in the engine: what came for a damaged saga is lost")
                 return
+        run = run or self._ended.get(item.saga_id)
         if run is None or event is None:
-            if isinstance(item.event, Asked):
+            if item.ask is not None:
+                self._nobody(work, shard, item, item.ask, rows.get(item.saga_id), now)
+            elif isinstance(item.event, Asked):
                 self._answer(
                     work, shard, answers.to_absent(item, item.event, rows.get(item.saga_id)), item.event, now
                 )
             elif event is not None:
                 self._metrics.ignored("unknown saga")
             return
-        self._step(work, shard, run, event, now)
+        if isinstance(event, Asked) and event.action == "query":
+            self._query(work, shard, run, event, now)
+        else:
+            self._step(work, shard, run, event, now, item)
 
-    def _step(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> None:
+    def _step(self, work: Work, shard: Shard, run: Run, event: Event, now: int, item: Item) -> None:
         shard.quiet += 1
         run_id = run.state.run_id
         self._watchdog.stepping = here.subject = run.state
@@ -190,7 +215,9 @@ class Decider:
             work.faults[shard.number, run_id] = fault
             self._park(work, shard, run_id, event, now)
             return
-        if isinstance(out, Decided):
+        if isinstance(event, MESSAGES):
+            self._tell_sender(work, shard, item, run, out, now)
+        elif isinstance(out, Decided):
             if isinstance(event, Started):
                 self._runs.started(run)
             if isinstance(event, Asked) and event.action == "watch":
@@ -207,6 +234,63 @@ class Decider:
                 else answers.refused(run.state, event, out)
             )
             self._answer(work, shard, body, event, now, run)
+
+    def _query(self, work: Work, shard: Shard, run: Run, ask: Asked, now: int) -> None:
+        """Answer from the saga's code; nothing is recorded but that the question was read."""
+        self._watchdog.stepping = here.subject = run.state
+        try:
+            result = query(self._defs, run, ask.step, self._watchdog.guard)
+        except NotApplicable as error:
+            self._answer(work, shard, answers.refused(run.state, ask, error), ask, now, run)
+        except Exception as error:
+            log.exception("a bug in the engine: a query isn't answered")
+            bug = QueryFailed(f"a bug in Kasaga: {type(error).__name__}: {error}")
+            self._answer(work, shard, answers.refused(run.state, ask, bug), ask, now, run)
+        else:
+            self._answer(work, shard, answers.answered(run.state, ask, result), ask, now, run)
+
+    def _tell_sender(
+        self, work: Work, shard: Shard, item: Item, run: Run, out: Decided | Ignored | NotApplicable, now: int
+    ) -> None:
+        """Say what became of a signal or an update: to its sender, else what is refused is a dead letter."""
+        if isinstance(out, Ignored):
+            self._metrics.ignored(out.why)
+        ask, event = item.ask, item.event
+        if ask is None or not isinstance(event, MESSAGES):
+            return
+        if isinstance(out, NotApplicable):
+            self._refuse(work, shard, item, ask, answers.refused(run.state, ask, out), out, now, run)
+        else:
+            self._answer(work, shard, answers.received(run.state, event, ask), ask, now, run)
+
+    def _refuse(
+        self,
+        work: Work,
+        shard: Shard,
+        item: Item,
+        ask: Asked,
+        body: Answer,
+        why: NotApplicable,
+        now: int,
+        run: Run | None = None,
+    ) -> None:
+        self._metrics.ignored(f"refused {ask.action}")
+        if ask.reply_to:
+            self._answer(work, shard, body, ask, now, run)
+        elif item.source is not None:
+            self._set_aside(work, Dead(item.order, item.source, why), now)
+
+    def _nobody(
+        self, work: Work, shard: Shard, item: Item, ask: Asked, row: SagaRow | None, now: int
+    ) -> None:
+        """A signal or an update for a saga that has ended long ago, or never began."""
+        body = answers.to_absent(item, ask, row)
+        if body.what == "unknown":
+            why: NotApplicable = NoReceiver(f"there is no saga {item.saga_id}")
+        else:
+            why = SagaOver(body.reason or "the saga has ended")
+            body.error, body.remedy = why.code, why.remedy
+        self._refuse(work, shard, item, ask, body, why, now)
 
     def _convicted(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> bool:
         """Park a saga that kills its processes as it is, unrun, if this is one and it isn't parked yet."""
@@ -272,16 +356,20 @@ class Decider:
         events.append(event)
         work.park(shard, run_id, self.parked(shard, run_id, events, work.faults[key], now))
 
-    def _record_unread(self, work: Work, shard: Shard, found: Glance, event: Event, now: int) -> None:
+    def _record_unread(self, work: Work, shard: Shard, found: Glance, item: Item, now: int) -> None:
         """Park a saga whose history can't be read, and keep behind it what has come."""
-        run = found.run
+        run, event = found.run, item.event
         here.subject = run.state
         watching = isinstance(event, Asked) and event.action == "watch"
         if not run.state.parked or not (watching or isinstance(event, STEP_EVENTS)):
             extra = {**about.saga(run.state), "shard": shard.number, "error": found.error.message}
             log.error("a history can't be read", extra=extra)
-        for record in record_unread(self._defs, run, [event], found.fault, at=now, row=shard.next_row):
+        full = over_limit(run.state, event, self._defs.max_payload) if item.ask is not None else None
+        events = [] if full is not None else [event]
+        for record in record_unread(self._defs, run, events, found.fault, at=now, row=shard.next_row):
             work.add(shard, run, record)
+        if item.ask is not None:
+            self._tell_sender(work, shard, item, run, full or Ignored("kept unread"), now)
         if isinstance(event, Asked):
             why = NotApplicable(found.error.message, remedy=found.error.remedy)
             body = answers.running(run.state, event) if watching else answers.refused(run.state, event, why)
@@ -358,6 +446,11 @@ def _left_out(run: Run, events: Sequence[Event]) -> bool:
             log.error("a start has another saga's run id: it is left out", extra=extra)
             return True
     return False
+
+
+def _wants_history(event: Event) -> bool:
+    """Say whether something is of interest for a saga that has ended, too."""
+    return isinstance(event, MESSAGES) or (isinstance(event, Asked) and event.action == "query")
 
 
 def _run_id(row: SagaRow | None) -> str:

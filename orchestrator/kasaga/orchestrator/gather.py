@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from kasaga_wire.kafka import Record
 
-from ..engine.model import COMMAND, DEADLINE, SLEEP, Fired, Started, Undeliverable
+from ..engine.model import COMMAND, DEADLINE, SIGNAL, SLEEP, Fired, Started, Undeliverable
 from ..store.base import RowKind
 from .functions import Functions
 from .holding import Holding
@@ -85,5 +85,5 @@ class Gatherer:
 def _timer(shard: Shard, due: Due) -> Item:
     step, form = split_step(due.step)
     if due.kind is RowKind.TIMER:
-        form = SLEEP if step else DEADLINE
+        form = DEADLINE if not step else SIGNAL if form == SIGNAL else SLEEP
     return Item(TIMER, shard.number, str(due.run_id), "", Fired(step, form or COMMAND), None)

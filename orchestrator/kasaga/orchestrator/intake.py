@@ -12,15 +12,18 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from pydantic_core import from_json
+
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import ControlEnvelope, ReplyEnvelope, ReplyTo, StartEnvelope, split_command_id
 from kasaga_wire.errors import DecodeError, EnvelopeError, KasagaError
 from kasaga_wire.kafka import Record, partition_for
+from kasaga_wire.messages import KINDS, MessageEnvelope
 from kasaga_wire.nodes import clean_text
 from kasaga_wire.records import control_codec, errors_codec
 from kasaga_wire.topics import Topics
 
-from ..engine.model import Asked, Event, Replied, Started
+from ..engine.model import Asked, Event, Replied, Signalled, Started, Updated
 from . import about
 from .rows import split_step
 
@@ -53,6 +56,10 @@ class Item(NamedTuple):
     saga_id: str
     event: Event
     source: Record | None
+    ask: Asked | None = None
+    """Of a signal or an update: who is to be told what becomes of it."""
+    keep: bool = False
+    """Of a signal: to be kept for a while if there is no such saga."""
 
 
 class Misplaced(NamedTuple):
@@ -194,6 +201,8 @@ class Intake:
         misplaced = self._place(record, envelope.saga_id)
         if misplaced is not None:
             return misplaced
+        if envelope.action in _MESSAGES:
+            return self._message(record)
         body = control_codec.decode(record.value or b"", self._schemas)
         event = Asked(
             envelope.id,
@@ -208,6 +217,32 @@ class Intake:
         )
         run_id = _uuid("run_id", body.run_id) if body.run_id else ""
         return Item(CONTROL, record.partition, run_id, envelope.saga_id, event, record)
+
+    def _message(self, record: Record) -> Item:
+        """A signal or an update: its value is the author's own."""
+        envelope = MessageEnvelope.parse(record.headers)
+        payload = record.value or b""
+        if envelope.json:
+            _check_json(payload)
+        by = clean_text(envelope.source, MAX_TEXT)
+        made = Signalled if envelope.kind == "signal" else Updated
+        event = made(envelope.key, clean_text(envelope.name, MAX_TEXT), payload, by, envelope.json)
+        to = self._answerable(envelope.reply_to)
+        trace = envelope.traceparent or "", envelope.tracestate or ""
+        ask = Asked(envelope.key, envelope.kind, by, "", "", "", to, *trace)
+        keep = envelope.kind == "signal" and (envelope.keep or not to)
+        return Item(CONTROL, record.partition, "", envelope.saga_id, event, record, ask, keep)
+
+
+_MESSAGES = frozenset(KINDS.values())
+
+
+def _check_json(payload: bytes) -> None:
+    """Refuse what is no JSON, or nested without end, before it is anybody's signal."""
+    try:
+        from_json(payload)
+    except ValueError as error:
+        raise DecodeError(f"the value is no JSON: {error}") from None
 
 
 def order_of(found: Input) -> int:

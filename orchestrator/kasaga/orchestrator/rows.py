@@ -22,7 +22,9 @@ from ..engine.model import (
     DEADLINE,
     DONE,
     LOCAL,
+    SIGNAL,
     VOID,
+    Alarm,
     Asked,
     Deadline,
     Record,
@@ -122,6 +124,11 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
         case Sleep(step=step, due_at=due):
             return OutboxRow(
                 shard, seq, RowKind.TIMER, run_id, step, "", None, None, [], None, 1, None, to_datetime(due)
+            )
+        case Alarm(step=step, due_at=due):
+            name = step_name(step, SIGNAL)
+            return OutboxRow(
+                shard, seq, RowKind.TIMER, run_id, name, "", None, None, [], None, 1, None, to_datetime(due)
             )
         case Deadline(due_at=due):
             return OutboxRow(

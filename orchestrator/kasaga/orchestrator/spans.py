@@ -18,18 +18,33 @@ from kasaga_wire import __version__
 from kasaga_wire.topics import Topics
 
 from ..engine.lifecycle import COMPLETED
-from ..engine.model import LOCAL, SLEEP, VOID, Mark
+from ..engine.model import LOCAL, SIGNAL, SLEEP, VOID, Mark
 from .rows import step_name
 from .traceids import HEADER_CHARACTERS, hashed_trace_id, span_id
 from .tracing import Attempt, Job, Root, Saga, Stuck
 
 GOOD = frozenset(
-    {"done", "undone", "nothing", "lost", "voided", "cancelled", "left", "superseded", "skipped", "resolved"}
+    {
+        "done",
+        "undone",
+        "nothing",
+        "lost",
+        "voided",
+        "cancelled",
+        "left",
+        "missed",
+        "superseded",
+        "skipped",
+        "resolved",
+    }
 )
 """Ends of an attempt that are no errors. A refusal is one, as a 4xx is to the client; the participant's own
 span of it isn't."""
 
 Attributes = dict[str, str | int | bool]
+
+
+_NAMES = {SIGNAL: "signal {}", VOID: "void {}"}
 
 
 class Builder:
@@ -71,7 +86,7 @@ class Builder:
         attributes = _about(job.saga)
         attributes["kasaga.step"] = job.ended.step
         attributes["kasaga.outcome"] = job.outcome
-        if form != SLEEP:
+        if form not in (SLEEP, SIGNAL):
             attributes["kasaga.attempt"] = job.ended.attempt
         if form not in (SLEEP, LOCAL) and job.participant:
             attributes |= {
@@ -92,7 +107,7 @@ class Builder:
         description = f"{job.outcome}: {job.error}" if job.error else job.outcome
         return self._span(
             job.saga,
-            {SLEEP: job.type or "sleep", VOID: f"void {job.type}"}.get(form, job.type),
+            _NAMES.get(form, "{}").format(job.type) or form,
             message_id,
             start=job.ended.since,
             end=job.at,

@@ -26,6 +26,8 @@ from ..engine.model import (
     COMMAND,
     DONE,
     LEFT,
+    MISSED,
+    SIGNAL,
     SLEEP,
     UNDO,
     UNDO_FORMS,
@@ -40,6 +42,7 @@ from ..engine.model import (
     Replied,
     Send,
     Settle,
+    Take,
     Undeliverable,
 )
 from ..engine.state import State
@@ -279,6 +282,8 @@ def _decided(record: Record) -> dict[tuple[str, bool], Settle | Clear]:
     """By step, and whether it is about its undo, what the record says of it."""
     found: dict[tuple[str, bool], Settle | Clear] = {}
     for decision in record.decisions:
+        if isinstance(decision, Take):
+            decision = Settle(decision.step, DONE)
         if isinstance(decision, Settle | Clear):
             found.setdefault((decision.step, isinstance(decision, Clear)), decision)
     return found
@@ -294,6 +299,8 @@ def _outcome(
             answered = event.attempt if event.attempt != ended.attempt else 0
             return _replied(record, event, ended), event.error_type, event.error, answered
         if isinstance(event, Fired):
+            if ended.form == SIGNAL:
+                return MISSED, "", "", 0
             asleep = ended.form == SLEEP
             return ("done", "", "", 0) if asleep else ("timed_out", TIMED_OUT, "no answer in time", 0)
         if isinstance(event, Undeliverable):

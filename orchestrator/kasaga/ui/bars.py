@@ -11,18 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..engine import lifecycle
-from ..timeline import (
-    ACTION,
-    CODE,
-    START,
-    STATE,
-    UNDOING,
-    Attempt,
-    Entry,
-    attempt_text,
-    meaning,
-    summarised,
-)
+from ..timeline import ACTION, CODE, START, STATE, UNDOING, attempt_text, meaning, summarised
+from ..timeline_entries import RECEIVED, UPDATE, Attempt, Entry
 from ..wording import STATE_MEANING, counted, length, printable, shortened
 
 SCALE = 1000
@@ -85,7 +75,7 @@ def chart(entries: Sequence[Entry], now: datetime) -> Chart:
     end = entries[-1].at if over else max(now, entries[-1].at)
     scale = _Scale(begin, end)
     rows = [_saga_row(entries, scale, now)]
-    steps = [entry for entry in entries if entry.kind not in (START, STATE, ACTION, CODE)]
+    steps = [entry for entry in entries if entry.kind not in (START, STATE, ACTION, CODE, RECEIVED, UPDATE)]
     drawn = steps
     if len(steps) > ROWS_DRAWN:
         first = steps[:-ROWS_AT_END]

@@ -1,0 +1,94 @@
+"""The lines of a saga's story, and those of what was sent to it.
+
+Pure. Part of `timeline`, which makes and tells them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .engine.model import DONE, SIGNAL, Accept, Alarm, Answered, Drop, Listen, Message, Signalled, Take
+from .wording import length, moment
+
+RECEIVED, UPDATE = "received", "update"
+"""Kinds of entries: a signal that came, an update that came."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One sending of a command, an undo or a void, or one call of a local function."""
+
+    number: int
+    at: datetime
+    ended: datetime | None = None
+    outcome: str = ""
+    """What was answered to it; empty while it is out, and where a later one was sent instead."""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One line of the story. `outcome` is empty while it goes on."""
+
+    at: datetime
+    kind: str
+    name: str
+    step: str = ""
+    ended: datetime | None = None
+    outcome: str = ""
+    code: str = ""
+    reason: str = ""
+    """Why: of a state its reason, of a step its error, of an action what its author said."""
+    by: str = ""
+    value: bytes = b""
+    """What went in: the saga's input, a command's, an undo's."""
+    result: bytes = b""
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+
+
+class Received:
+    """Signals and updates of one story, from when they came until they were taken."""
+
+    def __init__(self, entries: list[Entry], steps: dict[tuple[str, bool], Entry]) -> None:
+        self._entries, self._steps = entries, steps
+        self._waiting: dict[str, deque[Entry]] = {}
+        self._updates: dict[str, Entry] = {}
+
+    def came(self, event: Message, at: datetime) -> None:
+        """Somebody has sent something."""
+        kind = RECEIVED if isinstance(event, Signalled) else UPDATE
+        word = "signal" if kind == RECEIVED else "update"
+        entry = Entry(at, kind, f"{word} {event.name}", by=event.by, value=event.payload)
+        self._entries.append(entry)
+        if kind == RECEIVED:
+            self._waiting.setdefault(event.name, deque()).append(entry)
+
+    def decided(self, decision: Listen | Alarm | Take | Drop | Accept | Answered, at: datetime) -> None:
+        """Something became of it, or is waited for."""
+        match decision:
+            case Listen(step=step, name=name):
+                entry = self._steps[step, False] = Entry(at, SIGNAL, f"signal {name}", step)
+                self._entries.append(entry)
+            case Alarm(step=step, due_at=due):
+                entry = self._steps[step, False]
+                entry.name += f", {length(moment(due) - at)} at most"
+            case Take(step=step):
+                self._taken(self._steps[step, False], at)
+            case Drop():
+                entry = self._waiting[decision.name].popleft()
+                entry.ended, entry.outcome = at, "set aside"
+                entry.code, entry.reason = decision.code, decision.reason
+            case Accept(step=step):
+                self._updates[step] = self._entries[-1]
+            case Answered(step=step):
+                entry = self._updates[step]
+                entry.ended, entry.reason, entry.result = at, decision.error, decision.result
+                entry.outcome = "refused" if decision.error else "answered"
+
+    def _taken(self, step: Entry, at: datetime) -> None:
+        name = step.name.removeprefix("signal ").partition(",")[0]
+        signal = self._waiting[name].popleft()
+        signal.ended, signal.outcome, signal.step = at, f"taken by step {step.step}", ""
+        step.ended, step.outcome, step.by = at, DONE, signal.by
