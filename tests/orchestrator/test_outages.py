@@ -299,6 +299,30 @@ def test_starts_pause_under_pressure_and_replies_go_on() -> None:
         world.audit()
 
 
+def test_sagas_that_sleep_keep_no_others_out() -> None:
+    with World(shards=1, max_in_flight=5, max_batch=4) as world:
+        world.odds.slow = 0.0
+        node = world.join()
+        for number in range(40):
+            world.start("nap", f"s{number}")
+        busy = asleep = 0
+        for _ in range(100):
+            world.turn(node)
+            world.serve()
+            [shard] = node.loop.shards.values()
+            busy, asleep = max(busy, shard.in_flight), max(asleep, len(shard.asleep))
+        world.kill(node)
+        world.pass_time(4)
+        heir = world.join()
+        world.settle()
+
+        assert busy <= 5 + 4
+        assert asleep > 40
+        assert [(len(shard.asleep), shard.in_flight) for shard in heir.loop.shards.values()] == [(0, 0)]
+        assert len(world.sagas()) == 40
+        world.audit()
+
+
 def test_a_retry_that_waits_for_its_time_is_sent_by_the_next_owner() -> None:
     """Its row lies below the acknowledged position: the one before it was answered long ago."""
     with World(shards=1, lease_seconds=0.2, heartbeat_seconds=0.05) as world:

@@ -297,9 +297,12 @@ class Loop:
             del truncated[0]
 
     def _throttle(self) -> None:
-        """Pause starts under pressure, so that a burst of them can't delay replies into time-outs."""
-        open_rows = sum(len(shard.open) for shard in self._shards.values())
-        self._source.pause_starts(open_rows > self._settings.max_in_flight)
+        """Pause starts under pressure, so that a burst of them can't delay replies into time-outs.
+
+        Sleeping sagas await no reply: were they counted, so many of them would keep all others out for as long.
+        """
+        in_flight = sum(shard.in_flight for shard in self._shards.values())
+        self._source.pause_starts(in_flight > self._settings.max_in_flight)
 
     def _wait(self, now: int) -> float:
         """Return the seconds for which the loop may wait for a record."""

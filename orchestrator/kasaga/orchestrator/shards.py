@@ -61,6 +61,8 @@ class Shard:
     """The last batch left a mark behind which something isn't exported: another is due when it is."""
     open: dict[int, UUID] = field(default_factory=dict[int, UUID])
     """Open rows that can fire, by sequence number."""
+    asleep: set[int] = field(default_factory=set[int])
+    """Those of them that only wait for a time: sleeps, and sagas' deadlines. No answer is awaited for them."""
     timers: list[Due] = field(default_factory=list[Due])
     """A heap by time; an entry whose row isn't open any more is dropped when it comes up."""
     read_at: int = 0
@@ -96,6 +98,8 @@ class Shard:
         """Note an open row that acts by itself at a time."""
         if row.due_at is not None and row.run_id is not None:
             self.open[row.seq] = row.run_id
+            if row.kind is RowKind.TIMER:
+                self.asleep.add(row.seq)
             heapq.heappush(self.timers, Due(to_micros(row.due_at), row.seq, row.run_id, row.step, row.kind))
 
     def rewound(self, position: int) -> None:
@@ -116,6 +120,12 @@ class Shard:
     def closed(self, seq: int) -> None:
         """Forget an open row."""
         self.open.pop(seq, None)
+        self.asleep.discard(seq)
+
+    @property
+    def in_flight(self) -> int:
+        """How many open rows wait for an answer."""
+        return len(self.open) - len(self.asleep)
 
     @property
     def next_due(self) -> int | None:
