@@ -17,6 +17,7 @@ from bench.driver import Measured
 from bench.errors import BenchError
 from bench.peers.__main__ import Bench, Contest, measure, sweep
 from bench.peers.client import Clients, divide, together
+from bench.peers.page import section
 from bench.peers.ratios import ratios
 from bench.peers.systems import SYSTEMS, Running, Setting, System
 from bench.peers.tools import Tools
@@ -123,16 +124,33 @@ def test_a_measurement_starts_so_many_and_counts_those_that_end() -> None:
     assert answer.p99_ms >= answer.p50_ms > 0
 
 
+def asked(in_flight: int, ramp: float, seconds: float) -> Measurement:
+    ask = {"do": "closed", "amount": in_flight, "ramp": ramp, "seconds": seconds}
+    return Measurement(json.dumps(ask))
+
+
+def test_what_counts_begins_when_as_many_have_ended_as_are_in_flight() -> None:
+    measurement = asked(2, 0.0, 60.0)
+    for _ in range(5):
+        at = measurement.begin()
+        assert at is not None
+        measurement.done(at, "completed")
+    answer = Measured.model_validate_json(measurement.answer())
+    assert answer.ends == {"completed": 5}
+    assert answer.rate == 3 / 60.0
+
+
 def test_what_ends_in_the_ramp_or_after_the_time_has_no_part_in_the_rate(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for ramp, seconds in ((3600.0, 1.0), (0.0, 0.0)):
-        asked = {"do": "closed", "amount": 2, "ramp": ramp, "seconds": seconds}
-        measurement = Measurement(json.dumps(asked))
+        measurement = asked(1, ramp, seconds)
+        measurement.done(0.0, "completed")
         measurement.done(0.0, "completed")
         measurement.failed(RuntimeError("no worker"))
         answer = Measured.model_validate_json(measurement.answer())
-        assert (answer.rate, answer.ends, answer.missing) == (0.0, {"completed": 1}, 1)
+        assert (answer.rate, answer.ends, answer.missing) == (0.0, {"completed": 2}, 1)
+    assert measurement.begin() is None
     assert "no worker" in capsys.readouterr().err
 
 
@@ -193,3 +211,30 @@ def test_what_the_peers_run_on_is_pinned_by_sums_and_names_no_address() -> None:
     assert all("integrity" in each for name, each in packages.items() if name)
     for name in ("requirements.in", "requirements.txt", "package.json", "package-lock.json"):
         assert not re.search(r"\w+://", (HERE / name).read_text())
+
+
+def test_the_page_shows_each_figure_and_ratio_with_its_rounds() -> None:
+    setting = {"in_flight": 256, "processes": 1}
+    lines: list[dict[str, Any]] = [
+        {**line("throughput", [900.0, 1000.0, 1234.0], "kasaga", "on"), "value": 1000.0},
+        {**line("throughput", [400.0, 500.0, 600.0], "restate-run"), "value": 500.0},
+        {**line("latency_1_p50", [7.25], "restate-run"), "value": 7.25},
+        {"figure": "throughput", "value": 5.0, "values": [5.0], "parameters": {}},
+    ]
+    for each in lines[:3]:
+        each["parameters"].update(setting)
+    ratio: dict[str, Any] = {
+        "figure": "ratio",
+        "of": "throughput",
+        "peer": "restate-run",
+        "inbox": "on",
+        "parameters": {},
+    }
+    text = section([*lines, {**ratio, "value": 2.0567, "values": [2.25, 2.0, 2.0567]}])
+    assert "| `kasaga, inbox on` | 256, 1 | 1,000 (900–1,234) | – | – | – |" in text
+    assert "| `restate-run` | 256, 1 | 500 (400–600) | 7.25 (7.25–7.25) | – | – |" in text
+    assert "| `restate-run` | on | 2.06× (2–2.25) | – | – | – |" in text
+    assert "Preliminary" not in text
+    lines[0]["parameters"]["preliminary"] = True
+    assert "Preliminary" in section(lines)
+    assert section(lines[3:]) == ""

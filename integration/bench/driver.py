@@ -69,9 +69,10 @@ class LoadProcess:
         saga: str = "payment",
         inputs: Mapping[str, object] | None = None,
         expect: str = "COMPLETED",
+        ramp: float = 0.0,
     ) -> Measured:
-        """Keep so many sagas in flight for so many seconds."""
-        return self._ask("closed", in_flight, seconds, saga, inputs, expect)
+        """Keep so many sagas in flight for so many seconds; with a `ramp`, see `Load.closed`."""
+        return self._ask("closed", in_flight, seconds, saga, inputs, expect, ramp)
 
     def offered(self, rate: float, seconds: float) -> Measured:
         """Offer payments by the clock, so many a second, whatever comes back."""
@@ -95,9 +96,11 @@ class LoadProcess:
         saga: str,
         inputs: Mapping[str, object] | None,
         expect: str,
+        ramp: float = 0.0,
     ) -> Measured:
         sort = {"saga": saga, "input": dict(inputs or {})}
-        answer = self._exchange(json.dumps({"do": do, "amount": amount, "seconds": seconds, "sort": sort}))
+        ask = {"do": do, "amount": amount, "seconds": seconds, "ramp": ramp, "sort": sort}
+        answer = self._exchange(json.dumps(ask))
         if not answer:
             raise BenchError(f"the load generator has ended: {self._log.read_text()[-2000:]}")
         measured = Measured.model_validate_json(answer)

@@ -129,14 +129,22 @@ class Load:
                     self._ends[answer.what] = self._ends.get(answer.what, 0) + 1
         return ended
 
-    def closed(self, in_flight: int, seconds: float) -> float:
-        """Keep `in_flight` sagas going for `seconds`; returns sagas ended per second."""
+    def closed(self, in_flight: int, seconds: float, ramp: float) -> float:
+        """Keep `in_flight` sagas going for `seconds`; returns sagas ended per second.
+
+        With a `ramp` those seconds begin when it is over and as many have ended as are in flight.
+        """
         begun = time.perf_counter()
-        ended = 0
-        while (now := time.perf_counter()) < begun + seconds:
+        ramp_until, ended = begun + ramp, 0
+        ramping = ramp > 0
+        while (now := time.perf_counter()) < begun + seconds or ramping:
             while len(self._sent) < in_flight and len(self._producer) < MAX_WAITING:
                 self.start(now)
             ended += self.collect(0.05)
+            if ramping and now >= ramp_until and ended >= in_flight:
+                ramping, begun, ended = False, time.perf_counter(), 0
+            elif ramping and now >= ramp_until + WAIT_SECONDS:
+                sys.exit(f"{ended} sagas have ended in {WAIT_SECONDS:.0f} s, with {in_flight} in flight")
         return ended / (time.perf_counter() - begun)
 
     def offered(self, rate: float, seconds: float) -> float:
@@ -192,12 +200,14 @@ class Ask(pydantic.BaseModel):
     amount: float
     """Sagas in flight, sagas a second, or how many."""
     seconds: float = 0.0
+    ramp: float = 0.0
+    """Seconds before those; see `Load.closed`."""
     sort: Sort = Sort()
 
 
 def _run(load: Load, ask: Ask) -> float:
     if ask.do == "closed":
-        return load.closed(int(ask.amount), ask.seconds)
+        return load.closed(int(ask.amount), ask.seconds, ask.ramp)
     if ask.do == "offered":
         return load.offered(ask.amount, ask.seconds)
     return load.single(int(ask.amount)) if ask.do == "single" else load.park(int(ask.amount))

@@ -192,7 +192,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="append the figures to this file too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of load in each round")
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of load before each")
+    parser.add_argument("--warm-up", type=float, default=10.0, help="seconds of load before each")
     parser.add_argument("--singles", type=int, default=SINGLES, help="sagas one by one in each round")
     parser.add_argument("--sweep", action="store_true", help="look for each system's best setting first")
     parser.add_argument("--temporal", action="store_true", help="Temporal too: minutes of building, once")

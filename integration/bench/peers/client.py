@@ -17,7 +17,7 @@ from bench.errors import BenchError
 END_SECONDS = 10.0
 
 RAMP_SECONDS = 4.0
-"""Before the seconds that count: with hundreds in flight a peer takes seconds until the first one ends."""
+"""At least, before the seconds that count; those begin when as many have ended as are in flight."""
 
 LOG_SHOWN = 2000
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.bed import POSTGRES_SETTINGS, Setup, bed
-from bench.driver import INTEGRATION, Measured
+from bench.driver import INTEGRATION, LoadProcess, Measured
 from bench.errors import BenchError
-from bench.peers.client import Clients
+from bench.peers.client import RAMP_SECONDS, Clients
 from bench.peers.tools import Tools
 from kasaga.dev.ports import free_port
 from kasaga.dev.process import Process, log_tail, wait_until
@@ -87,6 +87,21 @@ class System:
         return " ".join([self.name, *(f"{name} {value}" for name, value in self.about.items())])
 
 
+@dataclass(frozen=True, slots=True)
+class Ramped:
+    """Kasaga's load generator, which measures as the peers' do: without the ramp."""
+
+    process: LoadProcess
+
+    def closed(self, in_flight: int, seconds: float) -> Measured:
+        """Keep so many in flight."""
+        return self.process.closed(in_flight, seconds, ramp=RAMP_SECONDS)
+
+    def single(self, count: int) -> Measured:
+        """One after the other."""
+        return self.process.single(count)
+
+
 def kasaga(*, inbox: bool) -> Up:
     """Kasaga as `make bench` brings it up, audited at the end."""
 
@@ -96,7 +111,7 @@ def kasaga(*, inbox: bool) -> Up:
             pids = made.pids()
             server = [pid for name in ("kafka", "postgres", "orchestrator") for pid in pids[name]]
             yield Running(
-                made.load, {"server": server, "workers": pids["participants"], "client": pids["load"]}
+                Ramped(made.load), {"server": server, "workers": pids["participants"], "client": pids["load"]}
             )
 
     return up

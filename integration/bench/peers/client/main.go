@@ -22,6 +22,9 @@ import (
 
 const requestTimeout = 120 * time.Second
 
+// After the ramp; if the time that counts has not begun then, nothing counts.
+const mostRamp = 60 * time.Second
+
 type ask struct {
 	Do      string  `json:"do"` // closed: so many in flight; single: so many, one after the other
 	Amount  int     `json:"amount"`
@@ -42,8 +45,12 @@ type answer struct {
 type measurement struct {
 	mutex     sync.Mutex
 	begun     time.Time
+	ramp      time.Time // until then nothing counts, nor until as many have ended as are in flight; zero: that's over
 	until     time.Time // nothing starts later, and what ends later has no part in rate and latencies
-	left      int       // still to be started
+	seconds   float64   // that count
+	inFlight  int
+	left      int // still to be started
+	ended     int
 	latencies []float64
 	last      time.Time
 	ends      map[string]int
@@ -67,7 +74,13 @@ func (m *measurement) done(at time.Time, status string, err error) {
 		return
 	}
 	m.ends[status]++
-	if now := time.Now(); now.After(m.begun) && now.Before(m.until) {
+	m.ended++
+	now := time.Now()
+	if !m.ramp.IsZero() {
+		if now.After(m.ramp) && m.ended >= m.inFlight {
+			m.ramp, m.until = time.Time{}, now.Add(time.Duration(m.seconds*1e9))
+		}
+	} else if now.Before(m.until) {
 		m.latencies = append(m.latencies, now.Sub(at).Seconds()*1000)
 		m.last = now
 	}
@@ -120,18 +133,17 @@ func (c *client) pay() (string, error) {
 }
 
 func (c *client) measure(a ask) answer {
-	m := &measurement{begun: time.Now(), ends: map[string]int{}}
-	workers := 1
+	m := &measurement{begun: time.Now(), ends: map[string]int{}, inFlight: 1, seconds: a.Seconds}
 	if a.Do == "closed" {
-		workers, m.left = a.Amount, int(^uint(0)>>1)
-		m.begun = m.begun.Add(time.Duration(a.Ramp * 1e9))
-		m.until = m.begun.Add(time.Duration(a.Seconds * 1e9))
+		m.inFlight, m.left = a.Amount, int(^uint(0)>>1)
+		m.ramp = m.begun.Add(time.Duration(a.Ramp * 1e9))
+		m.until = m.ramp.Add(mostRamp)
 	} else {
 		m.left, m.until = a.Amount, m.begun.Add(24*time.Hour)
 	}
 	before := cpu()
 	var all sync.WaitGroup
-	for range make([]struct{}, workers) {
+	for range make([]struct{}, m.inFlight) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
@@ -168,11 +180,17 @@ func main() {
 	flag.Parse()
 	c := &client{url: *url, prefix: fmt.Sprint(time.Now().UnixNano()), http: &http.Client{Timeout: requestTimeout,
 		Transport: &http.Transport{MaxIdleConns: *connections, MaxIdleConnsPerHost: *connections, MaxConnsPerHost: *connections}}}
-	lines := bufio.NewScanner(os.Stdin)
+	asks := make(chan []byte)
+	go func() { // when the input ends, so does this process, whatever it is about
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			asks <- bytes.Clone(lines.Bytes())
+		}
+		os.Exit(0)
+	}()
 	out := json.NewEncoder(os.Stdout)
-	for lines.Scan() {
+	for line := range asks {
 		var a ask
-		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
+		if err := json.Unmarshal(line, &a); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(2)
 		}

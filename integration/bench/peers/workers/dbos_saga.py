@@ -93,7 +93,6 @@ def main() -> None:
         serve_threads(pay)
     else:
         uvloop.run(serve(pay_in_loop))
-    DBOS.destroy()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
-from typing import TypedDict
+from queue import Queue
+from threading import Lock, Thread
+from typing import NoReturn, TypedDict
 from uuid import uuid4
 
 
@@ -33,6 +35,9 @@ class Done(TypedDict):
     ref: str
 
 
+MOST_RAMP_SECONDS = 60.0
+"""After which the time that counts has not begun, and nothing counts."""
+
 PREFIX = uuid4().hex[:8]
 
 
@@ -50,9 +55,12 @@ class Measurement:
         self._ends: dict[str, int] = {}
         self._missing = 0
         self._cpu = time.process_time()
-        # What ends in the ramp counts for nothing: hundreds in flight take a while to get going.
-        self._begun = self._last = time.perf_counter() + (float(asked["ramp"]) if closed else 0.0)
-        self._until = self._begun + (math.inf if self._seconds is None else self._seconds)
+        self._begun = self._last = time.perf_counter()
+        self._until = math.inf
+        self._ramp_until: float | None = None
+        if closed:
+            self._ramp_until = self._begun + float(asked["ramp"])
+            self._until = self._ramp_until + MOST_RAMP_SECONDS
 
     def begin(self) -> float | None:
         """When the next one starts, which is now; None if there is none."""
@@ -66,7 +74,12 @@ class Measurement:
         with self._lock:
             now = time.perf_counter()
             self._ends[status] = self._ends.get(status, 0) + 1
-            if self._begun < now < self._until:
+            if self._ramp_until is not None:
+                # What counts begins when as many have ended as are in flight, and the ramp is over.
+                if now >= self._ramp_until and sum(self._ends.values()) >= self.workers:
+                    self._ramp_until = None
+                    self._until = now + (self._seconds or 0.0)
+            elif now < self._until:
                 self._latencies.append((now - at) * 1000)
                 self._last = now
 
@@ -92,8 +105,8 @@ class Measurement:
         )
 
 
-async def serve(pay: Callable[[Order], Awaitable[str]]) -> None:
-    """Measure on this event loop. `pay` gives how a payment ended."""
+async def serve(pay: Callable[[Order], Awaitable[str]]) -> NoReturn:
+    """Measure on this event loop until the input ends. `pay` gives how a payment ended."""
     number = 0
 
     async def work(measurement: Measurement) -> None:
@@ -105,14 +118,16 @@ async def serve(pay: Callable[[Order], Awaitable[str]]) -> None:
             except Exception as error:  # noqa: BLE001 - whatever a peer raises is counted, and fails the run
                 measurement.failed(error)
 
-    while line := await asyncio.to_thread(sys.stdin.readline):
+    lines = _lines()
+    while True:
+        line = await asyncio.to_thread(lines.get)
         measurement = Measurement(line)
         await asyncio.gather(*(work(measurement) for _ in range(measurement.workers)))
         _say(measurement)
 
 
-def serve_threads(pay: Callable[[Order], str]) -> None:
-    """Measure on threads, one for each in flight. `pay` gives how a payment ended."""
+def serve_threads(pay: Callable[[Order], str]) -> NoReturn:
+    """Measure on threads, one for each in flight, until the input ends. `pay` gives how a payment ended."""
     numbers = iter(range(1, sys.maxsize))
 
     def work(measurement: Measurement) -> None:
@@ -122,12 +137,26 @@ def serve_threads(pay: Callable[[Order], str]) -> None:
             except Exception as error:  # noqa: BLE001 - as above
                 measurement.failed(error)
 
-    while line := sys.stdin.readline():
-        measurement = Measurement(line)
+    lines = _lines()
+    while True:
+        measurement = Measurement(lines.get())
         with ThreadPoolExecutor(measurement.workers) as pool:
             for future in [pool.submit(work, measurement) for _ in range(measurement.workers)]:
                 future.result()
         _say(measurement)
+
+
+def _lines() -> Queue[str]:
+    """The lines of the standard input. When that ends, so does this process, whatever it is about."""
+    lines: Queue[str] = Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    Thread(target=read, daemon=True).start()
+    return lines
 
 
 def _order(number: int) -> Order:

@@ -9,7 +9,6 @@ Makes the default namespace first, and waits until workflows can be started in i
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -68,7 +67,6 @@ async def main() -> None:
     for _ in range(PROBES):
         await patiently(probe)
     await serve(pay)
-    os._exit(0)  # the SDK's native threads may abort an ordinary exit
 
 
 if __name__ == "__main__":
