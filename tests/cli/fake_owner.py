@@ -11,6 +11,7 @@ from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import AnswerEnvelope, ControlEnvelope, StartEnvelope
 from kasaga_wire.errors import DeliveryError
 from kasaga_wire.kafka import Record
+from kasaga_wire.messages import KINDS, MessageEnvelope
 from kasaga_wire.records import Answer, Control, answer_codec, control_codec
 
 SHARDS, ANSWERS = 16, 4
@@ -47,7 +48,9 @@ class FakeOwner:
         """Starts lie in their topic, read by nobody yet."""
         self.ends_at_once: tuple[str, bytes | None] | None = None
         self.ends_because = ""
-        self.refuse = ""
+        self.refuse = self.refuse_code = ""
+        self.messages: list[tuple[MessageEnvelope, bytes]] = []
+        """Signals and updates."""
         self._heard: dict[int, Heard] = {}
         self._unread: list[Outgoing] = []
         self._done: set[str] = set()
@@ -107,6 +110,9 @@ class FakeOwner:
 
     def _control(self, outgoing: Outgoing) -> None:
         envelope = ControlEnvelope.parse(list(outgoing.headers))
+        if envelope.action in KINDS.values():
+            self._message(outgoing)
+            return
         body = control_codec.decode(outgoing.value or b"", Schemas())
         self.asked.append((envelope.action, envelope.saga_id, body))
         if self.deaf:
@@ -117,6 +123,8 @@ class FakeOwner:
         known = self.sagas.get(envelope.saga_id)
         if known is None:
             self._tell(reply, envelope.id, envelope.saga_id, "unknown")
+        elif envelope.action == "query" and not self.refuse:
+            self._tell(reply, envelope.id, envelope.saga_id, "answered", result=b'["a"]')
         elif envelope.action == "watch":
             self._watch(known, reply, envelope.id, envelope.saga_id)
         elif self.refuse:
@@ -132,6 +140,23 @@ class FakeOwner:
             self._tell(reply, about, saga_id, "running")
         known.watchers.append((reply, about))
 
+    def _message(self, outgoing: Outgoing) -> None:
+        envelope = MessageEnvelope.parse(list(outgoing.headers))
+        self.messages.append((envelope, outgoing.value or b""))
+        if self.deaf:
+            self.deaf -= 1
+            return
+        assert envelope.reply_to is not None
+        reply, key, saga_id = envelope.reply_to.partition, envelope.key, envelope.saga_id
+        if saga_id not in self.sagas:
+            self._tell(reply, key, saga_id, "unknown")
+        elif self.refuse:
+            self._tell(reply, key, saga_id, "not_applicable", reason=self.refuse, error=self.refuse_code)
+        elif envelope.kind == "update":
+            self._tell(reply, key, saga_id, "answered", result=b'{"done": true}')
+        else:
+            self._tell(reply, key, saga_id, "accepted")
+
     def end(
         self, saga_id: str, state: str, result: bytes | None = None, *, reason: str = "", step: str = ""
     ) -> None:
@@ -141,14 +166,25 @@ class FakeOwner:
         for reply, about in sage.watchers:
             self._tell(reply, about, saga_id, state)
 
-    def _tell(self, reply: int, about: str, saga_id: str, what: str, *, reason: str = "") -> None:
+    def _tell(
+        self,
+        reply: int,
+        about: str,
+        saga_id: str,
+        what: str,
+        *,
+        reason: str = "",
+        result: bytes | None = None,
+        error: str | None = None,
+    ) -> None:
         sage = self.sagas.get(saga_id)
         body = Answer(
             saga_id=saga_id,
             run_id=sage.run_id if sage else "",
             what=what,
             state=sage.state if sage else None,
-            result=sage.result if sage else None,
+            result=result or (sage.result if sage else None),
+            error=error,
             reason=reason or (sage.reason if sage else None) or None,
             step=sage.step if sage and sage.step else None,
             about=about,

@@ -255,6 +255,27 @@ class ActionResult(BaseModel):
     action_id: str = Field(description="Send it as Idempotency-Key to send this very action again.")
 
 
+class SignalResult(BaseModel):
+    """What became of a signal."""
+
+    model_config = _example(saga_id="order-42", name="approved", key="approval-7", outcome="accepted")
+
+    saga_id: str = Field(examples=["order-42"])
+    name: str = Field(examples=["approved"])
+    key: str = Field(description="Send it as Idempotency-Key to send this very signal again.")
+    outcome: str = Field(description="accepted; or sent: Kafka has it, nobody has answered yet.")
+
+
+class Answered(BaseModel):
+    """What a saga's code answers."""
+
+    model_config = _example(saga_id="order-42", name="status", result={"waits_for": "approval"})
+
+    saga_id: str = Field(examples=["order-42"])
+    name: str = Field(examples=["status"])
+    result: Any = Field(description="What the query or the update's handler returned.")
+
+
 class DefinitionOut(BaseModel):
     """A saga that can be started."""
 
@@ -347,6 +368,20 @@ class ResolveRequest(SkipRequest):
         default=None,
         description="The step's result, where the saga's code waits for one; else you undid it by hand.",
     )
+
+
+class UpdateRequest(_Asked):
+    """A value for a saga's code."""
+
+    value: Any = Field(
+        default=None, description="As the saga's type has it, in JSON.", examples=[{"by": "anna"}]
+    )
+
+
+class SignalRequest(UpdateRequest):
+    """A value for a saga's code, or none."""
+
+    keep: bool = Field(default=False, description="Keep it for a saga that hasn't been started yet.")
 
 
 def _written(value: object) -> object:

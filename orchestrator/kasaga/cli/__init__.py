@@ -19,6 +19,7 @@ from .check import check
 from .dev import dev
 from .drill import drill
 from .errors import Unexpected
+from .message import query, signal, update
 from .output import tell
 from .read import describe, history, list_sagas
 from .replay import export, replay
@@ -47,7 +48,7 @@ def saga_group() -> None:
     """The commands about sagas, once more: `kasaga saga list` is `kasaga list`."""
 
 
-ABOUT_SAGAS = (start, list_sagas, describe, history, retry, skip, resolve, cancel)
+ABOUT_SAGAS = (start, list_sagas, describe, history, signal, update, query, retry, skip, resolve, cancel)
 
 for command in (
     dev,

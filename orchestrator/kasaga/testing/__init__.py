@@ -24,6 +24,7 @@ from .invariants import leaves_no_trace
 from .matrix import Report, Row
 from .result import Invariant, Outside, Result
 from .services import Fakes
+from .signals import Signal
 from .simulate import Failure, Simulation
 from .values import NoExample
 
@@ -41,6 +42,7 @@ __all__ = [
     "Report",
     "Result",
     "Row",
+    "Signal",
     "Simulation",
     "leaves_no_trace",
     "matrix",

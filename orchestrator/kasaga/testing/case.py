@@ -31,6 +31,7 @@ from . import invariants as rules
 from .faults import Fault, Given, Plan
 from .result import Invariant, Result
 from .services import Fakes, Served, Services, find_contracts
+from .signals import Signal, in_order
 from .values import example
 from .world import Stage, World, make_settings, silent
 
@@ -55,6 +56,7 @@ class About(TypedDict, total=False):
     data: Callable[[], object]
     invariants: Iterable[Invariant]
     contracts: Iterable[Callable[..., Any]]
+    signals: Iterable[Signal]
 
 
 class Case(Generic[A, R]):
@@ -70,6 +72,7 @@ class Case(Generic[A, R]):
         data: Callable[[], object] | None = None,
         invariants: Iterable[Invariant] = (),
         contracts: Iterable[Callable[..., Any]] = (),
+        signals: Iterable[Signal] = (),
     ) -> None:
         """Name the saga and who takes part; nothing runs yet.
 
@@ -88,6 +91,7 @@ class Case(Generic[A, R]):
                 attributes. A part that is an `Outside` isn't taken back.
             invariants: called with each Result. They raise AssertionError, or give False.
             contracts: those that the saga uses where its code doesn't name them.
+            signals: what is sent to the saga while it runs.
 
         Raises:
             ContractError: a contract isn't declared right.
@@ -109,7 +113,9 @@ class Case(Generic[A, R]):
         services = Services(
             app.contracts.values(), schemas, participants=participants, fakes=fakes or {}, data=data
         )
-        self._stage = Stage(saga, app, defs, services, silent(), settings, Topics("testing"))
+        self._stage = Stage(
+            saga, app, defs, services, silent(), settings, Topics("testing"), in_order(signals)
+        )
 
     def run(self, faults: Iterable[Fault] = ()) -> Result:
         """Run the saga once, with these faults, and check the invariants: `result.violations`.

@@ -43,6 +43,7 @@ from .delivery import Courier
 from .faults import Plan
 from .network import Consumer, Kafka, Partitions, Producer
 from .services import Services
+from .signals import Signal
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 FIRST = 5_000_000_000
@@ -72,6 +73,8 @@ class Stage:
     metrics: Metrics
     settings: Settings
     topics: Topics
+    signals: tuple[Signal, ...] = ()
+    """By their times."""
 
 
 def make_settings() -> Settings:
@@ -140,7 +143,8 @@ class World:
             cancel=self._cancel,
             dice=dice,
         )
-        self.turns = 0
+        self.turns = self._signalled = 0
+        """Turns so far; signals sent so far."""
         self._settled: SagaState | None = None
         self._stuck_at = 0
         self._loop, self._consumer = self._begin()
@@ -200,6 +204,7 @@ class World:
         """Let the process turn once, and time pass; say whether anything is left to do."""
         self.turns += 1
         self.courier.deliver()
+        self._signal()
         if self.courier.restart:
             self.courier.restart = False
             self._loop.stop()
@@ -228,11 +233,13 @@ class World:
             return False
         timer = self._timer
         idle = not self._consumer.behind and not self._loop.functions_running
-        return idle and self.courier.next_at is not None and (timer is None or timer > self.nanos)
+        comes = self.courier.next_at is not None or self._next_signal is not None
+        return idle and comes and (timer is None or timer > self.nanos)
 
     def _jump(self) -> bool:
         """Nothing is there to be read: go on to what comes next."""
-        mail, timer = self.courier.next_at, self._timer
+        timer = self._timer
+        mail = min((at for at in (self.courier.next_at, self._next_signal) if at is not None), default=None)
         if mail is None and self._over(timer):
             if self._settled is None:
                 self._settled = self.row.state
@@ -252,6 +259,23 @@ class World:
             return row is not None and row.state in FINAL_STATES
         self._stuck_at = self._stuck_at or self.nanos
         return timer is None or timer > self._stuck_at + STUCK_FOR
+
+    @property
+    def _next_signal(self) -> int | None:
+        """When the next signal comes, in nanoseconds."""
+        signals = self._stage.signals
+        if self._signalled == len(signals):
+            return None
+        return FIRST + int(signals[self._signalled].after * 1e9)
+
+    def _signal(self) -> None:
+        """Put the signals into the log whose time has come."""
+        while (at := self._next_signal) is not None and at <= self.nanos:
+            signal = self._stage.signals[self._signalled]
+            self._signalled += 1
+            self._network.append(self._stage.topics.schemas, 0, *signal.schema(), [])
+            value, headers = signal.record(SAGA_ID, self._signalled, self.now())
+            self._network.append(self._stage.topics.control, 0, SAGA_ID.encode(), value, headers)
 
     def _cancel(self) -> None:
         envelope = ControlEnvelope(
