@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench bench-quick bench-peers chaos model coverage fuzz lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench bench-quick bench-page bench-peers chaos model coverage fuzz lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,9 @@ bench: venv ## measure on this machine, on real servers: ARGS="throughput latenc
 
 bench-quick: venv ## CPU of the hot parts in half a minute, without servers: ARGS="--against earlier.jsonl" compares
 	@PYTHONPATH=integration $(BIN)/python -m bench.quick $(ARGS)
+
+bench-page: venv ## BENCHMARKS.md and its charts, from figures' lines: ARGS=figures.jsonl
+	@PYTHONPATH=integration $(BIN)/python -m bench.page $(ARGS)
 
 bench-peers: venv ## peers and ours on the same payment saga, in turns: ratios as JSON lines; ARGS=--temporal for Temporal, too
 	@PYTHONPATH=integration $(BIN)/python -m bench.peers $(ARGS)

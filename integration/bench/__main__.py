@@ -7,6 +7,7 @@ progress to the standard error. Machines are noisy: compare figures of one run o
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ from kasaga_wire.errors import KasagaError
 
 def main() -> int:
     """Run the scenarios that are named. Returns the exit status: 0 if all of them ended and were audited."""
+    # As Ctrl-C does: what was brought up is ended, and its folders are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     known = load_all()
     options = _options(known)
     chosen = [

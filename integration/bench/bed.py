@@ -54,9 +54,11 @@ class Setup:
     inbox: bool = True
     """Whether participants have a database, and so do what they do once."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Settings of the orchestrators, such as `KASAGA_MAX_BATCH`."""
+    """Settings of orchestrators, participants and load, such as `KASAGA_MAX_BATCH`."""
     postgres: Mapping[str, str] = field(default_factory=dict[str, str])
     """Settings of Postgres besides POSTGRES_SETTINGS."""
+    kafka: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Settings of the broker."""
 
     def parameters(self) -> dict[str, object]:
         """What a figure's line says of it."""
@@ -67,6 +69,7 @@ class Setup:
             "inbox": "on" if self.inbox else "off",
             **self.environment,
             **self.postgres,
+            **self.kafka,
         }
 
 
@@ -93,7 +96,7 @@ class Bed:
             self.start_participants()
         for _ in range(setup.orchestrators):
             self.start_orchestrator()
-        self.load = LoadProcess(kafka.bootstrap, setup.shards, directory / "load.log")
+        self.load = LoadProcess(kafka.bootstrap, setup.shards, directory / "load.log", setup.environment)
         stack.callback(self.load.close)
 
     def start_orchestrator(self, **environment: str) -> Process:
@@ -108,9 +111,11 @@ class Bed:
     def start_participants(self) -> Process:
         """Start one more process that serves all contracts."""
         number = len(self.participants) + 1
-        argv = ["-m", "bench.service", self.kafka.bootstrap]
+        argv = ["-m", "bench.service"]
         database = self.services if self.setup.inbox else ""
-        self.participants.append(self._start(f"participants-{number}", argv, {"DATABASE_URL": database}))
+        self.participants.append(
+            self._start(f"participants-{number}", argv, {**self.setup.environment, "DATABASE_URL": database})
+        )
         return self.participants[-1]
 
     def wait_until_owned(self, orchestrators: int | None = None) -> None:
@@ -202,7 +207,7 @@ def bed(setup: Setup, directory: Path, *, audit: bool = True) -> Generator[Bed]:
     """
     with ExitStack() as stack:
         postgres = PostgresServer(directory / "postgres", settings={**POSTGRES_SETTINGS, **setup.postgres})
-        kafka = KafkaServer(directory / "kafka")
+        kafka = KafkaServer(directory / "kafka", settings=setup.kafka)
         for server in (postgres, kafka):
             stack.enter_context(server)
         made = Bed(setup, directory, postgres, kafka, stack)

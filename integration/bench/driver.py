@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import pydantic
@@ -21,8 +22,10 @@ class Measured(pydantic.BaseModel):
 
     rate: float
     """Sagas that ended per second; of `park`, those that were started."""
+    begun: datetime | None = None
+    """When the measured time began; None of what was put together from several."""
     ends: dict[str, int]
-    """How they ended: `COMPLETED`, `COMPENSATED`. Those after the measured time, too."""
+    """How they ended: `COMPLETED`, `COMPENSATED`. Those before and after the measured time, too."""
     missing: int
     p50_ms: float
     p99_ms: float
@@ -41,12 +44,19 @@ class LoadProcess:
     `expect` says is an error too.
     """
 
-    def __init__(self, bootstrap: str, shards: int, log: Path) -> None:
+    def __init__(
+        self, bootstrap: str, shards: int, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.load", bootstrap, f"--shards={shards}"],
+                [sys.executable, "-m", "bench.load", f"--shards={shards}"],
                 cwd=INTEGRATION,
-                env={**os.environ, "PYTHONPATH": str(INTEGRATION)},
+                env={
+                    **os.environ,
+                    **(environment or {}),
+                    "PYTHONPATH": str(INTEGRATION),
+                    "KASAGA_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+                },
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -71,7 +81,7 @@ class LoadProcess:
         expect: str = "COMPLETED",
         ramp: float = 0.0,
     ) -> Measured:
-        """Keep so many sagas in flight for so many seconds; with a `ramp`, see `Load.closed`."""
+        """Keep so many sagas in flight, and measure for so many seconds; `ramp`: see `Load.closed`."""
         return self._ask("closed", in_flight, seconds, saga, inputs, expect, ramp)
 
     def offered(self, rate: float, seconds: float) -> Measured:

@@ -56,8 +56,7 @@ class Sort(pydantic.BaseModel):
 class Load:
     """One client: sagas in flight by run id, and how long the ended ones took."""
 
-    def __init__(self, bootstrap: str, shards: int) -> None:
-        settings = KafkaSettings(bootstrap)
+    def __init__(self, settings: KafkaSettings, shards: int) -> None:
         self._topics = Topics("bench")
         self._shards = shards
         self._producer = Producer(settings)
@@ -71,6 +70,7 @@ class Load:
         self._sent: dict[str, float] = {}
         self._seconds: list[float] = []
         self._ends: dict[str, int] = {}
+        self._begun = datetime.now(UTC)
         self._sort = Sort()
         self._payload = self._sort.payload()
 
@@ -90,6 +90,7 @@ class Load:
         self._sort, self._payload = sort, sort.payload()
         self._seconds.clear()
         self._ends.clear()
+        self._begun = datetime.now(UTC)
 
     def start(self, at: float, *, answered: bool = True) -> None:
         """Start one saga; `at` is when it should have begun."""
@@ -132,20 +133,28 @@ class Load:
     def closed(self, in_flight: int, seconds: float, ramp: float) -> float:
         """Keep `in_flight` sagas going for `seconds`; returns sagas ended per second.
 
-        With a `ramp` those seconds begin when it is over and as many have ended as are in flight.
+        That time begins when `ramp` seconds are over and as many have ended as are in flight: until then the
+        rate would be that of one burst.
         """
+        ended = self._keep(in_flight, ramp)
+        if ended < in_flight:
+            ended += self._keep(in_flight, WAIT_SECONDS, enough=in_flight - ended)
+        if ended < in_flight:
+            sys.exit(f"{ended} sagas have ended in {WAIT_SECONDS:.0f} s, with {in_flight} in flight")
+        self._seconds.clear()
+        self._begun = datetime.now(UTC)
         begun = time.perf_counter()
-        ramp_until, ended = begun + ramp, 0
-        ramping = ramp > 0
-        while (now := time.perf_counter()) < begun + seconds or ramping:
+        return self._keep(in_flight, seconds) / (time.perf_counter() - begun)
+
+    def _keep(self, in_flight: int, seconds: float, enough: int | None = None) -> int:
+        """Keep sagas in flight for so long, or until enough have ended; returns how many have."""
+        end = time.perf_counter() + seconds
+        ended = 0
+        while (now := time.perf_counter()) < end and (enough is None or ended < enough):
             while len(self._sent) < in_flight and len(self._producer) < MAX_WAITING:
                 self.start(now)
             ended += self.collect(0.05)
-            if ramping and now >= ramp_until and ended >= in_flight:
-                ramping, begun, ended = False, time.perf_counter(), 0
-            elif ramping and now >= ramp_until + WAIT_SECONDS:
-                sys.exit(f"{ended} sagas have ended in {WAIT_SECONDS:.0f} s, with {in_flight} in flight")
-        return ended / (time.perf_counter() - begun)
+        return ended
 
     def offered(self, rate: float, seconds: float) -> float:
         """Start at a steady rate, whatever comes back; waiting counts from when a saga was due."""
@@ -185,6 +194,7 @@ class Load:
             self.collect(0.05)
         return {
             "rate": rate,
+            "begun": self._begun.isoformat(),
             "ends": self._ends,
             "missing": len(self._sent),
             "p50_ms": _quantile(seconds, 0.5) * 1000,
@@ -225,10 +235,9 @@ def _quantile(ordered: list[float], share: float) -> float:
 def main() -> None:
     """Do what the lines of the standard input ask."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("bootstrap")
     parser.add_argument("--shards", type=int, required=True)
     options = parser.parse_args()
-    load = Load(options.bootstrap, options.shards)
+    load = Load(KafkaSettings.from_env(), options.shards)
     for line in sys.stdin:
         ask = Ask.model_validate_json(line)
         load.of(ask.sort)

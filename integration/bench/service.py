@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from bench.payment_app import Done, Inventory, Order, Payments, Shipping
 from bench.work_app import Piece, Work
@@ -50,8 +49,8 @@ class WorkService(Work):
     def __init__(self, tx: Tx) -> None:
         self.tx = tx
 
-    async def do(self, piece: Piece) -> Piece:
-        return piece
+    async def do(self, piece: Piece) -> int:
+        return piece.number
 
 
 def main() -> None:
@@ -59,7 +58,7 @@ def main() -> None:
     app = Participant(
         "bench",
         database_url=os.environ.get("DATABASE_URL") or None,
-        kafka=KafkaSettings(sys.argv[1]),
+        kafka=KafkaSettings.from_env(),
         namespaces=("bench",),
     )
     app.serve(Inventory, InventoryService)

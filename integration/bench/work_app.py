@@ -21,7 +21,7 @@ class Plan(pydantic.BaseModel):
     width: int = 1
     """Commands side by side in each step."""
     filler: str = ""
-    """Carried by each command and each reply."""
+    """Carried by the start and by each command. Replies are small: theirs have a limit that is no setting."""
 
 
 class Nap(pydantic.BaseModel):
@@ -31,7 +31,7 @@ class Nap(pydantic.BaseModel):
 @participant("work")
 class Work(Protocol):
     @command
-    async def do(self, piece: Piece) -> Piece: ...
+    async def do(self, piece: Piece) -> int: ...
 
 
 @saga("plan")
