@@ -60,7 +60,7 @@ class Settings(BaseModel):
     max_unacknowledged: int = Field(default=20_000, ge=1)
     """Records produced and not acknowledged; above it nothing new is read."""
     max_in_flight: int = Field(default=50_000, ge=1)
-    """Open commands of the process above which starts are paused, so that replies go first; sleeps don't count."""
+    """Open commands of the process above which starts pause, so that replies go first; sleeps don't count."""
     max_payload_bytes: int = Field(default=900_000, ge=1000)
     saga_step_seconds: float = Field(default=1.0, gt=0)
     """A saga's code may run this long between two awaits."""

@@ -299,7 +299,7 @@ class Loop:
     def _throttle(self) -> None:
         """Pause starts under pressure, so that a burst of them can't delay replies into time-outs.
 
-        Sleeping sagas await no reply: were they counted, so many of them would keep all others out for as long.
+        Sleeping sagas await no reply: counted as well, many of them would keep all others out for as long.
         """
         in_flight = sum(shard.in_flight for shard in self._shards.values())
         self._source.pause_starts(in_flight > self._settings.max_in_flight)

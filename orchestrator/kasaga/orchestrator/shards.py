@@ -62,7 +62,7 @@ class Shard:
     open: dict[int, UUID] = field(default_factory=dict[int, UUID])
     """Open rows that can fire, by sequence number."""
     asleep: set[int] = field(default_factory=set[int])
-    """Those of them that only wait for a time: sleeps, and sagas' deadlines. No answer is awaited for them."""
+    """Those of them that only wait for a time: sleeps, sagas' deadlines. Nobody is to answer them."""
     timers: list[Due] = field(default_factory=list[Due])
     """A heap by time; an entry whose row isn't open any more is dropped when it comes up."""
     read_at: int = 0
