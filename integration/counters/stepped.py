@@ -28,7 +28,7 @@ from kasaga.orchestrator.clock import Clock
 from kasaga.orchestrator.loop import SWEEP_SECONDS, Loop
 from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.rows import Addresses
-from kasaga.orchestrator.source import Source
+from kasaga.orchestrator.source import Asker, Source
 from kasaga.settings import Settings
 from kasaga.store.base import FINAL_STATES, SagaState, Store
 from kasaga.testing import network
@@ -154,7 +154,9 @@ class Stepped:
             defs=defs,
             where=Addresses(TOPICS, f"/kasaga/{NAMESPACE}", self.shards),
             store=self.store,
-            source=Source(cast("Consumer", self._consumer), TOPICS, schemas, self._clock),
+            source=Source(
+                cast("Consumer", self._consumer), cast("Asker", self._consumer), TOPICS, schemas, self._clock
+            ),
             relay=Relay(
                 lambda: cast("Producer", network.Producer(self.kafka)), network.Partitions(self.kafka)
             ),
