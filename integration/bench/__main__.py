@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.figures import Figures, tell
 from bench.machine import pin, speed
-from bench.scenarios import Run, Scenario, load_all
+from bench.scenarios import IN_FLIGHT, Run, Scenario, load_all
 from kasaga_wire.errors import KasagaError
 
 
@@ -35,7 +35,9 @@ def main() -> int:
         seconds=options.seconds,
         rounds=options.rounds,
         warm_up=options.warm_up,
+        in_flight=options.in_flight,
         full=options.full,
+        largest=options.largest,
         keep=options.keep,
     )
     failed: list[str] = []
@@ -66,8 +68,10 @@ def _options(known: dict[str, Scenario]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="append the figures to this file too")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each round")
     parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before the first round")
+    parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="sagas, for throughput")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="the largest sizes too: hours")
+    parser.add_argument("--largest", type=int, default=0, help="leave out the sizes above this")
     parser.add_argument("--cores", type=int, default=2, help="that everything runs on; 0: all")
     parser.add_argument(
         "--preliminary", action="store_true", help="mark each figure so: others use the machine"

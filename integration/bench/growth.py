@@ -17,7 +17,7 @@ from bench.bed import Bed, Setup
 from bench.errors import BenchError
 from bench.figures import tell
 from bench.machine import resident_bytes
-from bench.scenarios import IN_FLIGHT, Run, scenario
+from bench.scenarios import Run, scenario
 from kasaga.dev.process import wait_until
 
 PARKED_SECONDS = 7 * 86_400
@@ -47,10 +47,11 @@ def _rate(
     *,
     saga: str = "payment",
     inputs: Mapping[str, object] | None = None,
-    in_flight: int = IN_FLIGHT,
+    in_flight: int = 0,
     steps: bool = False,
 ) -> None:
     """One point of a curve: sagas per second, or steps where their number is what grows; and CPU for each."""
+    in_flight = in_flight or run.in_flight
     measure = partial(bed.load.closed, in_flight, saga=saga, inputs=inputs)
     measure(run.warm_up)
     others: list[float] = []
@@ -88,7 +89,7 @@ def _replies(bed: Bed, until: datetime | None = None) -> int:
 def in_flight(run: Run) -> None:
     with run.bed(Setup()) as bed:
         parked = 0
-        for size in (1, 1_000, 10_000, 100_000, *([1_000_000] if run.full else [])):
+        for size in run.sizes(1, 1_000, 10_000, 100_000, full=1_000_000):
             rate = bed.load.park(size - parked, inputs={"seconds": PARKED_SECONDS}).rate
             parked = size
             tell(f"  {rate:.0f} starts a second to Kafka; waiting for {size} sagas to sleep")
@@ -119,7 +120,7 @@ def _parked(bed: Bed) -> int:
 def history(run: Run) -> None:
     with run.bed(Setup()) as bed:
         bed.load.single(100)
-        for steps in (10, 100, 1_000, 10_000):
+        for steps in run.sizes(10, 100, 1_000, 10_000):
             count = max(1, SINGLE_STEPS // steps)
 
             def measure(steps: int = steps, count: int = count) -> tuple[float, float, float]:
@@ -153,7 +154,7 @@ def finished(run: Run) -> None:
     with run.bed(setup) as bed:
         bed.load.single(1)
         filled = 0
-        for size in (0, 100_000, 1_000_000, *([10_000_000] if run.full else [])):
+        for size in run.sizes(0, 100_000, 1_000_000, full=10_000_000):
             _fill(bed, filled, size)
             filled = size
             _rate(run, bed, "growth_finished", size)
@@ -176,14 +177,14 @@ def _fill(bed: Bed, begin: int, end: int) -> None:
 
 @scenario("growth-shards", "throughput with 8 to 256 shards")
 def shards(run: Run) -> None:
-    for size in (8, 16, 64, 256):
+    for size in run.sizes(8, 16, 64, 256):
         with run.bed(Setup(shards=size)) as bed:
             _rate(run, bed, "growth_shards", size)
 
 
 @scenario("growth-orchestrators", "throughput of 1, 2 and 4 orchestrators on the same cores")
 def orchestrators(run: Run) -> None:
-    for size in (1, 2, 4):
+    for size in run.sizes(1, 2, 4):
         with run.bed(Setup(orchestrators=size)) as bed:
             _rate(run, bed, "growth_orchestrators", size)
 
@@ -195,18 +196,18 @@ def payload(run: Run) -> None:
         "KASAGA_KAFKA_MESSAGE_MAX_BYTES": str(LARGE),
     }
     with run.bed(Setup(environment=limits, kafka={"message.max.bytes": str(LARGE)})) as bed:
-        for size in (100, 1_000, 10_000, 100_000, 1_000_000):
+        for size in run.sizes(100, 1_000, 10_000, 100_000, 1_000_000):
             inputs = {"steps": 3, "filler": "x" * size}
-            in_flight = max(8, min(IN_FLIGHT, IN_FLIGHT_BYTES // size))
+            in_flight = max(8, min(run.in_flight, IN_FLIGHT_BYTES // size))
             _rate(run, bed, "growth_payload", size, saga="plan", inputs=inputs, in_flight=in_flight)
 
 
 @scenario("growth-fan-out", "steps per second, and one saga's time, with 1 to 1,000 steps side by side")
 def fan_out(run: Run) -> None:
     with run.bed(Setup()) as bed:
-        for size in (1, 10, 100, 1_000):
+        for size in run.sizes(1, 10, 100, 1_000):
             inputs = {"steps": 1, "width": size}
-            in_flight = max(2, IN_FLIGHT // size)
+            in_flight = max(2, run.in_flight // size)
             _rate(
                 run, bed, "growth_fan_out", size, saga="plan", inputs=inputs, in_flight=in_flight, steps=True
             )
@@ -218,7 +219,7 @@ def fan_out(run: Run) -> None:
 @scenario("growth-steps", "steps per second of sagas with 1 to 100 steps")
 def steps(run: Run) -> None:
     with run.bed(Setup()) as bed:
-        for size in (1, 3, 10, 30, 100):
+        for size in run.sizes(1, 3, 10, 30, 100):
             _rate(
                 run,
                 bed,
@@ -226,6 +227,6 @@ def steps(run: Run) -> None:
                 size,
                 saga="plan",
                 inputs={"steps": size},
-                in_flight=LONG_IN_FLIGHT,
+                in_flight=min(run.in_flight, LONG_IN_FLIGHT),
                 steps=True,
             )

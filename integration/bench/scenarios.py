@@ -34,8 +34,12 @@ class Run:
     seconds: float = 15.0
     rounds: int = 3
     warm_up: float = 3.0
+    in_flight: int = IN_FLIGHT
+    """Sagas in flight where throughput is measured."""
     full: bool = False
     """The largest sizes too: hours, and tens of gigabytes."""
+    largest: int = 0
+    """No larger sizes than this; 0: whatever the scenario has."""
     keep: Path | None = None
     """Where servers' data and logs stay; else they are removed."""
 
@@ -51,6 +55,11 @@ class Run:
         finally:
             if self.keep is None:
                 shutil.rmtree(directory)
+
+    def sizes(self, *sizes: int, full: int = 0) -> list[int]:
+        """The points of a curve; `full` is one for `--full` alone."""
+        wanted = [*sizes, *([full] if full and self.full else [])]
+        return [each for each in wanted if not self.largest or each <= self.largest]
 
     def repeat(self, what: Callable[[], T]) -> list[T]:
         """Do it once a round."""

@@ -7,7 +7,7 @@ from statistics import median
 
 from bench.bed import Bed, Setup
 from bench.driver import Measured
-from bench.scenarios import IN_FLIGHT, Run, scenario
+from bench.scenarios import Run, scenario
 
 SINGLES = 300
 """Sagas one by one in a round of `latency`."""
@@ -18,9 +18,9 @@ def throughput(run: Run) -> None:
     for inbox in (True, False):
         setup = Setup(inbox=inbox)
         with run.bed(setup) as bed:
-            bed.load.closed(IN_FLIGHT, run.warm_up)
-            found = run.repeat(partial(_metered, bed, run.seconds))
-        about = {**setup.parameters(), "in_flight": IN_FLIGHT}
+            bed.load.closed(run.in_flight, run.warm_up)
+            found = run.repeat(partial(_metered, bed, run))
+        about = {**setup.parameters(), "in_flight": run.in_flight}
         others = median(other for _, other in found)
         run.put("throughput", [each.rate for each, _ in found], "sagas/s", others_cores=others, **about)
 
@@ -29,17 +29,17 @@ def throughput(run: Run) -> None:
 def compensation(run: Run) -> None:
     setup = Setup()
     with run.bed(setup) as bed:
-        bed.load.closed(IN_FLIGHT, run.warm_up)
+        bed.load.closed(run.in_flight, run.warm_up)
 
         def both() -> tuple[float, float]:
-            happy = bed.load.closed(IN_FLIGHT, run.seconds)
+            happy = bed.load.closed(run.in_flight, run.seconds)
             undone = bed.load.closed(
-                IN_FLIGHT, run.seconds, inputs={"sku": "unshippable"}, expect="COMPENSATED"
+                run.in_flight, run.seconds, inputs={"sku": "unshippable"}, expect="COMPENSATED"
             )
             return happy.rate, undone.rate
 
         found = run.repeat(both)
-    about = {**setup.parameters(), "in_flight": IN_FLIGHT}
+    about = {**setup.parameters(), "in_flight": run.in_flight}
     run.put("throughput_happy", [happy for happy, _ in found], "sagas/s", **about)
     run.put("throughput_compensated", [undone for _, undone in found], "sagas/s", **about)
     run.put("compensated_share", [undone / happy for happy, undone in found], "share", **about)
@@ -49,8 +49,8 @@ def compensation(run: Run) -> None:
 def latency(run: Run) -> None:
     setup = Setup()
     with run.bed(setup) as bed:
-        bed.load.closed(IN_FLIGHT, run.warm_up)
-        most = bed.load.closed(IN_FLIGHT, run.seconds).rate
+        bed.load.closed(run.in_flight, run.warm_up)
+        most = bed.load.closed(run.in_flight, run.seconds).rate
         bed.load.single(SINGLES // 3)
         alone = run.repeat(lambda: bed.load.single(SINGLES))
         half = run.repeat(lambda: bed.load.offered(most / 2, run.seconds))
@@ -63,8 +63,8 @@ def latency(run: Run) -> None:
             run.put(f"{name}_{share}", values, "ms", **setup.parameters(), **about)
 
 
-def _metered(bed: Bed, seconds: float) -> tuple[Measured, float]:
+def _metered(bed: Bed, run: Run) -> tuple[Measured, float]:
     meter = bed.meter()
-    found = bed.load.closed(IN_FLIGHT, seconds)
+    found = bed.load.closed(run.in_flight, run.seconds)
     meter.stop()
     return found, meter.others
