@@ -33,10 +33,16 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(each) for each in found]
 
 
+def command_of(name: str) -> click.Command:
+    """One of kasaga's commands."""
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None, name
+    return found
+
+
 def parsed(words: list[str]) -> None:
     """Have click read a command's words; raises UsageError."""
-    command: click.Command = cli.commands[words[0]]
-    command.make_context(words[0], words[1:], obj=Session(environment={}))
+    command_of(words[0]).make_context(words[0], words[1:], obj=Session(environment={}))
 
 
 def test_what_the_check_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +98,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_limits_are_those_that_are_told() -> None:
-    running = next(each for each in cli.commands["replay"].params if each.name == "running")
+    running = next(each for each in command_of("replay").params if each.name == "running")
     assert f"`--running`, {running.default:,} unless" in GUIDE
     assert f"looks at {PAGE} sagas" in GUIDE
     assert f"after {READER_SECONDS:g} seconds, or after {StoreSettings('').lock_timeout:g} that" in GUIDE

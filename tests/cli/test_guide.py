@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 import click
 import pytest
@@ -82,15 +81,18 @@ def test_no_metric_that_is_not_there() -> None:
 
 
 def test_every_command() -> None:
-    for name in cast("dict[str, Any]", cli.commands):
+    for name in cli.list_commands(click.Context(cli)):
         if name != "saga":
             assert re.search(rf"^\| `kasaga .*\b{name}\b", GUIDE, re.MULTILINE) or f"`{name}`" in GUIDE, name
 
 
 def test_every_option_that_is_named_exists() -> None:
+    context = click.Context(cli)
+    found = [cli.get_command(context, name) for name in cli.list_commands(context)]
     options = {
         option
-        for command in cast("dict[str, click.Command]", cli.commands).values()
+        for command in found
+        if command is not None
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }

@@ -4,36 +4,82 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Mapping
+from importlib import import_module
+from typing import ClassVar, NoReturn
 
 import click
 
 from kasaga_wire import __version__
 from kasaga_wire.redaction import PROCESS
 
-from ..client import ResultTimeout, SagaCompensated, SagaStuck
-from .act import cancel, resolve, retry, skip
-from .api import api
-from .audit import audit
-from .check import check
-from .dev import dev
-from .drill import drill
 from .errors import Unexpected
-from .message import query, signal, update
 from .output import tell
-from .read import describe, history, list_sagas
-from .replay import export, replay
-from .serve import migrate, orchestrator
 from .session import Session
-from .simulate import simulate
-from .start import start
 
 ERROR, NOT_COMPLETED, INTERRUPTED = 1, 3, 130
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=SETTINGS)
+ABOUT_SAGAS = {
+    "start": "start.start",
+    "list": "read.list_sagas",
+    "describe": "read.describe",
+    "history": "read.history",
+    "signal": "message.signal",
+    "update": "message.update",
+    "query": "message.query",
+    "retry": "act.retry",
+    "skip": "act.skip",
+    "resolve": "act.resolve",
+    "cancel": "act.cancel",
+}
+COMMANDS = {
+    "dev": "dev.dev",
+    "check": "check.check",
+    "replay": "replay.replay",
+    "export": "replay.export",
+    "simulate": "simulate.simulate",
+    "audit": "audit.audit",
+    "drill": "drill.drill",
+    "migrate": "serve.migrate",
+    "orchestrator": "serve.orchestrator",
+    "api": "api.api",
+    **ABOUT_SAGAS,
+}
+"""By name: the module in this folder, and the command in it. A process imports what it runs, and no more."""
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    places: ClassVar[Mapping[str, str]]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name them all."""
+        return sorted({*super().list_commands(ctx), *self.places})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one; None where there is none of this name."""
+        place = self.places.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = place.partition(".")
+        command = getattr(import_module(f".{module}", __package__), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class _All(_Commands):
+    places = COMMANDS
+
+
+class _AboutSagas(_Commands):
+    places = ABOUT_SAGAS
+
+
+@click.group(cls=_All, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="kasaga")
 def cli() -> None:
     """Sagas on Kafka and Postgres: every saga ends all done, all undone, or visibly stuck.
@@ -43,30 +89,9 @@ def cli() -> None:
     """
 
 
-@click.group("saga")
+@cli.group("saga", cls=_AboutSagas)
 def saga_group() -> None:
     """The commands about sagas, once more: `kasaga saga list` is `kasaga list`."""
-
-
-ABOUT_SAGAS = (start, list_sagas, describe, history, signal, update, query, retry, skip, resolve, cancel)
-
-for command in (
-    dev,
-    check,
-    replay,
-    export,
-    simulate,
-    audit,
-    drill,
-    migrate,
-    orchestrator,
-    api,
-    *ABOUT_SAGAS,
-    saga_group,
-):
-    cli.add_command(command)
-for command in ABOUT_SAGAS:
-    saga_group.add_command(command)
 
 
 def main() -> NoReturn:
@@ -95,5 +120,7 @@ def run(arguments: list[str] | None = None, session: Session | None = None) -> i
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 (whatever it is, people get one line)
+        from ..client import ResultTimeout, SagaCompensated, SagaStuck
+
         tell(error, Unexpected)
         return NOT_COMPLETED if isinstance(error, SagaCompensated | SagaStuck | ResultTimeout) else ERROR

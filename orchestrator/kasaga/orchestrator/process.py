@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +21,7 @@ from kasaga_wire.topics import Topics
 from ..probes import Probes
 from ..saga import App
 from ..settings import Settings, SettingsInvalid
+from ..steady import hash_steadily
 from ..store.base import Offsets, StoreUnavailable
 from ..store.postgres import PostgresStore
 from . import topics as setup
@@ -197,12 +197,9 @@ class Orchestrator:
 def run(app: App, settings: Settings) -> None:
     """Run an orchestrator in this process until SIGTERM or SIGINT.
 
-    Re-executes the interpreter with PYTHONHASHSEED=0 when it isn't set: iterating over a set of
-    texts must give the same order in every process that replays a saga.
+    Starts the program anew where it has no PYTHONHASHSEED=0: see `hash_steadily`.
     """
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    hash_steadily()
     orchestrator = Orchestrator(app, settings)
 
     def end(number: int, frame: FrameType | None) -> None:
