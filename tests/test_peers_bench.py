@@ -231,9 +231,9 @@ def test_the_page_shows_each_figure_and_ratio_with_its_rounds() -> None:
         "parameters": {},
     }
     text = section([*lines, {**ratio, "value": 2.0567, "values": [2.25, 2.0, 2.0567]}])
-    assert "| `kasaga, inbox on` | 256, 1 | 1,000 (900–1,234) | – | – | – |" in text
-    assert "| `restate-run` | 256, 1 | 500 (400–600) | 7.25 (7.25–7.25) | – | – |" in text
-    assert "| `restate-run` | on | 2.06× (2–2.25) | – | – | – |" in text
+    assert "| `kasaga, inbox on` | 256, 1 | **1,000** (900 – 1,234) | – | – | – |" in text
+    assert "| `restate-run` | 256, 1 | **500** (400 – 600) | **7.25** | – | – |" in text
+    assert "| `restate-run` | on | **2.06×** (2 – 2.25) | – | – | – |" in text
     assert "Preliminary" not in text
     lines[0]["parameters"]["preliminary"] = True
     assert "Preliminary" in section(lines)

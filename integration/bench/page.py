@@ -18,6 +18,7 @@ import pydantic
 
 from bench.charts import Point, draw
 from bench.figures import ROOT
+from bench.peers.page import belongs, section
 from bench.sections import CURVES, PRELIMINARY, SECTIONS, Curve
 
 PAGE = ROOT / "BENCHMARKS.md"
@@ -78,12 +79,14 @@ def write(lines: Sequence[Line], page: Path, docs: Path) -> None:
     tables = [
         _section(each.title, each.text, [x for x in lines if x.figure in each.figures]) for each in SECTIONS
     ]
-    tables.append(_section("More figures", "", [x for x in lines if x.figure not in named]))
+    others = [x for x in lines if x.figure not in named and not belongs(x.figure)]
+    tables.append(_section("More figures", "", others))
     place = docs.relative_to(page.parent)
     parts = {
         "preliminary": [PRELIMINARY] if any(x.parameters.get("preliminary") for x in lines) else [],
         "machine": _machine(lines),
         "tables": chain.from_iterable(tables),
+        "peers": section(x.model_dump() for x in lines).splitlines(),
         "curves": chain.from_iterable(_curve(each, lines, docs, place) for each in CURVES),
     }
     for name, part in parts.items():
@@ -124,7 +127,11 @@ def _section(title: str, text: str, lines: Sequence[Line]) -> Iterator[str]:
     if text:
         yield f"{text}\n"
     names = list(dict.fromkeys(name for line in lines for name in line.about))
-    same = [name for name in names if len({repr(line.about.get(name, "")) for line in lines}) == 1]
+    same = [
+        name
+        for name in names
+        if len(lines) > 1 and len({repr(line.about.get(name, "")) for line in lines}) == 1
+    ]
     differ = [name for name in names if name not in same]
     yield from _table(
         ["figure", "with", "median", "rounds", ""],
@@ -139,7 +146,7 @@ def _section(title: str, text: str, lines: Sequence[Line]) -> Iterator[str]:
             for line in lines
         ),
     )
-    if len(lines) > 1 and same:
+    if same:
         yield "All with " + ", ".join(f"{name} {_text(lines[0].about[name])}" for name in same) + ".\n"
 
 

@@ -24,6 +24,11 @@ none of the others does that here. Clients are in different languages, and all o
 [what is not comparable](integration/bench/peers/README.md#what-is-not-comparable)."""
 
 
+def belongs(figure: str) -> bool:
+    """Whether a figure of that name is the section's."""
+    return figure == "ratio" or figure.startswith(PREFIX)
+
+
 def section(lines: Iterable[Mapping[str, Any]]) -> str:
     """Give it in Markdown; empty if there are no figures of peers. Of lines for one thing the last holds."""
     figures: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -38,18 +43,20 @@ def section(lines: Iterable[Mapping[str, Any]]) -> str:
             name = f"{OURS}, inbox {about['inbox']}" if about["system"] == OURS else about["system"]
             figures.setdefault(name, {})[of] = line
             rough = rough or bool(about.get("preliminary"))
-    if not figures:
+    if not figures and not found:
         return ""
-    parts = ["## Beside its peers", NOTE]
+    parts = ["## Beside peers", NOTE]
     if rough:
         parts.append(
             "**Preliminary: others used the machine at the same time; ratios are less wrong than figures.**"
         )
-    parts.append(_table(["system", "in flight, processes", *HEADS.values()], map(_figures, figures.items())))
+    if figures:
+        heads = ["system", "in flight, processes", *HEADS.values()]
+        parts.append(_table(heads, map(_figures, figures.items())))
     if found:
         heads = ["Kasaga against", "inbox", "throughput", "latency p50", "latency p99", "CPU"]
         parts.append(_table(heads, map(_ratios, found.items())))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts) + "\n\n"
 
 
 def _figures(named: tuple[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
@@ -68,8 +75,9 @@ def _cell(line: Mapping[str, Any] | None, unit: str = "") -> str:
     """The median, and in brackets the least and the most of the rounds."""
     if line is None:
         return "–"
-    low, high = (_short(limit(line["values"])) for limit in (min, max))
-    return f"{_short(line['value'])}{unit} ({low}–{high})"
+    middle = f"**{_short(line['value'])}{unit}**"
+    rounds = line["values"]
+    return f"{middle} ({_short(min(rounds))} – {_short(max(rounds))})" if len(rounds) > 1 else middle
 
 
 def _short(value: float) -> str:
