@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 import bench.peers
 from bench.driver import Measured
 from bench.errors import BenchError
-from bench.peers.__main__ import Bench, Contest, measure, sweep
+from bench.figures import Figures
+from bench.peers.__main__ import Bench, Contest, Round, conclude, measure, sweep
 from bench.peers.client import Clients, divide, together
 from bench.peers.page import section
-from bench.peers.ratios import ratios
+from bench.peers.ratios import COMPARED, ratios
 from bench.peers.systems import SYSTEMS, Running, Setting, System
 from bench.peers.tools import Tools
 from bench.peers.workers.measuring import Measurement
@@ -192,6 +194,34 @@ def test_systems_take_turns_and_one_that_fails_is_left_out(a_bench: Bench, tmp_p
     assert [[each.rate for each in contest.rounds] for contest in contests] == [[5.0, 5.0], [], [7.0, 7.0]]
     assert [contest.failure for contest in contests] == ["", "none has ended", ""]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rounds_that_there_are_make_lines_and_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+    contests = [
+        Contest(fake("kasaga", 1, []), Setting(1000)),
+        Contest(fake("dbos", 1, []), Setting(32, 2, "loop")),
+    ]
+    contests[0].system = replace(contests[0].system, about={"inbox": "on"})
+    for contest, rates in zip(contests, ([1000.0, 900.0], [100.0]), strict=True):
+        contest.rounds = [Round(rate, 5.0, 9.0, 1.0, 2.0, 0.1, 0.25) for rate in rates]
+    contests.append(Contest(fake("restate-run", 1, []), Setting(256), failure="it is not there"))
+    conclude(Figures(None, {}, "c0ffee", {}), contests, 15.0)
+    lines = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+    (ratio,) = [each for each in lines if each["figure"] == "ratio" and each["of"] == "throughput"]
+    assert (ratio["peer"], ratio["inbox"], ratio["value"], ratio["values"]) == ("dbos", "on", 10.0, [10.0])
+    assert ratio["parameters"]["means"] == "kasaga / dbos"
+    (cpu,) = [each for each in lines if each["figure"] == "peers_cpu_per_1000" and len(each["values"]) == 1]
+    assert cpu["value"] == 3.0
+    assert cpu["parameters"] == {
+        "seconds": 15.0,
+        "others_cores": 0.25,
+        "system": "dbos",
+        "in_flight": 32,
+        "processes": 2,
+        "mode": "loop",
+    }
+    assert {each["of"] for each in lines if each["figure"] == "ratio"} == set(COMPARED)
+    assert "Beside peers" in section(lines)
 
 
 def test_the_sweep_takes_what_gives_most(a_bench: Bench) -> None:

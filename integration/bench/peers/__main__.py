@@ -154,31 +154,39 @@ def report(figures: Figures, contest: Contest, seconds: float) -> list[dict[str,
     ]
 
 
+def conclude(figures: Figures, contests: list[Contest], seconds: float) -> None:
+    """Print the figures of all systems, then the ratios."""
+    lines: list[dict[str, object]] = []
+    for contest in contests:
+        if contest.rounds:
+            lines += report(figures, contest, seconds)
+    for ratio in ratios(lines):
+        line = figures.line("ratio", ratio.values, "times", means=ratio.means, seconds=seconds)
+        figures.write({**line, "of": ratio.of, "peer": ratio.peer, "inbox": ratio.inbox})
+
+
 def main() -> int:
     """Measure. Returns the exit status: 0 if every system was measured in every round."""
     options = _options()
     pin(options.cores)
     begun = time.monotonic()
-    systems = [*SYSTEMS, *([TEMPORAL] if options.temporal else [])]
+    temporal = options.temporal or TEMPORAL.name in options.only
+    systems = [*SYSTEMS, *([TEMPORAL] if temporal else [])]
     contests = [Contest(each, each.best) for each in systems if not options.only or each.name in options.only]
     try:
-        tools = install(ROOT / "build" / "peers", temporal=options.temporal)
+        tools = install(ROOT / "build" / "peers", temporal=temporal)
     except BenchError as error:
         tell(f"peers: {error}")
         return 1
     figures = Figures(options.out, {"preliminary": True} if options.preliminary else {})
     bench = Bench(tools, options.keep, options.seconds, options.warm_up, options.singles)
     speeds = [speed()]
-    measure(bench, contests, options.rounds, look_again=options.sweep)
-    speeds.append(speed())
-    figures.put(f"{PREFIX}machine", speeds, "million additions/s")
-    lines: list[dict[str, object]] = []
-    for contest in contests:
-        if contest.rounds:
-            lines += report(figures, contest, options.seconds)
-    for ratio in ratios(lines):
-        line = figures.line("ratio", ratio.values, "times", means=ratio.means, seconds=options.seconds)
-        figures.write({**line, "of": ratio.of, "peer": ratio.peer, "inbox": ratio.inbox})
+    try:
+        measure(bench, contests, options.rounds, look_again=options.sweep)
+    finally:  # whatever ends it, Ctrl-C too: the rounds that there are count
+        speeds.append(speed())
+        figures.put(f"{PREFIX}machine", speeds, "million additions/s")
+        conclude(figures, contests, options.seconds)
     failed = [each.system.title for each in contests if each.failure]
     minutes = (time.monotonic() - begun) / 60
     tell(f"peers: {len(contests) - len(failed)} of {len(contests)} systems measured in {minutes:.0f} min")
@@ -186,9 +194,11 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    names = sorted({each.name for each in SYSTEMS})
+    names = sorted({each.name for each in (*SYSTEMS, TEMPORAL)})
     parser = argparse.ArgumentParser(prog="bench.peers", description=__doc__)
-    parser.add_argument("only", nargs="*", metavar="SYSTEM", help=f"of {', '.join(names)}; by default all")
+    parser.add_argument(
+        "only", nargs="*", metavar="SYSTEM", help=f"of {', '.join(names)}; by default all but temporal"
+    )
     parser.add_argument("--out", type=Path, help="append the figures to this file too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of load in each round")
