@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kasaga.orchestrator.clock import to_datetime
+from kasaga.orchestrator.clock import Clock, to_datetime
 from kasaga.orchestrator.relay import LONGEST_WAIT, ORDER_SLACK, Relay
-from kasaga.store.base import OutboxRow, RowKind
+from kasaga.orchestrator.shards import Shard
+from kasaga.store.base import Offsets, OutboxRow, RowKind, ShardRow
 from kasaga.testing import network
 from kasaga_wire.errors import DeliveryError, QueueFull
 from kasaga_wire.kafka import Producer
 
 RUN = UUID(int=1)
+
+
+def a_shard(sent_row: int, acked_row: int) -> Shard:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    row = ShardRow(0, UUID(int=9), 1, Offsets(), 0, acked_row, sent_row, now, 0)
+    return Shard.taken(row)
+
+
+class Ticks(Clock):
+    """Time passes by waiting alone; at a given time Kafka confirms."""
+
+    nanos, confirms_at = 0, 0
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        super().__init__()
+
+    def ticks(self) -> int:
+        return self.nanos
+
+    def wait(self, until: threading.Event, seconds: float) -> None:
+        self.nanos += round(seconds * 1e9)
+        self._bench.confirms = self.nanos >= self.confirms_at
 
 
 class Bench:
@@ -130,13 +157,37 @@ def test_a_delayed_row_that_was_answered_meanwhile_never_goes_out() -> None:
     assert bench.sent() == []
 
 
+@pytest.mark.parametrize(("confirmed_after", "waits"), [(0.0, 0.001), (0.01, 0.01), (9.0, 0.05)])
+def test_a_hand_over_waits_a_moment_for_what_is_on_its_way(confirmed_after: float, waits: float) -> None:
+    bench = Bench()
+    clock = Ticks(bench)
+    clock.confirms_at = round(confirmed_after * 1e9)
+    bench.confirms = False
+    bench.send(bench.row(5), bench.row(6), bench.row(7, delay=1_000_000))
+    here = a_shard(sent_row=8, acked_row=4)
+    bench.relay.settle([here], clock, 0.05)
+    assert waits <= clock.seconds() < waits + 0.005
+    told = 4 if confirmed_after > 0.05 else 7
+    assert bench.relay.acknowledged(0, 8) == told, "nobody waits for a delayed row"
+    bench.relay.settle([here], clock, 0.0)
+
+
+def test_a_shard_that_sends_nothing_is_not_waited_for() -> None:
+    bench = Bench()
+    clock = Ticks(bench)
+    bench.relay.settle([a_shard(sent_row=8, acked_row=4)], clock, 0.05)
+    assert clock.seconds() == 0
+
+
 def test_acknowledged_records_are_to_be_deleted_once() -> None:
     bench = Bench()
     bench.send(bench.row(5, RowKind.RECORD), bench.row(6))
     bench.poll()
-    assert bench.relay.has_acked(0)
+    here = a_shard(sent_row=7, acked_row=6)
+    assert bench.relay.has_more(here), "a record is to be deleted"
     assert bench.relay.take_acked(0) == [(0, 5)]
-    assert not bench.relay.has_acked(0)
+    assert not bench.relay.has_more(here)
+    assert bench.relay.has_more(a_shard(sent_row=7, acked_row=5)), "a command isn't written down yet"
     bench.relay.put_back_acked([(0, 5), (7, 1)])
     assert bench.relay.take_acked(0) == [(0, 5)]
 

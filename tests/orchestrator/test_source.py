@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import cast
 
@@ -33,6 +34,9 @@ class Question(network.Asked):
             raise self.error
         return self._found
 
+    def begins(self, firsts: dict[network.Place, int] | None) -> None:
+        self._found = firsts
+
     def told(self, **ends: int) -> None:
         self._found = {(TOPICS.replies, int(name[1:])): end for name, end in ends.items()}
 
@@ -59,20 +63,23 @@ class Ticks(Clock):
     def ticks(self) -> int:
         return self.nanos
 
+    def wait(self, until: threading.Event, seconds: float) -> None:
+        self.nanos += round(seconds * 1e9)
+
 
 class Desk:
     """A source of three shards, on a clock that stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, broker: Broker | None = None) -> None:
         kafka = network.Kafka()
         for spec in TOPICS.orchestrator_specs(3):
             kafka.create(spec.name, spec.partitions)
-        self.broker, self.clock = Broker(), Ticks()
+        self.broker, self.clock = broker or Broker(), Ticks()
         consumer = network.Consumer(kafka)
         self.source = Source(
             cast("Consumer", consumer), cast("Asker", self.broker), TOPICS, Schemas(), self.clock
         )
-        for shard in range(3):
+        for shard in range(3 if broker is None else 2):
             self.source.assign(shard, Offsets(), known=True)
 
     def ask(self, now: int, seconds: float = ASK_INTERVAL) -> None:
@@ -160,6 +167,43 @@ def test_after_a_question_without_an_answer_nobody_is_asked_for_a_second(desk: D
     assert len(desk.broker.questions) == asked
     desk.ask(30, ASK_AGAIN_SECONDS)
     assert len(desk.broker.questions) == asked + 1
+
+
+class New(Broker):
+    """Knows its partitions only after a while."""
+
+    def __init__(self, *answers: dict[network.Place, int] | None) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def ask_offsets(
+        self, places: Iterable[network.Place], *, first: bool = False, timeout: float
+    ) -> Question:
+        assert first
+        question = super().ask_offsets(places, first=first, timeout=timeout)
+        question.begins(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        return question
+
+
+ALL = {(TOPICS.sagas, 2): 5, (TOPICS.replies, 2): 6, (TOPICS.control, 2): 7}
+SOME = {(TOPICS.sagas, 2): 5}
+
+
+def test_a_shard_that_nobody_had_begins_where_its_topics_do_as_soon_as_brokers_know() -> None:
+    desk = Desk(New(None, SOME, None, ALL))
+    assert desk.source.assign(2, Offsets(), known=False) == Offsets(5, 6, 7)
+    assert len(desk.broker.questions) == 4
+
+
+@pytest.mark.parametrize("answer", [None, SOME])
+def test_where_brokers_know_nothing_of_a_shard_it_is_not_read(
+    answer: dict[network.Place, int] | None,
+) -> None:
+    desk = Desk(New(answer))
+    with pytest.raises(KafkaUnavailable):
+        desk.source.assign(2, Offsets(), known=False)
+    assert 1.0 < desk.clock.seconds() < 1.5
+    assert desk.source.end_of(2, 1) is None
 
 
 def test_a_partition_without_a_leader_keeps_no_other_shard_waiting(desk: Desk) -> None:

@@ -222,10 +222,16 @@ class World:
         self._bury(node)
 
     def end(self, node: Node) -> None:
-        """End a process in order."""
+        """End a process in order; the others go on meanwhile."""
+        node.loop.stop()
+        while node.alive and not node.loop.over:
+            self.turn(node)
+            if len(self.nodes) > 1:
+                self.meanwhile(0.01)
+        if not node.alive:
+            return
         self._running.append(node)
         try:
-            node.loop.stop()
             node.loop.finish()
         except Died:
             pass

@@ -162,6 +162,8 @@ class Orchestrator:
             while not self.leaves:
                 loop.once()
             loop.stop()
+            while not loop.over:
+                loop.once()
             loop.finish()
         finally:
             loop._runs.close()  # pyright: ignore[reportPrivateUsage]

@@ -197,6 +197,19 @@ class LeaseContract:
         assert seen.shards == [ShardLease(shard, None, expired=False) for shard in range(SHARDS)]
         assert store.heartbeat("pd", [], ttl=TTL).now >= seen.now
 
+    def test_who_leaves_is_off_the_list_and_keeps_its_shards(self, bench: Bench, store: Store) -> None:
+        owner = Owner(store).claim(3, 4)
+        held = [(3, owner.rows[3].token), (4, uuid4())]
+        store.heartbeat("p1", [], ttl=TTL)
+        store.heartbeat("p2", [], ttl=TTL)
+        seen = store.heartbeat("p1", held, ttl=TTL, leaving=True)
+        assert (seen.processes, seen.commits) == (["p2"], {})
+        assert seen.shards[3:5] == [ShardLease(3, "p1", expired=False), ShardLease(4, "p1", expired=False)]
+        bench.expire()
+        seen = store.heartbeat("p1", held, ttl=TTL, leaving=True)
+        assert seen.processes == []
+        assert seen.shards[3:5] == [ShardLease(3, "p1", expired=False), ShardLease(4, "p1", expired=True)]
+
     def test_a_heartbeat_renews_what_still_is_held(self, bench: Bench, store: Store) -> None:
         owner = Owner(store).claim(3, 4)
         held = [(shard, row.token) for shard, row in owner.rows.items()]

@@ -11,12 +11,17 @@ from typing import NamedTuple
 
 from ..store.base import Membership
 
+STEPS = 16
+"""In so many steps at most a process gives up all that it has."""
+
 
 class Plan(NamedTuple):
     """What to do at this heartbeat."""
 
     claim: list[int]
     release: list[int]
+    moving: bool = False
+    """Shards are to change hands, or soon will: the next look shouldn't wait for a whole heartbeat."""
 
 
 def share(process: str, processes: list[str], shards: int) -> int:
@@ -30,7 +35,8 @@ def plan(process: str, owned: Collection[int], membership: Membership) -> Plan:
 
     Shards are claimed only when nobody holds them or their lease has run out, or when they are this
     process's without its knowing: the answer to its claim was lost, or it had to drop them. A process
-    above its share gives up its highest shards, so that two processes never wait for one another.
+    above its share gives up its highest shards, so that two processes never wait for one another; a few at
+    a time, and the next ones when these are taken: what nobody owns stands still.
     """
     processes = membership.processes
     if process not in processes:
@@ -38,7 +44,7 @@ def plan(process: str, owned: Collection[int], membership: Membership) -> Plan:
     quota = share(process, processes, len(membership.shards))
     have = sorted(owned)
     if len(have) > quota:
-        return Plan([], have[quota:])
+        return Plan([], few(have[quota:], membership), moving=True)
     free = [
         lease.shard
         for lease in membership.shards
@@ -46,4 +52,12 @@ def plan(process: str, owned: Collection[int], membership: Membership) -> Plan:
     ]
     # Where several claim at once, each begins at another place, so that few meet.
     start = processes.index(process) * len(free) // len(processes)
-    return Plan((free[start:] + free[:start])[: quota - len(have)], [])
+    claim = (free[start:] + free[:start])[: quota - len(have)]
+    return Plan(claim, [], moving=len(have) + len(claim) < quota)
+
+
+def few(shards: list[int], membership: Membership) -> list[int]:
+    """Return which of these shards to give up now: none while others wait for an owner."""
+    if any(lease.owner is None or lease.expired for lease in membership.shards):
+        return []
+    return shards[: max(1, len(membership.shards) // STEPS)]

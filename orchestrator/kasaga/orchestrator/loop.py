@@ -69,8 +69,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 AWAY_LINES = 20
 """Tries for which one log line is enough."""
 
-FLUSH_SECONDS, TRACES_SECONDS = 5.0, 0.3
-"""For which the end waits for what is on its way to Kafka, and a hand-over for the export of spans."""
+FLUSH_SECONDS, TRACES_SECONDS, SETTLE_SECONDS = 5.0, 0.3, 0.05
+"""For which the end waits for what is on its way to Kafka, and a hand-over for the export of spans and for
+what is on its way."""
 
 
 class Loop:
@@ -172,6 +173,11 @@ class Loop:
         self._holding.drop_shard(number)
         self._carried = [item for item in self._carried if shard_of(item) != number]
 
+    def settle(self, shards: Sequence[Shard]) -> None:
+        """Before a hand-over: wait a moment for Kafka, and write down what it has. The rest is sent again."""
+        self._relay.settle(shards, self._clock, SETTLE_SECONDS)
+        self._process([], self._clock.now(), [shard for shard in shards if self._relay.has_more(shard)])
+
     def hands_over(self) -> None:
         """Have exported what is there: a shard's next owner relies on that."""
         self._tracer.flush(TRACES_SECONDS)
@@ -212,14 +218,19 @@ class Loop:
         return self._functions.running
 
     def stop(self) -> None:
-        """Ask the loop to end after the turn at hand; any thread may."""
+        """Ask the loop to end, as soon as others have its shards; any thread may."""
         self._stop.set()
 
+    @property
+    def over(self) -> bool:
+        """Whether it was asked to end, and turning on would be of no use to those who go on."""
+        return self._stop.is_set() and self._ownership.gone
+
     def run(self) -> None:
-        """Turn until `stop`; then hand the shards over."""
+        """Turn until `stop`; then hand the shards over, one by one where somebody is there to take them."""
         self._watchdog.start()
         try:
-            while not self._stop.is_set():
+            while not self.over:
                 self.once()
         finally:
             self.finish()
@@ -228,6 +239,8 @@ class Loop:
         """Keep the leases, and turn once; without Postgres wait a moment."""
         try:
             self._turned = self._clock.seconds()
+            if self._stop.is_set():
+                self._ownership.leave()
             self._ownership.keep()
             self.turn()
             self._store_answers, self._away = True, 0
@@ -263,10 +276,10 @@ class Loop:
         """Read what is there, decide and commit it, hand it to Kafka."""
         if self._relay.unacknowledged > self._settings.max_unacknowledged:
             self._relay.poll(self._clock.now())
-            self._clock.wait(self._stop, 0.005)
+            self._clock.wait(threading.Event(), 0.005)
             return
         self._throttle()
-        self._mend_truncated()
+        self._ownership.mend_truncated()
         room = self._settings.max_batch - len(self._carried)
         records = self._source.read(room, self._wait(self._clock.now())) if room > 0 else []
         if records:
@@ -283,19 +296,6 @@ class Loop:
         self._relay.poll(self._clock.now())
         self._runs.trim()
 
-    def _mend_truncated(self) -> None:
-        """Kafka has lost records of a shard: ask again for every open answer; the inboxes have them."""
-        truncated = self._source.truncated
-        while truncated:
-            number, topic, offset = truncated[0]
-            shard = self._shards.get(number)
-            if shard is not None:
-                if topic == "replies":
-                    self._relay.send(self._store.open_rows(number), self._clock.now())
-                    shard.rewound(offset)
-                setattr(shard.offsets, topic, offset)
-            del truncated[0]
-
     def _throttle(self) -> None:
         """Pause starts under pressure, so that a burst of them can't delay replies into time-outs.
 
@@ -308,7 +308,7 @@ class Loop:
         """Return the seconds for which the loop may wait for a record."""
         if self._carried or self._relay.refusals:
             return 0.0
-        wait = FUNCTION_WAIT if self._functions.running else LONGEST_WAIT
+        wait = min(FUNCTION_WAIT if self._functions.running else LONGEST_WAIT, self._ownership.interval)
         due = self.next_due
         if due is not None:
             wait = min(wait, max((due - now) / 1e6, 0.002))
@@ -352,9 +352,7 @@ class Loop:
         return [
             shard
             for shard in self._shards.values()
-            if self._relay.has_acked(shard.number)
-            or self._relay.acknowledged(shard.number, shard.sent_row) != shard.acked_row
-            or (shard.untraced and self._tracer.mark(shard.number, now) == now)
+            if self._relay.has_more(shard) or (shard.untraced and self._tracer.mark(shard.number, now) == now)
         ]
 
     def _process(self, found: Sequence[Input], now: int, sweep: Iterable[Shard] = ()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -11,14 +12,26 @@ from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure
 
 from ..settings import Settings
-from ..store.base import Offsets, OutboxRow, RowKind, Store, Suspect
+from ..store.base import Membership, Offsets, OutboxRow, RowKind, Store, Suspect
 from .clock import Clock, to_micros
-from .leases import plan
+from .leases import few, plan
 from .relay import Relay
 from .shards import PARDON_AFTER, Shard
 from .source import Source
 
 log = logging.getLogger("kasaga.orchestrator")
+
+MOVING_SECONDS = 0.025
+"""Between two looks at the shards while some are to change hands."""
+
+TAKE_SECONDS = 0.03
+"""For which shards are taken before the loop turns: those that it has stand still meanwhile."""
+
+NOTICED_AFTER = 1.3
+"""Heartbeats after which the others have noticed that a process leaves."""
+
+LEAVE_SECONDS = 5.0
+"""Within which a process that leaves hands its shards over one by one; then the rest goes at once."""
 
 
 class Owner(Protocol):
@@ -33,6 +46,8 @@ class Owner(Protocol):
     def took(self, shard: Shard, rows: Sequence[OutboxRow], parked: Sequence[UUID]) -> None: ...  # noqa: D102
 
     def gave_up(self, number: int) -> None: ...  # noqa: D102
+
+    def settle(self, shards: Sequence[Shard]) -> None: ...  # noqa: D102
 
     def hands_over(self) -> None: ...  # noqa: D102
 
@@ -50,37 +65,90 @@ class Ownership:
         self._beaten = -settings.heartbeat_seconds
         self._renewed = clock.seconds()
         self._kafka_lost = False
+        self._moving = False
+        self._leaves: float | None = None
+        """Since when this process leaves."""
+        self._alone = False
+        """Nobody else lived when this process was to leave."""
 
     def keep(self) -> None:
-        """Renew the leases, and come closer to a fair share. At most once per heartbeat interval."""
+        """Renew the leases, and come closer to a fair share.
+
+        At most once per heartbeat interval, or more often while shards change hands.
+        """
         started = self._clock.seconds()
-        interval = self._settings.heartbeat_seconds
-        if started - self._beaten < interval:
+        if started - self._beaten < self.interval:
             return
-        self._beaten = started
+        self._beaten, self._moving = started, False
         if self._without_kafka():
             return
-        shards = self._owner.shards
-        tokens = [(shard.number, shard.token) for shard in shards.values()]
-        membership = self._store.heartbeat(self._settings.process, tokens, ttl=self._settings.lease_seconds)
-        self._clock.sync(membership.now)
-        self._renewed = started
-        mine = {lease.shard for lease in membership.shards if lease.owner == self._settings.process}
-        self.lost(frozenset(number for number in shards if number not in mine))
-        self._astray(membership.commits)
-        todo = plan(self._settings.process, shards, membership)
+        membership = self._beat(started)
+        if self._leaves is not None:
+            self._leave(membership, started - self._leaves)
+            return
+        todo = plan(self._settings.process, self._owner.shards, membership)
+        self._moving = todo.moving
         if todo.release:
             self.give(todo.release)
         for number in todo.claim:
-            self._take(number)
-            if self._clock.seconds() - started > interval:
-                # Those that are taken must not run out for those that aren't: the rest after the next turn.
-                self._beaten -= interval
+            if not self._take(number):
+                self._moving = False
+            elif self._clock.seconds() - started > TAKE_SECONDS:
+                # Those that this process has go on in between: the rest after the next turn.
+                self._beaten -= self._settings.heartbeat_seconds
                 break
         for shard in self._owner.shards.values():
             if shard.deaths and shard.quiet >= PARDON_AFTER:
                 self._store.pardon(shard.number, shard.token)
                 shard.deaths, shard.suspects = 0, False
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one look at the shards to the next."""
+        return min(self._settings.heartbeat_seconds, MOVING_SECONDS if self._moving else math.inf)
+
+    def _beat(self, started: float) -> Membership:
+        """Renew the leases, and drop what isn't ours any more."""
+        shards, settings = self._owner.shards, self._settings
+        tokens = [(shard.number, shard.token) for shard in shards.values()]
+        leaving = self._leaves is not None
+        membership = self._store.heartbeat(
+            settings.process, tokens, ttl=settings.lease_seconds, leaving=leaving
+        )
+        self._clock.sync(membership.now)
+        self._renewed = started
+        mine = {lease.shard for lease in membership.shards if lease.owner == settings.process}
+        self.lost(frozenset(number for number in shards if number not in mine))
+        self._astray(membership.commits)
+        return membership
+
+    # --- leaving
+
+    def leave(self) -> None:
+        """Begin to leave: others count this process out at their next heartbeat, and take what it gives up.
+
+        Until a shard is given up it goes on as before; `gone` says when there is nothing more to wait for.
+        """
+        if self._leaves is None:
+            self._leaves = self._clock.seconds()
+            self._beaten = -self._settings.heartbeat_seconds
+
+    @property
+    def gone(self) -> bool:
+        """Whether a process that leaves has handed over what it had, or has nobody to wait for."""
+        if self._leaves is None:
+            return False
+        late = self._clock.seconds() - self._leaves > LEAVE_SECONDS
+        return late or self._alone or not self._owner.shards
+
+    def _leave(self, membership: Membership, since: float) -> None:
+        """Give up a few shards, once the others must have noticed."""
+        self._alone = not membership.processes
+        self._moving = True
+        if not self._alone and since > self._settings.heartbeat_seconds * NOTICED_AFTER:
+            numbers = few(sorted(self._owner.shards), membership)
+            if numbers:
+                self.give(numbers)
 
     def _astray(self, commits: Mapping[int, int]) -> None:
         """Give up shards whose last commit isn't what the database has: it has gone back in time.
@@ -93,6 +161,19 @@ class Ownership:
         if astray:
             log.error("the database has lost commits: going on with what it has", extra={"shards": astray})
             self.lost(astray)
+
+    def mend_truncated(self) -> None:
+        """Kafka has lost records of a shard: ask again for every open answer; the inboxes have them."""
+        truncated = self._source.truncated
+        while truncated:
+            number, topic, offset = truncated[0]
+            shard = self._owner.shards.get(number)
+            if shard is not None:
+                if topic == "replies":
+                    self._relay.send(self._store.open_rows(number), self._clock.now())
+                    shard.rewound(offset)
+                setattr(shard.offsets, topic, offset)
+            del truncated[0]
 
     def expired(self) -> bool:
         """Say whether the leases must have run out by now."""
@@ -112,11 +193,14 @@ class Ownership:
             self._kafka_lost = False
         return False
 
-    def _take(self, number: int) -> None:
-        """Claim a shard and begin with it. Whatever fails on the way, it is claimed once more later."""
+    def _take(self, number: int) -> bool:
+        """Claim a shard and begin with it. Whatever fails on the way, it is claimed once more later.
+
+        Returns whether it is owned now.
+        """
         row = self._store.claim(number, self._settings.process, ttl=self._settings.lease_seconds)
         if row is None:
-            return
+            return False
         crash_point("orchestrator.after_claim")
         shard = Shard.taken(row)
         rows = self._store.open_rows(number)
@@ -126,7 +210,7 @@ class Ownership:
             shard.offsets = self._source.assign(number, row.offsets or Offsets(), known=known)
         except KafkaFailure as error:
             log.warning("a shard can't be read yet", extra={"shard": number, "error": str(error)})
-            return
+            return False
         shard.position = shard.offsets.replies
         self._relay.own(number)
         delivered = [
@@ -149,15 +233,17 @@ class Ownership:
                 **_about_suspect(row.suspect),
             },
         )
+        return True
 
     def give(self, numbers: Collection[int]) -> None:
-        """Hand shards over: nothing of theirs is in flight between two turns."""
-        shards = [self._owner.shards[number] for number in numbers]
+        """Hand shards over: nothing of theirs is undecided between two turns."""
+        self._owner.settle([self._owner.shards[number] for number in numbers])
+        shards = [self._owner.shards[number] for number in numbers if number in self._owner.shards]
         self._owner.hands_over()
-        self._forget(numbers)
+        self._forget([shard.number for shard in shards])
         crash_point("orchestrator.before_release")
         self._store.release([(shard.number, shard.token) for shard in shards])
-        log.info("shards released", extra={"shards": sorted(numbers)})
+        log.info("shards released", extra={"shards": sorted(shard.number for shard in shards)})
 
     def give_all(self) -> None:
         """Hand everything over and leave."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import heapq
 import logging
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -22,7 +23,8 @@ from kasaga_wire.kafka import Producer, partition_for
 
 from ..store.base import OutboxRow, RowKind
 from . import about
-from .clock import to_micros
+from .clock import Clock, to_micros
+from .shards import Shard
 
 log = logging.getLogger("kasaga.relay")
 
@@ -133,15 +135,25 @@ class Relay:
             heapq.heappop(sent.order)
         return sent.order[0] - 1 if sent.order else next_row - 1
 
+    def settle(self, shards: Sequence[Shard], clock: Clock, seconds: float) -> None:
+        """Wait until Kafka has acknowledged what these shards have sent, at most for so many seconds."""
+        end = clock.seconds() + seconds
+        while any(self.acknowledged(each.number, each.sent_row) < each.sent_row - 1 for each in shards):
+            if clock.seconds() >= end:
+                return
+            clock.wait(threading.Event(), 0.001)
+            self.poll(clock.now())
+
     def take_acked(self, shard: int) -> list[tuple[int, int]]:
         """Return (shard, seq) of acknowledged records to delete with the next commit."""
         sent = self._shards[shard]
         acked, sent.acked = sent.acked, []
         return [(shard, seq) for seq in acked]
 
-    def has_acked(self, shard: int) -> bool:
-        """Say whether acknowledged records wait to be deleted."""
-        return bool(self._shards[shard].acked)
+    def has_more(self, shard: Shard) -> bool:
+        """Say whether Kafka has acknowledged more of a shard than is written down."""
+        acked = self._shards[shard.number].acked
+        return bool(acked) or self.acknowledged(shard.number, shard.sent_row) != shard.acked_row
 
     def put_back_acked(self, acked: Iterable[tuple[int, int]]) -> None:
         """The commit that should have deleted them didn't happen."""

@@ -7,6 +7,7 @@ committed to Kafka is only for people and autoscalers to see the lag by.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
@@ -111,11 +112,7 @@ class Source:
         Raises KafkaFailure; then nothing is read.
         """
         if not known:
-            places = [(topic, shard) for topic in self._inputs]
-            firsts = self._asker.ask_offsets(places, first=True, timeout=WATERMARK_TIMEOUT).wait()
-            if len(firsts) < len(places):
-                raise KafkaUnavailable(f"no broker leads all partitions of shard {shard}")
-            offsets = Offsets(*(firsts[place] for place in places))
+            offsets = self._beginning(shard)
         at = (offsets.sagas, offsets.replies, offsets.control)
         self._consumer.incremental_assign(
             {(topic, shard): offset for topic, offset in zip(self._inputs, at, strict=True)}
@@ -125,6 +122,25 @@ class Source:
         if self._paused:
             self._consumer.pause([(self._topics.sagas, shard)])
         return offsets
+
+    def _beginning(self, shard: int) -> Offsets:
+        """Ask where a shard's partitions begin, for a while: brokers learn of new topics bit by bit.
+
+        Raises KafkaFailure.
+        """
+        places = [(topic, shard) for topic in self._inputs]
+        end = self._clock.seconds() + WATERMARK_TIMEOUT
+        while True:
+            try:
+                firsts = self._asker.ask_offsets(places, first=True, timeout=WATERMARK_TIMEOUT).wait()
+                if len(firsts) == len(places):
+                    return Offsets(*(firsts[place] for place in places))
+            except KafkaUnavailable:
+                if self._clock.seconds() > end:
+                    raise
+            if self._clock.seconds() > end:
+                raise KafkaUnavailable(f"no broker leads all partitions of shard {shard}")
+            self._clock.wait(threading.Event(), 0.02)
 
     def unassign(self, shard: int) -> None:
         """Stop to read a shard."""

@@ -323,10 +323,13 @@ class Store(Protocol):
         ...
 
     # leases
-    def heartbeat(self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float) -> Membership:
+    def heartbeat(
+        self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float, leaving: bool = False
+    ) -> Membership:
         """Note that `process` lives, renew the leases whose token still holds, and list everybody.
 
-        `ttl` is the lease's length in seconds, by the database's clock.
+        `ttl` is the lease's length in seconds, by the database's clock. Who is `leaving` is taken off the
+        list of processes, so that others count it out, and keeps its shards; its commits aren't told.
         """
         ...
 

@@ -82,21 +82,22 @@ class MemoryStore:
         return replace(self._namespace)
 
     # leases
-    def heartbeat(self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float) -> Membership:
+    def heartbeat(
+        self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float, leaving: bool = False
+    ) -> Membership:
         """See `base.Store.heartbeat`."""
         self._fault("heartbeat")
         with self._lock:
             now = self._clock()
-            self._processes[process] = now + timedelta(seconds=ttl)
+            self._processes[process] = now + timedelta(seconds=0.0 if leaving else ttl)
             for number, token in tokens:
                 shard = self._shards.get(number)
                 if shard is not None and shard.token == token:
                     shard.until, shard.seconds = now + timedelta(seconds=ttl), ttl
             longest = max([ttl, *(shard.seconds for shard in self._shards.values())])
             alive = sorted(name for name, until in self._processes.items() if holds(until, longest, now))
-            commits = {
-                number: self._shards[number].commit_seq for number, _ in tokens if number in self._shards
-            }
+            told = [] if leaving else [number for number, _ in tokens if number in self._shards]
+            commits = {number: self._shards[number].commit_seq for number in told}
             return Membership(now, alive, self._leases(now), commits)
 
     def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:

@@ -78,7 +78,7 @@ def membership(rows: list[Row]) -> Membership:
     leases = [ShardLease(shard, owner, expired) for _, _, shard, owner, expired, _ in rows]
     commits = {shard: commit_seq for _, _, shard, _, _, commit_seq in rows if commit_seq is not None}
     now, processes = rows[0][:2]
-    return Membership(now, processes, leases, commits)
+    return Membership(now, processes or [], leases, commits)
 
 
 def pulse(recent: Row, open_rows: list[Row], looked_at: int) -> Pulse:

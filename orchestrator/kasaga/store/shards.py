@@ -68,7 +68,7 @@ class Membership:
 
     now: datetime
     processes: list[str]
-    """Processes alive, sorted, this one included."""
+    """Processes alive, sorted, this one included unless it leaves."""
     shards: list[ShardLease]
     commits: dict[int, int] = field(default_factory=dict[int, int])
     """By shard, of those that the process named: the number of the last commit."""

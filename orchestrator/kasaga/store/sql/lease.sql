@@ -11,6 +11,10 @@ LEFT JOIN LATERAL (
 ) p ON true
 ORDER BY h.shard
 
+-- renew: int4[] uuid[] float8
+UPDATE kasaga.shard s SET lease_until = clock_timestamp() + make_interval(secs => $3), lease_seconds = $3
+FROM unnest($1, $2) AS u (shard, token) WHERE s.shard = u.shard AND s.token = u.token
+
 -- lock_timeout: text
 SELECT set_config('lock_timeout', $1, true)
 
