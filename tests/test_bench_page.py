@@ -23,6 +23,7 @@ def sample(path: Path) -> Path:
     run.put("throughput", [1500.0, 1510.0, 1520.0], "sagas/s", inbox="off", shards=16, others_cores=0.5)
     for size, value in ((0, 1000.0), (100_000, 998.5), (1_000_000, 912.0)):
         run.put("growth_finished", [value, value - 10, value + 10], "sagas/s", size=size)
+    run.put("growth_shards_cpu", 1.5, "CPU s/1,000 sagas", size=8, by_process={"kafka": 0.5, "load": 0.25})
     run.put("something_new", 0.01234, "share", process="kafka")
     with path.open("a") as file:
         file.write(
@@ -74,6 +75,7 @@ def test_the_page_has_every_figure_and_a_chart_of_every_curve(tmp_path: Path) ->
     assert "| `restate-run` | on | **5.3×** | – | – | – |" in text
     assert text.count("restate-run` | on") == 1
     assert "(docs/bench/growth_finished.svg)" in text
+    assert "At 8, CPU s/1,000 sagas: kafka 0.5, load 0.25." in text
     assert [each.name for each in docs.iterdir()] == ["growth_finished.svg"]
     assert not any(f"{{{name}}}" in text for name in ("preliminary", "machine", "tables", "peers", "curves"))
     drawn = (docs / "growth_finished.svg").read_text()

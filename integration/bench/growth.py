@@ -55,6 +55,7 @@ def _rate(
     measure = partial(bed.load.closed, in_flight, saga=saga, inputs=inputs)
     measure(run.warm_up)
     others: list[float] = []
+    by_process: list[dict[str, float]] = []
 
     def one() -> tuple[float, float]:
         done = _replies(bed) if steps else 0
@@ -62,19 +63,22 @@ def _rate(
         found = measure(run.seconds)
         meter.stop()
         others.append(meter.others)
-        used = sum(cpu for name, cpu in meter.cpu.items() if name != "load")
+        units = _replies(bed) - done if steps else found.ended
+        by_process.append({name: cpu / units * 1000 for name, cpu in meter.cpu.items()})
+        used = sum(cpu for name, cpu in by_process[-1].items() if name != "load")
         if not steps:
-            return found.rate, used / found.ended * 1000
+            return found.rate, used
         assert found.begun is not None
         # Of sagas that end after the measured time, the steps in it count as well.
         taken = _replies(bed, found.begun + timedelta(seconds=run.seconds)) - _replies(bed, found.begun)
-        return taken / run.seconds, used / (_replies(bed) - done) * 1000
+        return taken / run.seconds, used
 
     found = run.repeat(one)
     unit = "steps" if steps else "sagas"
     about = {"size": size, **bed.setup.parameters(), "in_flight": in_flight, "others_cores": median(others)}
     run.put(figure, [rate for rate, _ in found], f"{unit}/s", **about)
-    run.put(f"{figure}_cpu", [cpu for _, cpu in found], f"CPU s/1,000 {unit}", **about)
+    middle = {name: round(median(each[name] for each in by_process), 4) for name in by_process[0]}
+    run.put(f"{figure}_cpu", [cpu for _, cpu in found], f"CPU s/1,000 {unit}", by_process=middle, **about)
 
 
 def _replies(bed: Bed, until: datetime | None = None) -> int:

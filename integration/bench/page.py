@@ -27,7 +27,7 @@ FRAME = Path(__file__).parent / "page.md"
 
 HAND = re.compile(r"(?<=<!-- by hand -->\n).*?(?=<!-- end by hand -->)", re.DOTALL)
 
-NOISE = frozenset({"others_cores", "preliminary", "offered"})
+NOISE = frozenset({"others_cores", "preliminary", "offered", "by_process"})
 """Parameters that say how it went, not what was measured."""
 
 
@@ -179,6 +179,11 @@ def _curve(curve: Curve, lines: Sequence[Line], docs: Path, place: Path) -> Iter
             for size in sizes
         ),
     )
+    for figure in shown:
+        for size, line in sorted(points[figure].items()):
+            if size in (sizes[0], sizes[-1]) and (split := line.parameters.get("by_process")):
+                parts = ", ".join(f"{name} {_number(float(value))}" for name, value in split.items())
+                yield f"At {_number(size)}, {line.unit}: {parts}.\n"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
