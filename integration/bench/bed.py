@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 
@@ -31,11 +32,11 @@ from kasaga.dev.servers import KafkaServer, PostgresServer
 from kasaga.store.migrate import migrate
 
 NAMESPACE = "bench"
-APP = "bench.payment_app:app"
-PARTICIPANTS = ("INVENTORY", "PAYMENTS", "SHIPPING", "WORK")
 
 POSTGRES_SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "4GB", "max_connections": "200"}
 """Those of the peers' benchmark. fsync, synchronous_commit and full_page_writes stay on."""
+
+B = TypeVar("B", bound="Bed")
 
 STOP_SECONDS = 30.0
 READY_SECONDS = 60.0
@@ -76,6 +77,10 @@ class Setup:
 class Bed:
     """What runs. Made by `bed`."""
 
+    app = "bench.payment_app:app"
+    audited: tuple[str, ...] = ("INVENTORY", "PAYMENTS", "SHIPPING", "WORK")
+    """Participants with an inbox, as environment variables name them."""
+
     def __init__(
         self, setup: Setup, directory: Path, postgres: PostgresServer, kafka: KafkaServer, stack: ExitStack
     ) -> None:
@@ -102,7 +107,7 @@ class Bed:
     def start_orchestrator(self, **environment: str) -> Process:
         """Start one more orchestrator; it takes its share of the shards by itself."""
         number = len(self.orchestrators) + 1
-        argv = ["-m", "kasaga", "orchestrator", APP]
+        argv = ["-m", "kasaga", "orchestrator", self.app]
         self.orchestrators.append(
             self._start(f"orchestrator-{number}", argv, {**self.setup.environment, **environment})
         )
@@ -161,7 +166,7 @@ class Bed:
             "KASAGA_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap,
         }
         if self.setup.inbox:
-            environment |= {f"KASAGA_INBOX_{name}_URL": self.services for name in PARTICIPANTS}
+            environment |= {f"KASAGA_INBOX_{name}_URL": self.services for name in self.audited}
         done = subprocess.run(
             [sys.executable, "-m", "kasaga", "audit"]
             + [f"--rate={AUDITED_A_SECOND}", f"--since={self.since:%Y-%m-%dT%H:%M:%S}"],
@@ -205,12 +210,19 @@ def bed(setup: Setup, directory: Path, *, audit: bool = True) -> Generator[Bed]:
 
     Raises BenchError if something doesn't come up, or if the audit finds anything.
     """
+    with other_bed(Bed, setup, directory, audit=audit) as made:
+        yield made
+
+
+@contextmanager
+def other_bed(kind: type[B], setup: Setup, directory: Path, *, audit: bool = True) -> Generator[B]:
+    """The same with other sagas."""
     with ExitStack() as stack:
         postgres = PostgresServer(directory / "postgres", settings={**POSTGRES_SETTINGS, **setup.postgres})
         kafka = KafkaServer(directory / "kafka", settings=setup.kafka)
         for server in (postgres, kafka):
             stack.enter_context(server)
-        made = Bed(setup, directory, postgres, kafka, stack)
+        made = kind(setup, directory, postgres, kafka, stack)
         made.wait_until_owned()
         yield made
         if audit:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.bed import Bed, Setup, bed
+from bench.bed import B, Bed, Setup, other_bed
 from bench.figures import Figures, tell
 
 T = TypeVar("T")
@@ -46,11 +46,17 @@ class Run:
     @contextmanager
     def bed(self, setup: Setup, *, audit: bool = True) -> Generator[Bed]:
         """Bring everything up, anew for each call; audit what ran. See `bench.bed`."""
+        with self.other_bed(Bed, setup, audit=audit) as made:
+            yield made
+
+    @contextmanager
+    def other_bed(self, kind: type[B], setup: Setup, *, audit: bool = True) -> Generator[B]:
+        """The same with other sagas."""
         directory = Path(tempfile.mkdtemp(prefix="kasaga-bench-", dir=self.keep))
         directory.chmod(0o755)
         tell(f"{setup.parameters()} in {directory}")
         try:
-            with bed(setup, directory, audit=audit) as made:
+            with other_bed(kind, setup, directory, audit=audit) as made:
                 yield made
         finally:
             if self.keep is None:
