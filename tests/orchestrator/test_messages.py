@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kasaga.orchestrator import early
+from kasaga.orchestrator.early import KEEP_MICROS
 from kasaga.orchestrator.holding import HOLD_MICROS
 from kasaga.store.base import SagaState
 from kasaga_wire.messages import MessageEnvelope
@@ -210,3 +212,58 @@ def test_what_is_no_json_and_what_has_no_schema() -> None:
         world.pass_time(HOLD_MICROS / 1e6)
         go_on(world, node)
         assert sorted(map(code_of, dead(world))) == ["KSG-111", *["KSG-233"] * 3]
+
+
+# --- before the start
+
+
+def test_a_signal_that_comes_before_its_saga_is_kept_over_a_crash_and_taken() -> None:
+    with calm() as world:
+        node = world.join()
+        first = send(world, "signal", "a", "letter", "x", keep=True)
+        silent = send(world, "signal", "a", "letter", "y", ask=False)
+        other = send(world, "signal", "b", "letter", "z", keep=True)
+        go_on(world, node)
+        assert [whats(world, key) for key in (first, silent, other)] == [["kept"], [], ["kept"]]
+        world.kill(node)
+        world.pass_time(LEASE)
+        node = world.join()
+        go_on(world, node)
+        send(world, "signal", "a", "letter", "x", key=first, keep=True)
+        go_on(world, node)
+        run_id = world.start("mailbox", "a")
+        send(world, "signal", "a", "end")
+        go_on(world, node, 40)
+        end = told(world, run_id)[-1]
+        assert end.result is not None
+        assert b"xy" in end.result
+        kept = [row for shard in range(2) for row in world.store.open_rows(shard) if early.is_kept(row)]
+        assert [row.key for row in kept] == [b"b"]
+        assert not dead(world)
+
+
+def test_a_signal_for_a_saga_that_never_begins_is_a_dead_letter_in_the_end() -> None:
+    with calm() as world:
+        node = world.join()
+        send(world, "signal", "a", "letter", "x", ask=False)
+        go_on(world, node)
+        assert not dead(world)
+        world.pass_time(KEEP_MICROS / 1e6)
+        go_on(world, node)
+        assert [code_of(record) for record in dead(world)] == ["KSG-237"]
+        world.settle()
+        world.audit()
+
+
+def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early, "MAX_KEPT", 2)
+    with calm() as world:
+        node = world.join()
+        for _ in range(2):
+            send(world, "signal", "a", "letter", "x", keep=True)
+        go_on(world, node)
+        third = send(world, "signal", "a", "letter", "x", keep=True)
+        lost = send(world, "signal", "a", "letter", "x", ask=False)
+        go_on(world, node)
+        assert whats(world, third) == ["unknown"]
+        assert [MessageEnvelope.parse(record.headers).key for record in dead(world)] == [lost]

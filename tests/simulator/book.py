@@ -235,6 +235,7 @@ class Book:
             audit.history()
             audit.ends()
             audit.attempts()
+            audit.letters()
             audit.told(told)
             audit.wire(sent.get(str(row.run_id), []))
             audit.effects(effects.get(str(row.run_id), []))
@@ -364,6 +365,12 @@ class _Audit:
                 if decided and event.attempt != current:
                     self.say(f"attempt {event.attempt} of step {event.step} counted in place of {current}")
             extend(state, record)
+
+    def letters(self) -> None:
+        """Each signal that was accepted is there, and was taken once at most, in order."""
+        letters, row = self._world.people.letters, self._row
+        for wrong in letters.wrong(row.saga_id, str(row.state), self._records, excused=self._excused):
+            self.say(wrong)
 
     def told(self, told: set[str]) -> None:
         """Whoever was to be told of something was told of it."""

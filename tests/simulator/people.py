@@ -10,6 +10,7 @@ from kasaga.store.base import SagaRow, SagaState
 from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
 from kasaga_wire.records import Control, control_codec
 from simulator import trips
+from simulator.letters import Letters
 from simulator.machine import NEVER, SECOND
 from simulator.processes import CODE
 
@@ -22,6 +23,8 @@ NAMES = (
 )
 SLEEPS = ("0.3", "1", "5", "3600", "259200", "864000")
 """Seconds."""
+LISTENERS = 0.15
+"""How many of the sagas take signals."""
 EVERY = 4 * SECOND
 """Between two looks of the operator."""
 
@@ -36,6 +39,7 @@ class People:
         self.kinds: dict[str, str] = {}
         self.acts: Counter[str] = Counter()
         """By saga: how often the operator has acted on it."""
+        self.letters = Letters(world)
         self._left: set[str] = set()
         self._due = 0
         """Starts that are yet to come."""
@@ -66,8 +70,12 @@ class People:
         saga_id, run_id = f"saga-{number}", str(world.uuid())
         name = world.plan.saga or chance.pick(f"saga/{number}", NAMES)
         note = chance.pick(f"sleep/{number}", SLEEPS) if name == "sleeper" else ""
-        if name == "buggy":
+        if not world.plan.saga and chance.number(f"listens/{number}") < LISTENERS:
+            name = "listener"
+        if name == "buggy" or (name == "listener" and chance.number(f"bug/{number}") < 0.3):
             trips.BROKEN.add(saga_id)
+        if name == "listener":
+            self.letters.begin(saga_id)
         start = StartEnvelope(
             run_id=run_id,
             source="/kasaga/clients/sim",

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from kasaga.engine import relevance, turn, undo
-from kasaga.engine.model import COMMAND, Event, Fired, Replied
+from kasaga.engine import mail, relevance, turn, undo
+from kasaga.engine.model import COMMAND, Event, Fired, Replied, Signalled
 from kasaga.engine.state import State
 from kasaga.orchestrator import gather, intake, ownership
 from kasaga.orchestrator.loop import Loop
@@ -277,6 +277,47 @@ def _at_once() -> contextlib.AbstractContextManager[Any]:
         return not any(step.undo_open or step.blocked is not None for step in state.order)
 
     return patch.object(undo, "advance", advance)
+
+
+@_plant("a signal is forgotten when it is taken, and counts again when it comes again")
+def _again() -> contextlib.AbstractContextManager[Any]:
+    real = relevance._known  # pyright: ignore[reportPrivateUsage]
+
+    def known(state: State, event: Any) -> str:
+        why = real(state, event)
+        mail = state.mail
+        if why != "duplicate signal" or mail is None:
+            return why
+        waiting = {each.signal_id for signals in mail.waiting.values() for each in signals}
+        return why if event.signal_id in waiting else ""
+
+    return patch.object(relevance, "_known", known)
+
+
+@_plant("the newest signal is taken first")
+def _newest() -> contextlib.AbstractContextManager[Any]:
+    real = mail.note
+
+    def note(state: State, event: Any) -> None:
+        real(state, event)
+        if isinstance(event, Signalled) and state.mail is not None:
+            state.mail.waiting[event.name].rotate(1)
+
+    return patch.object(mail, "note", note)
+
+
+@_plant("a signal that comes while the saga is parked is accepted, and isn't recorded")
+def _parked_signal() -> contextlib.AbstractContextManager[Any]:
+    real = relevance.irrelevant
+
+    def irrelevant(state: State, event: Event, at: int) -> str:
+        if isinstance(event, Signalled) and state.parked:
+            return "duplicate signal"
+        return real(state, event, at)
+
+    from kasaga.engine import decide
+
+    return patch.object(decide, "irrelevant", irrelevant)
 
 
 @contextlib.contextmanager

@@ -145,7 +145,27 @@ async def buggy(ctx: SagaContext, order: Order) -> Receipt:
     return await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
 
 
-SAGAS: list[Saga[Any, Any]] = [payment, patient, careful, sleeper, hurried, failing, local, buggy]
+LETTERS = 4
+"""How many signals `listener` takes."""
+
+
+@saga("listener", signals={"letter": str})
+async def listener(ctx: SagaContext, order: Order) -> str:
+    """Takes signals between two steps, some of them in a race; may meet a bug before."""
+    await ctx.use(Stock, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    if order.id in BROKEN:
+        raise TypeError("a bug in the saga's code")
+    await ctx.sleep(1)
+    letters = [await ctx.signal("letter", str)]
+    while len(letters) < LETTERS:
+        name, letter = await ctx.select(letter=ctx.signal("letter", str), pause=ctx.sleep(0.5))
+        if name == "letter":
+            letters.append(str(letter))
+    await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+    return " ".join(letters)
+
+
+SAGAS: list[Saga[Any, Any]] = [payment, patient, careful, sleeper, hurried, failing, local, buggy, listener]
 CONTRACTS: list[type[Any]] = [Stock, Bank, Post]
 
 

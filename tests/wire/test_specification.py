@@ -46,7 +46,7 @@ def test_every_header_is_specified() -> None:
         ControlEnvelope(
             id="a", source="s", action="cancel", time=moment, saga_id="o", reply_to=example.START.reply_to
         ),
-        MessageEnvelope(kind="signal", key="k", name="n", source="s", time=moment, saga_id="o"),
+        MessageEnvelope(kind="signal", key="k", name="n", source="s", time=moment, saga_id="o", keep=True),
         AnswerEnvelope(asked="a", what="applied", source="s", time=moment, saga_id="o"),
         EventEnvelope(id="e", source="s", state="stuck", time=moment, saga_id="o"),
     ]

@@ -82,7 +82,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A call that is to be awaited: a command, `ctx.sleep`, `ctx.run`, `ctx.gather`."""
+    """A call that is to be awaited: a command, `ctx.sleep`, `ctx.run`, `ctx.signal`, `ctx.gather`."""
 
     made_by: Command | ContextCall
 
@@ -99,7 +99,7 @@ Value = Real | Instance | Attribute | Context | ContextCall | Commands | Command
 BRANCHING = frozenset({"gather", "race", "select", "spawn"})
 """Methods of the context that run what they are given side by side."""
 
-AWAITABLE = BRANCHING - {"spawn"} | {"sleep", "run"}
+AWAITABLE = BRANCHING - {"spawn"} | {"sleep", "run", "signal"}
 """Methods of the context that make something to be awaited."""
 
 _MISSING = object()

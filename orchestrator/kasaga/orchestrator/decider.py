@@ -24,7 +24,8 @@ from ..errors import EngineBug, NoReceiver, NotApplicable, QueryFailed, SagaCode
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
-from .intake import Dead, Input, Item, Misplaced, shard_of
+from .early import is_over, items, no_room, row_of
+from .intake import Dead, Input, Intake, Item, Misplaced, shard_of
 from .metrics import Metrics
 from .rows import Addresses, add_record
 from .runs import Runs
@@ -56,6 +57,7 @@ class Decider:
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
         self._ended: dict[str, Run] = {}
         """Of the batch, by saga id: sagas that have ended, and are asked or sent something all the same."""
+        self.intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
         self._unread: dict[Key, Glance] = {}
         """Of the batch: sagas that have a row, haven't ended, and whose history can't be read."""
 
@@ -173,31 +175,54 @@ class Decider:
         else:
             run_id = item.run_id or self._runs.id_of(item.saga_id) or _run_id(rows.get(item.saga_id))
             run, event = self._runs.get(item.shard, run_id) if run_id else None, item.event
-            if run_id and (item.shard, run_id) in work.faults:
-                self._park(work, shard, run_id, item.event, now)
-                return
-            unread = self._unread.get((item.shard, run_id)) if run is None else None
-            if unread is not None:
-                try:
-                    self._record_unread(work, shard, unread, item, now)
-                except Exception:
-                    log.exception("a bug in the engine: what came for a damaged saga is lost")
+            if self._set_apart(work, shard, item, run_id, run, now):
                 return
         run = run or self._ended.get(item.saga_id)
         if run is None or event is None:
-            if item.ask is not None:
-                self._nobody(work, shard, item, item.ask, rows.get(item.saga_id), now)
-            elif isinstance(item.event, Asked):
-                self._answer(
-                    work, shard, answers.to_absent(item, item.event, rows.get(item.saga_id)), item.event, now
-                )
-            elif event is not None:
-                self._metrics.ignored("unknown saga")
-            return
-        if isinstance(event, Asked) and event.action == "query":
+            self._absent(work, shard, item, event, rows.get(item.saga_id), now)
+        elif isinstance(event, Asked) and event.action == "query":
             self._query(work, shard, run, event, now)
         else:
             self._step(work, shard, run, event, now, item)
+            self._deliver(work, shard, item, rows, now)
+
+    def _set_apart(
+        self, work: Work, shard: Shard, item: Item, run_id: str, run: Run | None, now: int
+    ) -> bool:
+        """Keep what comes for a saga that can't be stepped, undecided; says whether it is one."""
+        unread = self._unread.get((item.shard, run_id)) if run is None else None
+        if run_id and (item.shard, run_id) in work.faults:
+            self._park(work, shard, run_id, item.event, now)
+        elif unread is not None:
+            try:
+                self._record_unread(work, shard, unread, item, now)
+            except Exception:
+                log.exception("a bug in the engine: what came for a damaged saga is lost")
+        else:
+            return False
+        if item.kept is not None:
+            work.deliver(shard, item.kept)
+        return True
+
+    def _absent(
+        self, work: Work, shard: Shard, item: Item, event: Event | None, row: SagaRow | None, now: int
+    ) -> None:
+        """Something came for a saga that has ended long ago, or that nobody knows."""
+        if item.ask is not None:
+            self._nobody(work, shard, item, item.ask, row, now)
+        elif isinstance(item.event, Asked):
+            self._answer(work, shard, answers.to_absent(item, item.event, row), item.event, now)
+        elif event is not None:
+            self._metrics.ignored("unknown saga")
+
+    def _deliver(self, work: Work, shard: Shard, item: Item, rows: dict[str, SagaRow], now: int) -> None:
+        """Give a saga that has just begun the signals that came before it did; see early.py."""
+        if item.kept is not None:
+            work.deliver(shard, item.kept)
+        elif shard.kept and isinstance(item.event, Started):
+            for signal in items(self.intake, shard.kept.get(item.saga_id, [])):
+                if signal.kept is not None and (item.shard, signal.kept.seq) not in work.delivered:
+                    self._decide(work, signal, rows, now)
 
     def _step(self, work: Work, shard: Shard, run: Run, event: Event, now: int, item: Item) -> None:
         shard.quiet += 1
@@ -285,12 +310,28 @@ class Decider:
     ) -> None:
         """A signal or an update for a saga that has ended long ago, or never began."""
         body = answers.to_absent(item, ask, row)
+        if body.what == "unknown" and item.keep and self._keep(work, shard, item, ask, now):
+            return
+        if item.kept is not None:
+            work.deliver(shard, item.kept)
         if body.what == "unknown":
             why: NotApplicable = NoReceiver(f"there is no saga {item.saga_id}")
         else:
             why = SagaOver(body.reason or "the saga has ended")
             body.error, body.remedy = why.code, why.remedy
         self._refuse(work, shard, item, ask, body, why, now)
+
+    def _keep(self, work: Work, shard: Shard, item: Item, ask: Asked, now: int) -> bool:
+        """Let a signal wait for its saga to begin; False: there is no room, or it has waited long enough."""
+        record = item.source
+        if item.kept is not None:
+            return not is_over(item.kept, now)
+        if record is None or no_room(shard, item.saga_id) is not None:
+            return False
+        work.add_loose(shard, lambda seq: row_of(item, record, seq, shard.number, now))
+        body = Answer(saga_id=item.saga_id, run_id="", about=ask.action_id, what="kept")
+        self._answer(work, shard, body, ask, now)
+        return True
 
     def _convicted(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> bool:
         """Park a saga that kills its processes as it is, unrun, if this is one and it isn't parked yet."""

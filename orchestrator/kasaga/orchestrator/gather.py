@@ -11,6 +11,7 @@ from kasaga_wire.kafka import Record
 
 from ..engine.model import COMMAND, DEADLINE, SIGNAL, SLEEP, Fired, Started, Undeliverable
 from ..store.base import RowKind
+from . import early
 from .functions import Functions
 from .holding import Holding
 from .intake import CONTROL, REPLY, TIMER, Input, Intake, Item, order_of
@@ -55,6 +56,8 @@ class Gatherer:
         self._source.hear()
         for shard in self._shards.values():
             self._source.note(shard)
+            if shard.kept:
+                found += early.items(self._intake, early.due(shard, now))
             if shard.ready(now, self._source.end_of):
                 found += [_timer(shard, due) for due in shard.pop_due(now, self._max_timers)]
         self._source.ask(now)

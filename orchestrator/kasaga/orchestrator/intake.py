@@ -24,6 +24,7 @@ from kasaga_wire.records import control_codec, errors_codec
 from kasaga_wire.topics import Topics
 
 from ..engine.model import Asked, Event, Replied, Signalled, Started, Updated
+from ..store.base import OutboxRow
 from . import about
 from .rows import split_step
 
@@ -60,6 +61,8 @@ class Item(NamedTuple):
     """Of a signal or an update: who is to be told what becomes of it."""
     keep: bool = False
     """Of a signal: to be kept for a while if there is no such saga."""
+    kept: OutboxRow | None = None
+    """The row of a signal that was kept."""
 
 
 class Misplaced(NamedTuple):

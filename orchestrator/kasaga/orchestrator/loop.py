@@ -32,13 +32,13 @@ from ..store.base import (
     StoreUnavailable,
     Suspect,
 )
-from . import about, answers, suspects
+from . import about, suspects
 from .clock import Clock
 from .decider import Decider
 from .functions import Functions
 from .gather import MAX_ITEMS, Gatherer
 from .holding import Holding
-from .intake import CONTROL, REPLY, TIMER, Input, Intake, Item, shard_of
+from .intake import CONTROL, REPLY, TIMER, Input, Item, shard_of
 from .metrics import Metrics
 from .ownership import Ownership
 from .relay import Relay
@@ -120,7 +120,7 @@ class Loop:
             self._shards,
             source=source,
             holding=self._holding,
-            intake=Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS),
+            intake=self._decider.intake,
             functions=self._functions,
             relay=relay,
             runs=self._runs,
@@ -422,6 +422,7 @@ class Loop:
                     self._functions.add(row)
             self._relay.send(write.opens, now)
         dropped = {(row.shard, row.seq) for row, _ in committed.dropped}
+        work.keep(dropped)
         self._relay.send([row for row in batch.loose if (row.shard, row.seq) not in dropped], now)
         for row, why in committed.dropped:
             log.error("the store refused a record", extra={"topic": row.topic, "error": why})

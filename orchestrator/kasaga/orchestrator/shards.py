@@ -73,6 +73,10 @@ class Shard:
     """The next offset of the replies that hasn't been read, decided or not."""
     end: int = -1
     """The offset at which the end of the replies was last seen."""
+    kept: dict[str, list[OutboxRow]] = field(default_factory=dict[str, list[OutboxRow]])
+    """By saga id: signals for sagas that haven't begun, see early.py."""
+    kept_look: int = 0
+    """When they are looked at next; 0: they haven't been."""
     held: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
     """By topic, as `Offsets` names them: what was read and is kept back, see holding.py."""
 
@@ -95,12 +99,25 @@ class Shard:
         )
 
     def opened(self, row: OutboxRow) -> None:
-        """Note an open row that acts by itself at a time."""
-        if row.due_at is not None and row.run_id is not None:
+        """Note an open row that acts by itself at a time, or a signal that was kept."""
+        if row.due_at is not None and row.run_id is None:
+            self.keep(row)
+        elif row.due_at is not None and row.run_id is not None:
             self.open[row.seq] = row.run_id
             if row.kind is RowKind.TIMER:
                 self.asleep.add(row.seq)
             heapq.heappush(self.timers, Due(to_micros(row.due_at), row.seq, row.run_id, row.step, row.kind))
+
+    def keep(self, row: OutboxRow) -> None:
+        """Note a signal for a saga that hasn't begun."""
+        self.kept.setdefault((row.key or b"").decode(), []).append(row)
+
+    def forget(self, row: OutboxRow) -> None:
+        """A kept signal has been given to its saga, or given up."""
+        saga_id = (row.key or b"").decode()
+        self.kept[saga_id] = [each for each in self.kept.get(saga_id, ()) if each.seq != row.seq]
+        if not self.kept[saga_id]:
+            del self.kept[saga_id]
 
     def rewound(self, position: int) -> None:
         """The replies' log was truncated: what was read of it says nothing about its end."""

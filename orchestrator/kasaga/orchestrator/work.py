@@ -11,6 +11,7 @@ from ..engine.decide import Run
 from ..engine.model import EndedFields, Event, Faulted, Record
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite, Suspect
 from .clock import to_datetime
+from .early import is_kept
 from .relay import Relay
 from .rows import Addresses, add_record, uuid_of
 from .shards import Shard
@@ -67,6 +68,8 @@ class Work:
         self._homes: dict[str, int] = {}
         """In which shard each run of the batch is."""
         self.loose: list[OutboxRow] = []
+        self.delivered: dict[tuple[int, int], OutboxRow] = {}
+        """Kept signals that are given to their sagas, or given up."""
         self.shards: dict[int, Shard] = {}
         self.offsets: dict[int, Offsets] = {}
         """Where each touched shard goes on to read; the shard's own offsets move with the commit."""
@@ -110,6 +113,20 @@ class Work:
         self.loose.append(make(shard.next_row))
         shard.next_row += 1
         self.touch(shard)
+
+    def deliver(self, shard: Shard, row: OutboxRow) -> None:
+        """Take a kept signal's row away."""
+        self.delivered[row.shard, row.seq] = row
+        self.touch(shard)
+
+    def keep(self, dropped: Container[tuple[int, int]]) -> None:
+        """After the commit: remember signals that are kept now, and forget those that aren't any more."""
+        for row in self.loose:
+            if is_kept(row) and row.shard in self.shards and (row.shard, row.seq) not in dropped:
+                self.shards[row.shard].keep(row)
+        for row in self.delivered.values():
+            if row.shard in self.shards:
+                self.shards[row.shard].forget(row)
 
     def lose(self, lost: set[int]) -> None:
         """Leave out everything of shards that aren't ours any more."""
@@ -168,6 +185,7 @@ class Work:
                 )
             )
             acked += relay.take_acked(shard.number)
+        acked += [key for key in self.delivered if key[0] in self.shards]
         return Batch(writes, list(self.writes.values()), self.loose, acked)
 
     def _acquitted(self, shard: Shard) -> UUID | None:
