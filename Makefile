@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 UV := .ci/venv uv
 .DEFAULT_GOAL := help
-.PHONY: help venv jaeger demo test unit simulate test-minimum check format images images-test kubernetes bench bench-quick bench-page bench-peers chaos model coverage fuzz lock clean
+.PHONY: help venv jaeger demo test unit simulate test-minimum test-compiled wheel check format images images-test kubernetes bench bench-quick bench-page bench-peers chaos model coverage fuzz lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,13 @@ test-minimum: ## the unit tests on the lowest versions that pyproject.toml allow
 	@$(UV) pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct \
 		-e '.[api,orchestrator]' --group test
 	@.venv-minimum/bin/python -m pytest tests
+
+test-compiled: ## the unit tests on a compiled wheel, in a venv of its own
+	@.ci/compiled
+	@.venv-compiled/bin/python -m pytest tests
+
+wheel: venv ## dist/: a compiled wheel for this machine's Python and platform
+	@KASAGA_COMPILE=1 $(UV) build --quiet --wheel --python $(BIN)/python --build-constraint requirements.lock --out-dir dist
 
 check: venv ## lint, format, types, layers
 	$(BIN)/ruff check .
@@ -85,5 +92,5 @@ lock: ## write requirements.lock anew from pyproject.toml
 		--no-emit-index-url --no-header --all-extras --group build --group test pyproject.toml -o requirements.lock
 
 clean: ## remove what can be made again
-	rm -rf .venv .venv-minimum .bootstrap build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-minimum .venv-compiled .bootstrap build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kasaga.dev.jars import KAFKA_VERSION
 from kasaga.dev.postgres import find_postgres
+from kasaga_wire.interpreter import build
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -25,6 +26,7 @@ def describe() -> dict[str, object]:
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "kasaga": build(),
         "postgres": _postgres().split()[-1],
         "kafka": KAFKA_VERSION,
     }

@@ -48,7 +48,7 @@ def _prepare_float(value: object) -> float:
             converted = float(value)
         except OverflowError:
             raise Bad("an int that no float equals") from None
-        if converted == value:
+        if int(converted) == value:  # as ints: compared as floats, what differs would look equal
             return converted
         raise Bad("an int that no float equals")
     raise mistyped(value, "float")
@@ -70,12 +70,12 @@ def _same(schema: str) -> Emit:
     return lambda seen: schema
 
 
-NULL = Node(_same("null"), "null", "null", (type(None),), _prepare_null, empty=True)
-BOOL = Node(_same("boolean"), "boolean", "boolean", (bool,), _prepare_bool, bool)
-LONG = Node(_same("long"), "long", "int", (int,), _prepare_int, int)
-DOUBLE = Node(_same("double"), "double", "float", (float,), _prepare_float, float)
-STRING = Node(_same("string"), "string", "str", (str,), _prepare_str, str)
-BYTES = Node(_same("bytes"), "bytes", "bytes", (bytes,), _prepare_bytes, bytes)
+NULL: Node = Node(_same("null"), "null", "null", (type(None),), _prepare_null, empty=True)
+BOOL: Node = Node(_same("boolean"), "boolean", "boolean", (bool,), _prepare_bool, bool)
+LONG: Node = Node(_same("long"), "long", "int", (int,), _prepare_int, int)
+DOUBLE: Node = Node(_same("double"), "double", "float", (float,), _prepare_float, float)
+STRING: Node = Node(_same("string"), "string", "str", (str,), _prepare_str, str)
+BYTES: Node = Node(_same("bytes"), "bytes", "bytes", (bytes,), _prepare_bytes, bytes)
 
 
 # --- logical types
@@ -148,7 +148,7 @@ def _revive_uuid(datum: Any) -> UUID:
         raise Bad("text that isn't a UUID") from None
 
 
-TIMESTAMP = Node(
+TIMESTAMP: Node = Node(
     _logical("long", "timestamp-micros"),
     "long",
     "int",
@@ -156,9 +156,11 @@ TIMESTAMP = Node(
     _prepare_datetime,
     revive=_revive_datetime,
 )
-DATE = Node(_logical("int", "date"), "int", "int", (date,), _prepare_date, revive=_revive_date)
-TIME = Node(_logical("long", "time-micros"), "long", "int", (time,), _prepare_time, revive=_revive_time)
-UUID_TEXT = Node(_logical("string", "uuid"), "string", "str", (UUID,), _prepare_uuid, revive=_revive_uuid)
+DATE: Node = Node(_logical("int", "date"), "int", "int", (date,), _prepare_date, revive=_revive_date)
+TIME: Node = Node(_logical("long", "time-micros"), "long", "int", (time,), _prepare_time, revive=_revive_time)
+UUID_TEXT: Node = Node(
+    _logical("string", "uuid"), "string", "str", (UUID,), _prepare_uuid, revive=_revive_uuid
+)
 
 
 def decimal_node(precision: int, scale: int) -> Node:

@@ -109,7 +109,7 @@ _PRIMITIVE_READERS: dict[str, Read] = {
 
 def _exact_float(value: int) -> float:
     converted = float(value)
-    if converted != value:
+    if int(converted) != value:  # as ints: compared as floats, what differs would look equal
         raise DecodeError("an int that no float equals")
     return converted
 

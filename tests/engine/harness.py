@@ -342,15 +342,19 @@ class Play:
         raise AssertionError(f"still {self.state.state} after {most}")
 
 
+def slots(kind: type) -> tuple[str, ...]:
+    """The attributes of a class's instances; a compiled class lists them under a name of its own."""
+    names: tuple[str, ...] = vars(kind).get("__mypyc_attrs__") or vars(kind)["__slots__"]
+    return names
+
+
 def dump(state: State) -> dict[str, Any]:
     """Everything that a state holds, to compare it; `undo_cursor` and `lost` are shortened as short cuts."""
-    made: dict[str, Any] = {
-        name: getattr(state, name) for name in State.__slots__ if name not in ("undo_cursor", "lost")
-    }
+    made = {name: getattr(state, name) for name in slots(State) if name not in ("undo_cursor", "lost")}
     for name in ("unfed", "fed"):
         made[name] = [step.path for step in made[name]]
     made["blocked"] = list(made["blocked"])
-    made["order"] = [{name: getattr(step, name) for name in Step.__slots__} for step in made["order"]]
+    made["order"] = [{name: getattr(step, name) for name in slots(Step)} for step in made["order"]]
     made["steps"] = list(made["steps"])
     made["mail"] = dump_mail(state.mail)
     return made

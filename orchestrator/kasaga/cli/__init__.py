@@ -11,6 +11,7 @@ from typing import ClassVar, NoReturn
 import click
 
 from kasaga_wire import __version__
+from kasaga_wire.interpreter import build
 from kasaga_wire.redaction import PROCESS
 
 from .errors import Unexpected
@@ -79,8 +80,11 @@ class _AboutSagas(_Commands):
     places = ABOUT_SAGAS
 
 
+RELEASE = f"%(prog)s, version %(version)s ({build()})"
+
+
 @click.group(cls=_All, context_settings=SETTINGS)
-@click.version_option(__version__, prog_name="kasaga")
+@click.version_option(__version__, prog_name="kasaga", message=RELEASE)
 def cli() -> None:
     """Sagas on Kafka and Postgres: every saga ends all done, all undone, or visibly stuck.
 
