@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bench import scenarios
+from bench.bed import Setup
+from bench.errors import BenchError
 from bench.figures import Figures
 from bench.page import Line, read, write
 from bench.scenarios import Run, load_all
@@ -114,6 +119,31 @@ def test_a_line_that_is_none_stops_the_page(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(ValueError, match="Line"):
         read(tmp_path / "lines")
+
+
+def test_figures_of_a_bed_that_fails_its_audit_are_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = True
+
+    @contextmanager
+    def audited(kind: object, setup: Setup, directory: Path, *, audit: bool) -> Generator[None]:
+        yield
+        if not well:
+            raise BenchError("a violation")
+
+    monkeypatch.setattr(scenarios, "other_bed", audited)
+    out = tmp_path / "lines"
+    run = Run(Figures(out, {}, "c0ffee", MACHINE))
+    with run.bed(Setup()):
+        run.put("throughput", 1.0, "sagas/s")
+        assert not out.exists()
+    well = False
+    with pytest.raises(BenchError), run.bed(Setup()):
+        run.put("throughput", 2.0, "sagas/s", inbox="off")
+    run.put("machine", 3.0, "million additions/s")
+
+    assert [each.value for each in read(out)] == [1.0, 3.0]
 
 
 def test_every_scenario_is_registered_and_says_what_it_measures() -> None:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,10 +42,15 @@ class Run:
     """No larger sizes than this; 0: whatever the scenario has."""
     keep: Path | None = None
     """Where servers' data and logs stay; else they are removed."""
+    held: list[list[dict[str, object]]] = field(default_factory=list[list[dict[str, object]]])
+    """Figures of beds that aren't audited yet."""
 
     @contextmanager
     def bed(self, setup: Setup, *, audit: bool = True) -> Generator[Bed]:
-        """Bring everything up, anew for each call; audit what ran. See `bench.bed`."""
+        """Bring everything up, anew for each call; audit what ran. See `bench.bed`.
+
+        Figures that are put meanwhile are written when the audit has found nothing, else never.
+        """
         with self.other_bed(Bed, setup, audit=audit) as made:
             yield made
 
@@ -55,10 +60,14 @@ class Run:
         directory = Path(tempfile.mkdtemp(prefix="kasaga-bench-", dir=self.keep))
         directory.chmod(0o755)
         tell(f"{setup.parameters()} in {directory}")
+        self.held.append([])
         try:
             with other_bed(kind, setup, directory, audit=audit) as made:
                 yield made
+            for line in self.held[-1]:
+                self.figures.write(line)
         finally:
+            self.held.pop()
             if self.keep is None:
                 shutil.rmtree(directory)
 
@@ -77,7 +86,11 @@ class Run:
 
     def put(self, figure: str, values: float | list[float], unit: str, /, **parameters: object) -> None:
         """Print a figure: see `Figures.put`; what the whole run has in common is said by itself."""
-        self.figures.put(figure, values, unit, seconds=self.seconds, **parameters)
+        line = self.figures.line(figure, values, unit, seconds=self.seconds, **parameters)
+        if self.held:
+            self.held[-1].append(line)
+        else:
+            self.figures.write(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +119,9 @@ def scenario(
 
 
 def load_all() -> dict[str, Scenario]:
-    """Import every module of this folder, so that each has registered what it has."""
+    """Import every module of this folder, so that each registers what it has; gives them in order."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem != "__main__":
+        if path.stem != "__main__" and not path.stem.startswith("test_"):
             importlib.import_module(f"bench.{path.stem}")
-    return SCENARIOS
+    # Curves last: they take longest.
+    return dict(sorted(SCENARIOS.items(), key=lambda each: each[0].startswith("growth-")))
