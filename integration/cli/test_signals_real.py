@@ -61,3 +61,29 @@ def test_signals_updates_and_queries_outlive_a_kill(town: Town) -> None:
             assert await client.query("s-2", "notes") == ["first", "second"]
 
     asyncio.run(scene())
+
+
+def test_a_signal_that_comes_before_its_saga_is_kept_over_a_kill(town: Town) -> None:
+    async def scene() -> None:
+        async with town.client() as client:
+            await client.signal("s-3", "approved", Approval(by="early"), keep=True)
+            kill_orchestrator(town)
+            handle = await client.start(asking, Order(id="s-3"), id="s-3")
+            assert await handle.result(timeout=PATIENCE) == "early"
+
+    asyncio.run(scene())
+
+
+def test_the_command_line(town: Town) -> None:
+    async def begin() -> None:
+        async with town.client() as client:
+            await client.start(asking, Order(id="s-4"), id="s-4")
+
+    asyncio.run(begin())
+    assert town.kasaga("update", "s-4", "note", "--value", '{"text": "by hand"}').out.strip() == "1"
+    assert "by hand" in town.kasaga("query", "s-4", "notes").out
+    assert "for a signal approved" in town.kasaga("describe", "s-4").out
+    refused = town.kasaga("signal", "s-4", "approved", "--value", '{"by": 7}')
+    assert (refused.status, "KSG-233" in refused.err) == (1, True)
+    assert town.kasaga("signal", "s-4", "approved", "--value", '{"by": "cli"}').status == 0
+    assert "taken by step 1" in town.kasaga("history", "s-4").out

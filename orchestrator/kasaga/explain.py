@@ -123,7 +123,7 @@ def explain(
             made.waits.insert(0, Wait(text, "owner"))
         made.remedies = remedies(row.saga_id, state)
         made.can_cancel = state.phase == lifecycle.RUNNING
-    made.progress = _progress(state)
+    made.progress = _progress(state) + _untaken(state)
     return made
 
 
@@ -280,6 +280,16 @@ def _is_last(step: Step) -> bool:
 
 
 # --- where it stands
+
+
+def _untaken(state: State) -> str:
+    """Signals that nobody has taken, if there are any."""
+    if state.mail is None or not state.mail.count:
+        return ""
+    names = listed(sorted(state.mail.waiting))
+    word = "was never taken" if state.mail.count == 1 else "were never taken"
+    said = word if state.final or state.phase in lifecycle.UNDOING else "not taken yet"
+    return f"; {counted(state.mail.count, 'signal')} {said} ({names})"
 
 
 def _progress(state: State) -> str:

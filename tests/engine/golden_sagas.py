@@ -24,7 +24,7 @@ from engine.shop import (
     Shipping,
     payment,
 )
-from kasaga import App, SagaContext, StepFailed, saga
+from kasaga import App, SagaContext, SignalTimeout, StepFailed, saga
 from kasaga.engine.codec import decode, encode
 from kasaga.engine.model import Move, Record, Undeliverable
 
@@ -78,7 +78,21 @@ async def abreast(ctx: SagaContext, order: Order) -> str:
     return number
 
 
-APP = App("shop", sagas=[payment, careful, mixed, abreast], participants=PARTICIPANTS)
+@saga("asks", signals={"approved": str, "hurry": None})
+async def asks(ctx: SagaContext, order: Order) -> str:
+    notes: list[str] = []
+    ctx.update("note", str, notes.append)
+    ctx.query("notes", lambda: notes)
+    first, who = await ctx.select(approved=ctx.signal("approved", str), hurry=ctx.signal("hurry", timeout=60))
+    await ctx.use(Inventory).reserve(order)
+    try:
+        await ctx.signal("hurry", timeout=5)
+    except SignalTimeout:
+        notes.append("nobody hurries")
+    return " ".join([first, str(who), *notes])
+
+
+APP = App("shop", sagas=[payment, careful, mixed, abreast, asks], participants=PARTICIPANTS)
 
 
 def of(name: str, version: int = 1) -> Play:
@@ -199,6 +213,27 @@ def abreast_refused() -> Play:
     return play
 
 
+def asked() -> Play:
+    play = of("asks")
+    play.update("note", "first", key="u-1")
+    play.update("note", json='"second"', key="u-2")
+    play.signal("approved", "anna", key="s-1")
+    play.signal("approved", json='"bob"', key="s-2")
+    play.done("2")
+    play.now += SECOND
+    play.fire("3")
+    return play
+
+
+def asks_still() -> Play:
+    play = of("asks")
+    play.signal("hurry", key="s-1")
+    play.signal("approved", "anna", key="s-2")
+    play.fault()
+    play.signal("hurry", key="s-3")
+    return play
+
+
 GOOD: dict[str, Callable[[], Play]] = {
     made.__name__: made
     for made in (
@@ -215,6 +250,8 @@ GOOD: dict[str, Callable[[], Play]] = {
         abreast_done,
         abreast_waiting,
         abreast_refused,
+        asked,
+        asks_still,
     )
 }
 

@@ -267,3 +267,23 @@ def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         go_on(world, node)
         assert whats(world, third) == ["unknown"]
         assert [MessageEnvelope.parse(record.headers).key for record in dead(world)] == [lost]
+
+
+def test_after_an_outage_a_signal_that_is_there_wins_over_the_time_out() -> None:
+    with calm() as world:
+        node = world.join()
+        run_id = world.start("mailbox", "a", "hurry")
+        go_on(world, node)
+        world.kill(node)
+        send(world, "signal", "a", "letter", "in time")
+        world.pass_time(60)
+        node = world.join()
+        go_on(world, node, 40)
+        assert told(world, run_id)[-1].what == "COMPLETED"
+        run_id = world.start("mailbox", "b", "hurry")
+        go_on(world, node)
+        world.pass_time(60)
+        go_on(world, node, 40)
+        assert told(world, run_id)[-1].what == "COMPENSATED"
+        world.settle()
+        world.audit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
@@ -64,6 +65,21 @@ def test_a_timer_waits_until_the_replies_are_read_to_the_end_that_they_had_when_
     assert here.ready(T + 20, never)
     assert [due.row for due in here.pop_due(T + 20, 10)] == [1]
     assert here.next_due is None
+
+
+def test_a_wait_for_a_signal_ends_when_the_signals_that_had_come_by_then_are_read() -> None:
+    here = shard(replies=5)
+    here.opened(replace(row(1, T), kind=RowKind.TIMER, step="3~signal"))
+    assert here.waits == {1}
+    ends = End(T, 5, control=9)
+    assert not here.ready(T, lambda shard, since: ends)
+    here.control = 9
+    here.held["control"] = {8}
+    assert not here.ready(T, never)
+    here.held["control"].clear()
+    assert here.ready(T, never)
+    here.closed(1)
+    assert not here.waits
 
 
 def test_the_end_of_the_log_is_as_good_as_a_record_at_its_end() -> None:

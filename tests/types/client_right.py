@@ -39,6 +39,10 @@ async def inferred(client: Client, order: Order) -> None:
     assert_type(by_name, Handle[Any])
     assert_type(await client.cancel("1", reason="enough"), SagaStatus)
     assert_type(await handle.describe(), SagaStatus)
+    assert_type(await client.signal("1", "approved", order, key="k"), str)
+    assert_type(await client.update("1", "set", order, int), int)
+    assert_type(await client.query("1", "notes", list[str]), list[str])
+    assert_type(await handle.signal("go"), str)
 
 
 def inferred_too(order: Order) -> None:

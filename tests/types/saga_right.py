@@ -14,6 +14,7 @@ from kasaga import (
     Saga,
     SagaContext,
     SagaFailed,
+    SignalTimeout,
     Spawned,
     StepError,
     StepRefused,
@@ -138,6 +139,22 @@ async def parallel(ctx: SagaContext, order: Order) -> None:
     except TimedOut as error:
         assert_type(error.message, str)
     assert_type(await ctx.gather(branch, ctx.spawn(ctx.run(look, 7))), tuple[tuple[Reservation, str], str])
+
+
+async def from_outside(ctx: SagaContext, order: Order) -> None:
+    assert_type(await ctx.signal("approved", Receipt, timeout=timedelta(days=1)), Receipt)
+    assert_type(await ctx.signal("go"), None)
+    assert_type(
+        await ctx.select(paid=ctx.signal("paid", Receipt), gone=ctx.signal("gone", Receipt)),
+        tuple[str, Receipt],
+    )
+    assert_type(await ctx.gather(ctx.signal("n", int), ctx.sleep(1)), tuple[int, None])
+    ctx.query("id", lambda: order.id)
+    ctx.update("set", Receipt, lambda to: to.id, validate=lambda to: None)
+    try:
+        await ctx.signal("late", int, timeout=1)
+    except SignalTimeout as error:
+        assert_type(error.message, str)
 
 
 def declared() -> App:

@@ -98,6 +98,16 @@ async def no_name(ctx: SagaContext, order: Order) -> None: ...
 async def fails(ctx: SagaContext, order: Order) -> None: ...
 
 
+async def signals(ctx: SagaContext, order: Order) -> Receipt:
+    ctx.signal("forgotten", Receipt)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    ctx.update("set", Receipt, handler)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return await ctx.signal("other", Order)  # type: ignore[arg-type]  # pyright: ignore[reportReturnType]
+
+
+def handler(order: Order) -> None:
+    print(order)
+
+
 async def called_by_hand(ctx: SagaContext, order: Order) -> None:
     await payment(ctx, order)  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
 

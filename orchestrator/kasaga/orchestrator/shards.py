@@ -22,6 +22,8 @@ class End(NamedTuple):
     asked_at: int
     """It held at this time or later: microseconds of the engine's time."""
     offset: int
+    control: int = 0
+    """Of its control records, where a saga waits for a signal until a time; else 0: no matter."""
 
 
 class Due(NamedTuple):
@@ -73,6 +75,10 @@ class Shard:
     """The next offset of the replies that hasn't been read, decided or not."""
     end: int = -1
     """The offset at which the end of the replies was last seen."""
+    control: int = 0
+    """The next offset of the control records that hasn't been read, or their end: signals come that way."""
+    waits: set[int] = field(default_factory=set[int])
+    """Of the open rows the time-outs of waits for signals."""
     kept: dict[str, list[OutboxRow]] = field(default_factory=dict[str, list[OutboxRow]])
     """By saga id: signals for sagas that haven't begun, see early.py."""
     kept_look: int = 0
@@ -96,6 +102,7 @@ class Shard:
             deaths=row.deaths,
             acked_row=row.acked_seq,
             position=row.offsets.replies if row.offsets else 0,
+            control=row.offsets.control if row.offsets else 0,
         )
 
     def opened(self, row: OutboxRow) -> None:
@@ -106,6 +113,8 @@ class Shard:
             self.open[row.seq] = row.run_id
             if row.kind is RowKind.TIMER:
                 self.asleep.add(row.seq)
+                if row.step.endswith(WAIT):
+                    self.waits.add(row.seq)
             heapq.heappush(self.timers, Due(to_micros(row.due_at), row.seq, row.run_id, row.step, row.kind))
 
     def keep(self, row: OutboxRow) -> None:
@@ -138,6 +147,7 @@ class Shard:
         """Forget an open row."""
         self.open.pop(seq, None)
         self.asleep.discard(seq)
+        self.waits.discard(seq)
 
     @property
     def in_flight(self) -> int:
@@ -162,14 +172,20 @@ class Shard:
             return False
         if self.goal is None and self.read_at < due:
             self.goal = end_of(self.number, due)
-        if self.goal is not None and self._read_to() >= self.goal.offset:
+        if self.goal is not None and self._reached(self.goal):
             self.read_at, self.goal = max(self.read_at, self.goal.asked_at), None
         return self.read_at >= due
 
-    def _read_to(self) -> int:
-        read = max(self.position, self.end)
+    def _reached(self, goal: End) -> bool:
+        """Whether what had come by then has been read and isn't kept back."""
         held = self.held.get("replies")
-        return min(read, *held) if held else read
+        replies = max(self.position, self.end)
+        if (min(replies, *held) if held else replies) < goal.offset:
+            return False
+        if not goal.control:
+            return True
+        held = self.held.get("control")
+        return (min(self.control, *held) if held else self.control) >= goal.control
 
     def pop_due(self, now: int, limit: int) -> Iterator[Due]:
         """Hand out timers that may fire, at most `limit`."""
@@ -179,6 +195,9 @@ class Shard:
             timer = heapq.heappop(self.timers)
             yield timer
 
+
+WAIT = "~signal"
+"""At the end of a row's step: it is the time-out of a wait for a signal."""
 
 SUSPECT_AFTER = 2
 """Deaths of owners in a row after which a shard is in suspect mode."""

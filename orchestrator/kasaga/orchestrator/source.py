@@ -70,6 +70,9 @@ class Source:
         self._shards: set[int] = set()
         self._ends: dict[int, int] = {}
         self._positions: dict[int, int] = {}
+        self._controls: dict[int, int] = {}
+        self._awaiting: set[int] = set()
+        """Shards with sagas that wait for a signal until a time: there control records' ends count too."""
         self._gone: dict[tuple[str, int], int] = {}
         """Partitions that can't be read where they should be, with that offset."""
         self._truncated: list[Truncated] = []
@@ -155,6 +158,8 @@ class Source:
     def _forget_ends(self, shard: int) -> None:
         self._ends.pop(shard, None)
         self._positions.pop(shard, None)
+        self._controls.pop(shard, None)
+        self._awaiting.discard(shard)
         self._told.pop(shard, None)
         self._wanted.pop(shard, None)
         self._asked_of.discard(shard)
@@ -179,10 +184,14 @@ class Source:
                 elif message.partition in self._shards:
                     if message.topic == self._topics.replies:
                         self._positions[message.partition] = message.offset + 1
+                    elif message.topic == self._topics.control:
+                        self._controls[message.partition] = message.offset + 1
                     records.append(message)
             elif isinstance(message, EndOfPartition):
                 if message.topic == self._topics.replies:
                     self._ends[message.partition] = message.offset
+                elif message.topic == self._topics.control:
+                    self._controls[message.partition] = message.offset
             else:
                 self._complain(message)
         if self._gone:
@@ -203,6 +212,11 @@ class Source:
         """Tell a shard how far its replies have been read."""
         shard.position = max(shard.position, self._positions.get(shard.number, 0))
         shard.end = max(shard.end, self._ends.get(shard.number, -1))
+        shard.control = max(shard.control, self._controls.get(shard.number, 0))
+        if shard.waits:
+            self._awaiting.add(shard.number)
+        else:
+            self._awaiting.discard(shard.number)
 
     def committed(self, shard: int, offsets: Offsets) -> None:
         """Note what the store holds, to show it to Kafka now and then."""
@@ -231,7 +245,12 @@ class Source:
             self._question = None
             self._heard = self._clock.seconds()
             ends = {shard: found.get((self._topics.replies, shard)) for shard in self._asked_of}
-            self._told |= {shard: End(self._asked_at, end) for shard, end in ends.items() if end is not None}
+            controls = {shard: found.get((self._topics.control, shard), 0) for shard in self._asked_of}
+            self._told |= {
+                shard: End(self._asked_at, end, controls[shard])
+                for shard, end in ends.items()
+                if end is not None
+            }
 
     def ask(self, now: int) -> None:
         """Ask for the ends that are wanted, unless a question is on its way; waits for nothing."""
@@ -250,6 +269,7 @@ class Source:
             self._not_before.pop(shard, None)
         try:
             places = [(self._topics.replies, shard) for shard in wanted]
+            places += [(self._topics.control, shard) for shard in wanted if shard in self._awaiting]
             self._question = self._asker.ask_offsets(places, timeout=WATERMARK_TIMEOUT)
         except KafkaFailure as error:
             self._unanswered(error)
