@@ -37,7 +37,7 @@ test-minimum: ## the unit tests on the lowest versions that pyproject.toml allow
 
 test-compiled: ## the unit tests on a compiled wheel, in a venv of its own
 	@.ci/compiled
-	@.venv-compiled/bin/python -m pytest tests
+	@.venv-compiled/bin/python -m pytest -m "not pure" tests
 
 wheel: venv ## dist/: a compiled wheel for this machine's Python and platform
 	@KASAGA_COMPILE=1 $(UV) build --quiet --wheel --python $(BIN)/python --build-constraint requirements.lock --out-dir dist

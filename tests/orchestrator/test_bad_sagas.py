@@ -152,6 +152,7 @@ def test_what_the_store_refuses_is_never_sent_and_what_stands_instead_is(world: 
         assert world.saga("bad").state is SagaState.COMPLETED
 
 
+@pytest.mark.pure
 def test_a_bug_of_the_engine_parks_the_saga_with_all_that_came_for_it(world: World) -> None:
     """Also what comes for it later in the same batch is recorded: nothing reads it again."""
     node = begin(world, "ok")
@@ -193,6 +194,7 @@ def killing(run_id: str) -> Callable[..., object]:
     return die
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("when", ["start", "reply"])
 def test_a_saga_that_kills_its_process_is_stuck_after_two_deaths(world: World, when: str) -> None:
     node = world.join()
@@ -269,6 +271,7 @@ def test_deaths_from_outside_convict_nobody(world: World) -> None:
     assert convicted(world) == []
 
 
+@pytest.mark.pure
 def test_a_saga_that_was_mended_needs_two_deaths_again(world: World) -> None:
     node = world.join()
     world.start("bad", "bad", "ok")
@@ -293,6 +296,7 @@ def test_a_saga_that_was_mended_needs_two_deaths_again(world: World) -> None:
     assert world.saga("bad").state is SagaState.COMPLETED
 
 
+@pytest.mark.pure
 def test_a_conviction_that_is_not_written_stands(world: World) -> None:
     """Also when whoever is to write it dies of something else, again and again. It is written once."""
     node = world.join()
@@ -318,6 +322,7 @@ def test_a_conviction_that_is_not_written_stands(world: World) -> None:
     world.audit()
 
 
+@pytest.mark.pure
 def test_a_saga_that_kills_while_it_is_rebuilt_is_found_too(world: World) -> None:
     """Code that has changed: the line isn't known, since to find it is to run it."""
     node = world.join()
@@ -434,6 +439,7 @@ def test_a_shard_that_stays_quiet_is_pardoned(world: World) -> None:
     world.settle()
 
 
+@pytest.mark.pure
 def test_what_was_decided_beside_a_bug_is_decided_again_when_postgres_goes_away_then(world: World) -> None:
     """The others were stepped already, and nothing of it is written: they begin again from their rows."""
     node = begin(world, "ok")

@@ -280,6 +280,7 @@ def _again(world: World) -> Any:
     return record.topic, record.partition, record.key, record.value, record.headers
 
 
+@pytest.mark.pure
 def test_a_bug_of_the_engine_and_a_damaged_history_at_once(world: World) -> None:
     """It is live when the bug strikes; what stands in the database is found to be damaged only then."""
     node = world.join()

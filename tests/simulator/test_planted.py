@@ -8,6 +8,8 @@ from simulator.planted import PLANTED
 from simulator.shrink import shrink, tell
 from simulator.world import Plan, simulate
 
+pytestmark = pytest.mark.pure
+
 MOST_SEEDS = 60
 """Within which each has to be found; most take fewer than ten."""
 

@@ -114,7 +114,7 @@ def encode(record: Record) -> bytes:
 def decode(seq: int, body: bytes) -> Record:
     """Read the body of history row `seq`; raises HistoryUnreadable."""
     try:
-        fields = cast("tuple[Any, ...]", msgpack.unpackb(body, use_list=False))
+        fields: Any = msgpack.unpackb(body, use_list=False)
         if fields[0] != FORMAT:
             raise HistoryUnreadable(f"row {seq} has format {fields[0]}; this release reads {FORMAT}")
         _, at, row, event, decisions = fields

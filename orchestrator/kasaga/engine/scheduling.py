@@ -123,11 +123,15 @@ class Scheduling:
                 self._awaits(branch, wanted)
 
     def _run_ready(self) -> None:
-        while self._ready and self._end is None:
+        while self._ready and not self._ended():
             ready, self._ready = self._ready, []
             for branch, function, argument in ready:
-                if not branch.ended and self._end is None:
+                if not branch.ended and not self._ended():
                     self._run(branch, function, argument)
+
+    def _ended(self) -> bool:
+        # A method, since mypyc believes mypy: what was None before a call is read as None after it.
+        return self._end is not None
 
     def _wake(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         """Let a branch go on in its turn."""
