@@ -24,6 +24,11 @@ none of the others does that here. Clients are in different languages, and all o
 [what is not comparable](integration/bench/peers/README.md#what-is-not-comparable)."""
 
 
+ROUGH = """\
+**Preliminary: others used the machine at the same time.** A busy machine gives each system another share of itself,
+so neither throughput nor latency can be compared, nor their ratios; CPU can, roughly."""
+
+
 def belongs(figure: str) -> bool:
     """Whether a figure of that name is the section's."""
     return figure == "ratio" or figure.startswith(PREFIX)
@@ -47,9 +52,7 @@ def section(lines: Iterable[Mapping[str, Any]]) -> str:
         return ""
     parts = ["## Beside peers", NOTE]
     if rough:
-        parts.append(
-            "**Preliminary: others used the machine at the same time; ratios are less wrong than figures.**"
-        )
+        parts.append(ROUGH)
     if figures:
         heads = ["system", "in flight, processes", *HEADS.values()]
         parts.append(_table(heads, map(_figures, figures.items())))
