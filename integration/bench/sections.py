@@ -31,6 +31,20 @@ SECTIONS = (
         "Payment sagas, start to end: one in flight, and at half of the throughput measured just before.",
         ("latency_1_p50", "latency_1_p99", "latency_half_p50", "latency_half_p99"),
     ),
+    Section(
+        "Cost",
+        "Of a payment saga under load. Bytes in Postgres are files as they lie there, dead rows and free "
+        "space included; WAL is the whole server's, full-page images included; bytes in Kafka are logs "
+        "without their indexes. What doesn't depend on the load is held exactly by a test.",
+        ("cpu_per_1000", "rows_per_saga", "statements_per_saga", "statements_per_step", "bytes_per_saga"),
+    ),
+    Section(
+        "Idle, start and memory",
+        "Idle: connected to Kafka and Postgres, all shards owned, no saga. Start: from starting the process "
+        "to the end of a first saga, with servers up; the CPU is that of the started processes. Memory is "
+        "anonymous pages.",
+        ("idle_cpu", "idle_memory", "startup", "startup_cpu", "memory_per_live_saga"),
+    ),
 )
 
 
