@@ -19,7 +19,7 @@ from kasaga_wire.errors import KasagaError
 from .engine.mail import JSON
 from .engine.requests import Expect, Host, fit
 from .engine.step import Step
-from .errors import PayloadTooLarge, SagaCodeError
+from .errors import PayloadTooLarge, SagaCodeError, Unreadable
 from .policy import MAX_SECONDS, Seconds, micros
 
 S = TypeVar("S")
@@ -169,7 +169,10 @@ class _Handler(Generic[V]):
 
     def handle(self, step: Step, schemas: Schemas) -> bytes:
         """See `Handler.handle`."""
-        value = self._read(step.payload, json=step.details == JSON, schemas=schemas)
+        try:
+            value = self._read(step.payload, json=step.details == JSON, schemas=schemas)
+        except KasagaError as error:
+            raise Unreadable(f"the value of update {step.type}: {error.message}") from error
         answer = to_json(self._function(value))
         if len(answer) > self._max_payload:
             raise PayloadTooLarge(f"the answer of update {step.type} has {len(answer)} bytes")

@@ -141,6 +141,22 @@ def test_code_that_handles_it_no_more_is_another_saga() -> None:
     assert play.state.code == "KSG-202"
 
 
+def test_a_value_that_today_s_model_can_t_read() -> None:
+    async def numbered(ctx: SagaContext, order: Order) -> str:
+        ctx.update("move", int, lambda to: to)
+        await ctx.use(Inventory).reserve(order)
+        return ""
+
+    play = of(parcel)
+    play.update("move", Address(street="a"))
+    app = of(numbered).app
+    app.sagas = {("parcel", 1): app.sagas["numbered", 1]}
+    play.load(app)
+    play.done(1)
+    assert play.state.code == "KSG-208"
+    assert "update move" in play.state.reason
+
+
 def test_a_handler_may_begin_steps() -> None:
     async def spawning(ctx: SagaContext, order: Order) -> str:
         def remind(to: Address) -> None:

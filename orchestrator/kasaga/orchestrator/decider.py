@@ -299,7 +299,7 @@ class Decider:
         now: int,
         run: Run | None = None,
     ) -> None:
-        self._metrics.ignored(f"refused {ask.action}")
+        self._metrics.message_refused(ask.action)
         if ask.reply_to:
             self._answer(work, shard, body, ask, now, run)
         elif item.source is not None:

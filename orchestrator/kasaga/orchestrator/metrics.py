@@ -16,7 +16,7 @@ from kasaga_wire import __version__
 
 from ..engine.driver import GRAVEYARD
 from ..engine.lifecycle import FINAL
-from ..engine.model import Clear, Move, Send, Settle
+from ..engine.model import MESSAGES, SIGNAL, Clear, Move, Record, Send, Settle, Signalled
 from ..store.base import Attention, SagaState
 from .functions import Functions
 from .relay import Relay
@@ -91,6 +91,12 @@ class Metrics:
         )
         self._cleared = Counter(
             "kasaga_undos_total", "Steps that need no undo any more, by how that came", ["how"], registry=reg
+        )
+        self._messages = Counter(
+            "kasaga_messages_total",
+            "Signals and updates: recorded, or refused",
+            ["kind", "outcome"],
+            registry=reg,
         )
         self._running = Gauge("kasaga_functions_running", "Functions of ctx.run at work", registry=reg)
         self._abandoned = Gauge(
@@ -257,6 +263,8 @@ class Metrics:
         settled: Tally[tuple[str, ...]] = Tally()
         cleared: Tally[tuple[str, ...]] = Tally()
         for _, run, record, _ in records:
+            if isinstance(record.event, MESSAGES):
+                self._messages_of(record)
             if record.seq == 1:
                 started[self._label(run.state.name),] += 1
             for decision in record.decisions:
@@ -264,8 +272,9 @@ class Metrics:
                     sent[decision.type, decision.form] += 1
                 elif isinstance(decision, Settle):
                     step = run.state.steps[decision.step]
-                    settled[step.type or step.kind, decision.outcome] += 1
-                    self._seconds.labels(step.type or step.kind).observe((record.at - step.first_at) / 1e6)
+                    type_ = step.kind if step.kind == SIGNAL else step.type or step.kind
+                    settled[type_, decision.outcome] += 1
+                    self._seconds.labels(type_).observe((record.at - step.first_at) / 1e6)
                 elif isinstance(decision, Move):
                     moves[self._label(run.state.name), decision.state] += 1
                     if decision.state in FINAL:
@@ -281,6 +290,15 @@ class Metrics:
         _add(self._settled, settled)
         _add(self._cleared, cleared)
         self._batch.observe(sagas)
+
+    def _messages_of(self, record: Record) -> None:
+        """Count a signal or an update that was recorded."""
+        kind = "signal" if isinstance(record.event, Signalled) else "update"
+        self._messages.labels(kind, "recorded").inc()
+
+    def message_refused(self, kind: str) -> None:
+        """A signal or an update was refused: its sender is told, or it is a dead letter."""
+        self._messages.labels(kind, "refused").inc()
 
 
 def _add(counter: Counter, tally: Tally[tuple[str, ...]]) -> None:
