@@ -25,8 +25,8 @@ none of the others does that here. Clients are in different languages, and all o
 
 
 ROUGH = """\
-**Preliminary: others used the machine at the same time.** A busy machine gives each system another share of itself,
-so neither throughput nor latency can be compared, nor their ratios; CPU can, roughly."""
+**Preliminary: others used the machine at the same time.** A busy machine gives each system another share
+of itself, so neither throughput nor latency can be compared, nor their ratios; CPU can, roughly."""
 
 
 def belongs(figure: str) -> bool:
