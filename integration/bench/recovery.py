@@ -29,12 +29,15 @@ from bench.bed import STOP_SECONDS, Setup
 from bench.errors import BenchError
 from bench.scenarios import Run, scenario
 from bench.vigil import Vigils
+from kasaga.dev.process import wait_until
 
 HELD_UP = 0.5
 """Seconds of a rest from which on a saga counts as held up by a death."""
 
 AFTER_DEATH, AFTER_CHANGE = 12.0, 6.0
 """Seconds for which the sagas are looked at."""
+
+PATIENCE = 300.0
 
 FAST, FAST_PERIOD = 32, 0.4
 
@@ -64,6 +67,8 @@ def _kill(town: Vigils, figures: dict[str, list[float]]) -> None:
     leases = town.query("SELECT max(lease_until) FROM kasaga.shard WHERE owner = %s", name)
     claimed = max(town.claims(mine, name).values())
     time.sleep(AFTER_DEATH)
+    if not wait_until(lambda: town.have_moved(mine, dead), PATIENCE):
+        raise BenchError(f"sagas of a dead orchestrator stand still: {town.logs()}")
     steps = [step for step in town.steps(dead, town.now()) if step.shard in mine]
     held = [
         step

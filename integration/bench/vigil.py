@@ -169,6 +169,13 @@ class Vigils(Bed):
             found.append(Step(saga_id, shard, at, (at - before).total_seconds() - slept))
         return found
 
+    def have_moved(self, shards: Collection[int], since: datetime) -> bool:
+        """Whether each fast saga of these shards has been decided since."""
+        moved = {step.saga_id for step in self.steps(since, self.now())}
+        fast = (saga_id for saga_id in self._sagas if saga_id.startswith(FAST))
+        count = self.setup.shards
+        return all(each in moved for each in fast if partition_for(each.encode(), count) in shards)
+
     def longest_wait(self, since: datetime, until: datetime) -> float:
         """Seconds for which some saga had no progress that was due, also if none has come yet."""
         steps = self.steps(since, until)

@@ -104,6 +104,20 @@ def test_a_process_that_leaves_hands_over_bit_by_bit_and_goes_on_with_the_rest(w
     assert len(ids) == len(set(ids)), "what Kafka had acknowledged was written down before the hand-over"
 
 
+def test_a_slow_database_is_not_asked_all_the_time_for_what_is_to_move(world: World) -> None:
+    """Who is below its share looks often, but not for more than a quarter of its time."""
+    first, looks = world.join(), 0
+    settled(world, Watch(world), first)
+    world.fault = lambda name: world.pass_time(0.04) if name == "heartbeat" else None
+    second = world.join()
+    begun = world.nanos
+    for _ in range(600):
+        before = world.nanos
+        world.turn(second)
+        looks += world.nanos - before > 0.04e9
+    assert 0 < looks * 0.04e9 < (world.nanos - begun) / 4
+
+
 def test_who_leaves_alone_waits_for_nobody(world: World) -> None:
     node = world.join()
     settled(world, Watch(world), node)

@@ -266,6 +266,22 @@ class LeaseContract:
 
 
 class CommitContract:
+    def test_an_heir_reads_what_was_sent_only_of_what_it_has_to_send(self, owner: Owner) -> None:
+        owner.claim(3)
+        command = RowKind.COMMAND
+        kinds = (command, command, RowKind.TIMER, RowKind.LOCAL, RowKind.RECORD, command)
+        opens = [
+            outbox_row(3, seq, run_id(1), kind=kind, send_at=T0 if seq == 2 else None, due_at=T0)
+            for seq, kind in enumerate(kinds, 1)
+        ]
+        owner.store.commit(owner.batch(replace(start(3, 1), opens=opens)), refuse_all)
+        assert owner.store.open_rows(3) == owner.store.open_rows(3, acked=0) == opens
+        found = owner.store.open_rows(3, acked=5)
+        assert [found[1], *found[2:4], found[5]] == [opens[1], *opens[2:4], opens[5]], "delayed, ours, new"
+        for number in (0, 4):
+            bare = replace(opens[number], topic="", partition=None, key=None, headers=[], payload=None)
+            assert found[number] == bare
+
     def test_all_that_is_written_is_read_back(self, bench: Bench, owner: Owner) -> None:
         owner.claim(3)
         run = run_id(1)

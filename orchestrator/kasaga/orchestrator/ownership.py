@@ -24,6 +24,9 @@ log = logging.getLogger("kasaga.orchestrator")
 MOVING_SECONDS = 0.025
 """Between two looks at the shards while some are to change hands."""
 
+MOVING_SHARE = 5
+"""… and at least so many times as long as a look takes: a slow database isn't asked all the time."""
+
 TAKE_SECONDS = 0.03
 """For which shards are taken before the loop turns: those that it has stand still meanwhile."""
 
@@ -66,6 +69,8 @@ class Ownership:
         self._renewed = clock.seconds()
         self._kafka_lost = False
         self._moving = False
+        self._took = 0.0
+        """Seconds that the last heartbeat took."""
         self._leaves: float | None = None
         """Since when this process leaves."""
         self._alone = False
@@ -105,7 +110,8 @@ class Ownership:
     @property
     def interval(self) -> float:
         """Seconds from one look at the shards to the next."""
-        return min(self._settings.heartbeat_seconds, MOVING_SECONDS if self._moving else math.inf)
+        often = max(MOVING_SECONDS, MOVING_SHARE * self._took) if self._moving else math.inf
+        return min(self._settings.heartbeat_seconds, often)
 
     def _beat(self, started: float) -> Membership:
         """Renew the leases, and drop what isn't ours any more."""
@@ -116,7 +122,7 @@ class Ownership:
             settings.process, tokens, ttl=settings.lease_seconds, leaving=leaving
         )
         self._clock.sync(membership.now)
-        self._renewed = started
+        self._renewed, self._took = started, self._clock.seconds() - started
         mine = {lease.shard for lease in membership.shards if lease.owner == settings.process}
         self.lost(frozenset(number for number in shards if number not in mine))
         self._astray(membership.commits)
@@ -203,7 +209,7 @@ class Ownership:
             return False
         crash_point("orchestrator.after_claim")
         shard = Shard.taken(row)
-        rows = self._store.open_rows(number)
+        rows = self._store.open_rows(number, acked=row.acked_seq)
         parked = self._store.parked(number, self._owner.fingerprint)
         try:
             known = row.offsets is not None

@@ -355,8 +355,12 @@ class Store(Protocol):
         ...
 
     # reading, for the loop
-    def open_rows(self, shard: int) -> list[OutboxRow]:
-        """Return all outbox rows of a shard, by seq."""
+    def open_rows(self, shard: int, *, acked: int = 0) -> list[OutboxRow]:
+        """Return all outbox rows of a shard, by seq.
+
+        Of those that Kafka has, up to `acked`, without what was sent: topic, partition, key, headers and
+        payload. Rows with a `send_at`, and those that aren't for Kafka, come whole.
+        """
         ...
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 from uuid import UUID, uuid4
 
 from kasaga.store.base import (
@@ -28,6 +29,7 @@ from kasaga.store.base import (
     Pulse,
     Purged,
     Replace,
+    RowKind,
     SagaFilter,
     SagaRow,
     SagaState,
@@ -154,11 +156,18 @@ class MemoryStore:
                 row.deaths, row.suspect, row.suspects = 0, None, {}
 
     # reading, for the loop
-    def open_rows(self, shard: int) -> list[OutboxRow]:
+    def open_rows(self, shard: int, *, acked: int = 0) -> list[OutboxRow]:
         """See `base.Store.open_rows`."""
         self._fault("open_rows")
         with self._lock:
-            return [replace(row) for _, row in sorted(self._tables.outbox.get(shard, {}).items())]
+            rows = [row for _, row in sorted(self._tables.outbox.get(shard, {}).items())]
+        bare: dict[str, Any] = {"topic": "", "partition": None, "key": None, "payload": None}
+        return [
+            replace(row)
+            if row.seq > acked or row.send_at is not None or row.kind > RowKind.RECORD
+            else replace(row, headers=[], **bare)
+            for row in rows
+        ]
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
         """See `base.Store.find`."""

@@ -134,9 +134,9 @@ class PostgresStore:
         self._session.run(_LEASE["pardon"].bind(shard, token))
 
     # reading, for the loop
-    def open_rows(self, shard: int) -> list[OutboxRow]:
+    def open_rows(self, shard: int, *, acked: int = 0) -> list[OutboxRow]:
         """See `base.Store.open_rows`."""
-        return [rows.outbox_row(row) for row in self._session.query(_READ["open_rows"].bind(shard))]
+        return [rows.outbox_row(row) for row in self._session.query(_READ["open_rows"].bind(shard, acked))]
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
         """See `base.Store.find`; purged ids within the time of remembering are found as well."""

@@ -7,9 +7,14 @@ SELECT name, shards FROM kasaga.namespace
 -- migrations:
 SELECT name FROM kasaga.migration
 
--- open_rows: int4
-SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
-FROM kasaga.outbox WHERE shard = $1 ORDER BY seq
+-- open_rows: int4 int8
+-- Of what Kafka has already, up to $2, not what was sent: a shard has thousands of rows that only wait. 2: RECORD.
+SELECT o.shard, o.seq, o.kind, o.run_id, o.step, w.topic, w.partition, w.key, w.headers, w.payload, o.attempt, o.send_at,
+    o.due_at
+FROM kasaga.outbox o LEFT JOIN LATERAL (
+    SELECT o.topic, o.partition, o.key, o.headers, o.payload WHERE o.seq > $2 OR o.send_at IS NOT NULL OR o.kind > 2
+) w ON true
+WHERE o.shard = $1 ORDER BY o.seq
 
 -- waits: int4 uuid
 SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
