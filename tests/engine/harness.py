@@ -364,10 +364,10 @@ def dump_mail(mail: Mail | None) -> Any:
     """The same of what was sent to the saga."""
     if mail is None:
         return None
-    made: dict[str, Any] = {name: getattr(mail, name) for name in Mail.__slots__}
+    made: dict[str, Any] = {name: getattr(mail, name) for name in slots(Mail)}
     made["listening"] = {name: list(steps) for name, steps in mail.listening.items()}
     made["updates"] = {
-        key: {name: getattr(step, name) for name in Step.__slots__} for key, step in mail.updates.items()
+        key: {name: getattr(step, name) for name in slots(Step)} for key, step in mail.updates.items()
     }
     return made
 
