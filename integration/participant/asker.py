@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
+
 from kasaga_wire.contracts import Contract, contract_of
 from kasaga_wire.envelope import VOID, CommandEnvelope, Knowledge, ReplyEnvelope, ReplyTo, Undoes
-from kasaga_wire.errors import DeliveryError
-from kasaga_wire.kafka import Admin, Consumer, KafkaSettings, Producer, Record, partition_for
+from kasaga_wire.errors import DeliveryError, KafkaUnavailable
+from kasaga_wire.kafka import (
+    Admin,
+    Consumer,
+    GroupConsumer,
+    KafkaSettings,
+    Producer,
+    Record,
+    partition_for,
+)
 from kasaga_wire.records import NULL_PAYLOAD, Error, errors_codec
 from kasaga_wire.schema import Schemas
 from kasaga_wire.topics import Topics
@@ -20,6 +32,8 @@ from participant.shop import Order, Shop
 
 PATIENCE_SECONDS = 40.0
 PARTITIONS = 4
+EVIDENCE_SECONDS = 5.0
+INBOX_ROW = "SELECT outcome, used_at FROM kasaga_inbox.inbox WHERE id = %(id)s"
 
 
 @dataclass(frozen=True)
@@ -44,9 +58,17 @@ class Asker:
     """One namespace's worth of an orchestrator."""
 
     def __init__(
-        self, bootstrap: str, namespace: str, *, contract: type = Shop, partitions: int = PARTITIONS
+        self,
+        bootstrap: str,
+        namespace: str,
+        *,
+        contract: type = Shop,
+        partitions: int = PARTITIONS,
+        database: str | None = None,
     ) -> None:
+        """`database`: where the inbox is, to tell what it holds of what isn't answered."""
         self.settings = KafkaSettings(bootstrap)
+        self.database = database
         self.topics = Topics(namespace, f"{namespace}.")
         self.contract: Contract = contract_of(contract)
         self.partitions = partitions
@@ -176,10 +198,45 @@ class Asker:
         while any(len(self.replies[id_]) < replies for id_ in ids):
             if time.monotonic() > deadline:
                 missing = [id_ for id_ in ids if len(self.replies[id_]) < replies]
-                raise AssertionError(f"{len(missing)} of {len(ids)} are not answered: {missing[:3]}")
+                raise AssertionError(
+                    f"{len(missing)} of {len(ids)} are not answered:\n"
+                    + "\n".join(self._evidence(missing[:10]))
+                )
             self.producer.poll(0)
             self.collect(0.2)
         return [self.replies[id_][replies - 1] for id_ in ids]
+
+    def _evidence(self, missing: list[str]) -> Iterator[str]:
+        """Of each command: its partition, how far that was read, and what the inbox holds."""
+        topic = self.topics.commands(self.contract.name)
+        numbers = {id_: partition_for(re.split("[.~]", id_)[0].encode(), self.partitions) for id_ in missing}
+        places = [(topic, number) for number in sorted(set(numbers.values()))]
+        group = GroupConsumer(self.settings, group=topic)  # joins nothing
+        try:
+            read = group.offsets(places, "group", EVIDENCE_SECONDS)
+            ends = group.offsets(places, "end", EVIDENCE_SECONDS)
+        except KafkaUnavailable as error:
+            yield f"(kafka says nothing: {error})"
+            read, ends = {}, {}
+        finally:
+            group.close()
+        for id_, number in numbers.items():
+            place = (topic, number)
+            yield (
+                f"{id_}: partition {number}, committed {read.get(place)}, end {ends.get(place)}; "
+                f"replies {len(self.replies[id_])}; inbox {self._inbox(id_)}"
+            )
+
+    def _inbox(self, id_: str) -> object:
+        if self.database is None:
+            return "unknown"
+        try:
+            with psycopg.connect(
+                self.database, connect_timeout=3, options="-c statement_timeout=3000"
+            ) as link:
+                return link.execute(INBOX_ROW, {"id": id_}).fetchall()
+        except psycopg.Error as error:
+            return error
 
     def ask(self, order: Order, id_: str | None = None, **options: Any) -> Reply:
         id_ = id_ or self.new_id()

@@ -75,8 +75,8 @@ ShopStarter = Callable[..., ShopProcess]
 
 
 @pytest.fixture
-def asker(kafka: KafkaServer, namespace: str) -> Generator[Asker]:
-    with Asker(kafka.bootstrap, namespace) as made:
+def asker(kafka: KafkaServer, namespace: str, database: str) -> Generator[Asker]:
+    with Asker(kafka.bootstrap, namespace, database=database) as made:
         yield made
 
 
@@ -102,8 +102,11 @@ def start_shop(kafka: KafkaServer, database: str, namespace: str) -> Generator[S
             return started[-1]
 
         yield start
-        for each in started:
+        for number, each in enumerate(started):
             each.end()
+            # pytest shows it where a test fails
+            print(f"--- shop {number}, process {each.pid}, ended with {each.ended}:")
+            print(each.log.read_text(errors="replace")[-3000:])
 
 
 class Effects:

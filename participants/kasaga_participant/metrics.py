@@ -72,6 +72,12 @@ class Metrics:
         self.inbox_away = Gauge(
             "kasaga_participant_inbox_away", "1 while the database can't be reached", registry=registry
         )
+        self.stalls = Counter(
+            "kasaga_participant_partition_stalls",
+            "Partitions that were found not to be read",
+            ["participant"],
+            registry=registry,
+        )
         self._spans = Counter(
             "kasaga_participant_spans",
             "Spans exported, failed and dropped, where the SDK exports them",

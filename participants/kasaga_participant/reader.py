@@ -15,7 +15,9 @@ from typing import Protocol
 
 from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure
-from kasaga_wire.kafka import GroupConsumer, Record
+from kasaga_wire.kafka import EndOfPartition, GroupConsumer, Record
+from kasaga_wire.kafka_pauses import Pauses
+from kasaga_wire.kafka_watch import Watch
 
 from .log import Throttle, logger
 from .outage import delay
@@ -38,6 +40,8 @@ MOST_PATIENCE = 32
 never look for them again. Doubled each time it was in vain: the brokers may simply be away."""
 PAUSE_AFTER_SECONDS = 1.0
 """How long there may be no room before partitions are paused."""
+LOOK_SECONDS = 2.0
+"""How long a question about quiet partitions may take."""
 
 Delivered = Sequence[tuple[Record, Progress]]
 
@@ -61,6 +65,10 @@ class Hub(Protocol):
         """Offsets are about to be committed."""
         ...
 
+    def stalled(self, reader: Reader) -> None:
+        """A partition was assigned and not read."""
+        ...
+
     def failed(self, error: BaseException) -> None:
         """The reader can't go on."""
         ...
@@ -78,6 +86,8 @@ class Reader(threading.Thread):
         self.holding = threading.Event()
         self.ending = threading.Event()
         self.patience = FIRST_PATIENCE
+        self.watch = Watch(time.monotonic, LOOK_SECONDS)
+        """Outlives a consumer: the same stall is told once."""
         self._make = make_consumer
         self._throttle = Throttle()
         self._tries = 0
@@ -136,9 +146,10 @@ class _Life:
         self._topic = reader.topic
         self._progress: dict[Place, Progress] = {}
         self._committed: dict[Place, int] = {}
+        self._pauses = Pauses(consumer)
         self._paused = False
-        self._fresh = False
-        """Something was assigned: librdkafka still pauses what was lost while it was paused."""
+        """Whether nothing is to be read; not everything need be paused."""
+        self._stalled: str | None = None
         self._full_since: float | None = None
         self._commit_at = 0.0
         self._check_at = time.monotonic() + CHECK_SECONDS
@@ -150,7 +161,7 @@ class _Life:
         """Why this consumer can't go on."""
         if self._silences >= self._reader.patience:
             return "the group's coordinator doesn't answer it"
-        return self._consumer.fatal
+        return self._stalled or self._consumer.fatal
 
     def turn(self) -> None:
         """Read once, or wait for room; commit when it is time. Raises KafkaFailure."""
@@ -158,12 +169,12 @@ class _Life:
         room = 0 if reader.holding.is_set() else reader.room.wait(0 if self._paused else WAIT_SECONDS)
         if room:
             self._full_since = None
-            if self._paused or self._fresh:
-                self._consumer.resume(self._progress)
-                self._paused = self._fresh = False
-            self._read(min(room, MOST_AT_ONCE), WAIT_SECONDS)
+            self._pauses.resume()
+            self._paused = False
+            if self._read(min(room, MOST_AT_ONCE), WAIT_SECONDS):
+                self._look()
         elif self._full_long_enough():
-            self._consumer.pause(self._progress)  # each time: there may be new partitions
+            self._pauses.pause()  # each time: others may have shown by now that they are read
             self._paused = True
             self._read(1, WAIT_SECONDS / 2)
         now = time.monotonic()
@@ -187,21 +198,47 @@ class _Life:
             self._full_since = now
         return self._reader.holding.is_set() or now - self._full_since >= PAUSE_AFTER_SECONDS
 
-    def _read(self, most: int, timeout: float) -> None:
+    def _read(self, most: int, timeout: float) -> bool:
+        """Read, and hand over what came; gives whether that was all there was. Raises KafkaFailure."""
         records: list[tuple[Record, Progress]] = []
         size = 0
-        for found in self._consumer.consume(most, timeout):
+        came: dict[Place, int] = {}
+        holding = self._reader.holding.is_set()
+        all_found = self._consumer.consume(most, timeout)
+        for found in all_found:
+            if isinstance(found, EndOfPartition):
+                came[found.topic, found.partition] = found.offset
             if not isinstance(found, Record):
                 continue  # errors of partitions are in the log already
+            came[found.topic, found.partition] = found.offset + 1
+            if holding:
+                continue  # of a partition that can't be paused yet: whoever has it next reads it
             progress = self._progress.get((found.topic, found.partition))
             if progress is not None:
                 records.append((found, progress))
                 size += len(found.key or b"") + len(found.value or b"")
+        if came:
+            self._reader.watch.came(came)
+            self._pauses.shown(came)
         if records:
             crash_point("participant.after_consume")
             self._heard(True)
             self._reader.room.take(len(records), size)
             self._reader.hub.deliver(self._reader, records)
+        return len(all_found) < most
+
+    def _look(self) -> None:
+        """Give this consumer up if a partition is not read: another one begins with it anew."""
+        reader = self._reader
+        try:
+            stalls = reader.watch.look(self._consumer, self._pauses.paused)
+        except KafkaFailure as error:
+            logger.debug("%s: can't see whether all is read: %s", self._topic, error)
+            return
+        for (topic, partition), offset, end in stalls:
+            logger.error("%s: partition %d is not read at %d, and ends at %d", topic, partition, offset, end)
+            reader.hub.stalled(reader)
+            self._stalled = "a partition is not read"
 
     def _commit(self, *, wait: bool, only: Sequence[Place] | None = None) -> None:
         """Commit what moved. Raises KafkaFailure if `wait`."""
@@ -226,8 +263,11 @@ class _Life:
         self._consumer.close()
 
     def abandon(self) -> None:
-        """Give everything up. A consumer that failed may never finish closing, so nobody waits for it."""
-        self._on_lost(list(self._progress))
+        """Give everything up. A consumer that failed may never finish anything, so nothing is asked of it."""
+        places = list(self._progress)
+        if places:
+            logger.warning("%s: gives up %s", self._topic, _numbers(places))
+        self._forget(places)
         name = f"kasaga-abandoned-{self._topic}"
         threading.Thread(target=self._consumer.close, name=name, daemon=True).start()
 
@@ -237,7 +277,8 @@ class _Life:
         for place in places:
             self._progress[place] = Progress(place)
             self._committed.pop(place, None)
-        self._fresh = True
+        self._pauses.began(places)
+        self._reader.watch.began(dict.fromkeys(places))
         if places:
             logger.info("%s: reads %s", self._topic, _numbers(places))
 
@@ -253,15 +294,19 @@ class _Life:
             self._commit(wait=True, only=places)
         except KafkaFailure as error:
             logger.warning("%s: %s", self._topic, error)
+        self._pauses.going(places)
         self._forget(places)
 
     def _on_lost(self, places: list[Place]) -> None:
         if places:
             logger.warning("%s: has lost %s", self._topic, _numbers(places))
+        if self._progress:  # after `abandon` nothing is asked of it
+            self._pauses.going(places)
         self._forget(places)
 
     def _forget(self, places: Sequence[Place]) -> None:
         gone = [self._progress.pop(place) for place in places if place in self._progress]
+        self._reader.watch.ended(progress.place for progress in gone)
         for progress in gone:
             progress.active = False
             self._committed.pop(progress.place, None)

@@ -133,6 +133,10 @@ class Runtime:
         """Offsets are about to be committed: let the spans of what they stand for go first."""
         self._parts.tracing.flush(SPANS_SECONDS)
 
+    def stalled(self, reader: Reader) -> None:
+        """A partition was assigned and not read. Metrics are safe to use from any thread."""
+        self._parts.metrics.stalls.labels(self._services[reader.topic].registry.contract.name).inc()
+
     def failed(self, error: BaseException) -> None:
         """A reader can't go on."""
         self._loop.call_soon_threadsafe(self._failed, error)

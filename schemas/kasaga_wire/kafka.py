@@ -12,17 +12,19 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
 from .errors import DeliveryError, KafkaFailure, KafkaUnavailable, SettingsError
+from .kafka_asked import Asked, Future
 from .kafka_errors import OUT_OF_RANGE, PERMANENT, ErrorLog, delivery_error, librdkafka_log, unavailable
 from .kafka_lanes import NoRoom, OnAck, Waiting
 from .kafka_producer import LanedProducer
 from .kafka_records import EndOfPartition, PartitionError, Place, Record, record_of
+from .kafka_watch import Which
 from .settings import KafkaSettings
 from .topics import TopicReport, TopicSpec, check_topic
 
@@ -307,6 +309,7 @@ class GroupConsumer(_Reader):
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             auto_offset_reset="earliest",
+            enable_partition_eof=True,
             isolation_level="read_committed",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
@@ -343,6 +346,19 @@ class GroupConsumer(_Reader):
             on_lost=plain(on_lost if on_lost is not None else on_revoke),
         )
 
+    def offsets(self, places: Sequence[Place], which: Which, timeout: float) -> dict[Place, int]:
+        """Where partitions begin or end, or where the group reads on; of those that a broker knows of.
+
+        Raises KafkaUnavailable where none answers.
+        """
+        ask = self._consumer.committed if which == "group" else self._consumer.offsets_for_times
+        at = EARLIEST if which == "begin" else LATEST
+        try:
+            found = ask([TopicPartition(topic, partition, at) for topic, partition in places], timeout)
+        except KafkaException as error:
+            raise unavailable("asking for offsets", _error_of(error)) from None
+        return {(e.topic, e.partition): e.offset for e in found if e.error is None and e.offset >= 0}
+
     def coordinator_answers(self, topic: str, timeout: float) -> bool:
         """Whether the group's coordinator can be reached, asked for an offset. Waits `timeout` seconds."""
         try:
@@ -355,39 +371,11 @@ class GroupConsumer(_Reader):
 # --- topics
 
 
-class _Future(Protocol):
-    def done(self) -> bool: ...
-    def result(self, timeout: float | None = None) -> Any: ...
-
-
-class Asked:
-    """A question for offsets that is on its way."""
-
-    def __init__(self, futures: Mapping[Place, _Future]) -> None:
-        self._futures = futures
-
-    def answer(self) -> dict[Place, int] | None:
-        """What a broker has said of the partitions that it knows; None while it hasn't.
-
-        Raises KafkaUnavailable where it has said nothing of any, or not in time.
-        """
-        return self._told() if all(future.done() for future in self._futures.values()) else None
-
-    def wait(self) -> dict[Place, int]:
-        """Wait for the answer, for as long as the question may take. Raises KafkaUnavailable."""
-        return self._told()
-
-    def _told(self) -> dict[Place, int]:
-        found: dict[Place, int] = {}
-        failed: KafkaError | None = None
-        for place, future in self._futures.items():
-            try:
-                found[place] = future.result().offset
-            except KafkaException as error:
-                failed = _error_of(error)
-        if failed is not None and not found:
-            raise unavailable("asking for offsets", failed) from None
-        return found
+def _told(future: Future) -> int:
+    try:
+        return cast(int, future.result().offset)
+    except KafkaException as error:
+        raise unavailable("asking for offsets", _error_of(error)) from None
 
 
 class Admin:
@@ -407,9 +395,7 @@ class Admin:
         deadline = time.monotonic() + timeout
         missing = [spec for spec in specs if spec.name not in self._partitions()]
         new = [_admin.NewTopic(s.name, s.partitions, replication, config=dict(s.config)) for s in missing]
-        for name, future in cast(
-            "dict[str, _Future]", self._client.create_topics(new) if new else {}
-        ).items():
+        for name, future in cast("dict[str, Future]", self._client.create_topics(new) if new else {}).items():
             _created(name, future, deadline)
         while lacking := sorted({spec.name for spec in specs} - self._partitions().keys()):
             if time.monotonic() > deadline:
@@ -427,7 +413,7 @@ class Admin:
         present = [name for name in names if name in partitions]
         resources = [_admin.ConfigResource(_admin.ResourceType.TOPIC, name) for name in present]
         reports: dict[str, TopicReport] = {}
-        futures = cast("dict[Any, _Future]", self._client.describe_configs(resources) if resources else {})
+        futures = cast("dict[Any, Future]", self._client.describe_configs(resources) if resources else {})
         for resource, future in futures.items():
             try:
                 entries: dict[str, Any] = future.result(METADATA_SECONDS)
@@ -467,21 +453,21 @@ class Admin:
         spec = _admin.OffsetSpec.earliest() if first else _admin.OffsetSpec.latest()
         asked = {TopicPartition(*place): spec for place in places}
         try:
-            futures: dict[Any, _Future] = self._client.list_offsets(
+            futures: dict[Any, Future] = self._client.list_offsets(
                 asked,
                 isolation_level=confluent_kafka.IsolationLevel.READ_COMMITTED,
                 request_timeout=timeout,
             )
         except KafkaException as error:
             raise KafkaFailure(f"offsets can't be asked for: {_error_of(error).str()}") from None
-        return Asked({(each.topic, each.partition): future for each, future in futures.items()})
+        return Asked({(each.topic, each.partition): future for each, future in futures.items()}, _told)
 
     def close(self) -> None:
         """Nothing waits in it."""
         self._client.poll(0)
 
 
-def _created(name: str, future: _Future, deadline: float) -> None:
+def _created(name: str, future: Future, deadline: float) -> None:
     try:
         future.result(max(0.1, deadline - time.monotonic()))
     except TimeoutError:

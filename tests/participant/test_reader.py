@@ -15,12 +15,15 @@ from kasaga_participant.progress import Place, Progress, Room
 from kasaga_participant.reader import Delivered, Reader
 from kasaga_participant.schemabook import SchemaBook
 from kasaga_participant.sender import Headers, OnAck
+from kasaga_wire import kafka_watch as watch_module
 from kasaga_wire.errors import KafkaUnavailable
 from kasaga_wire.kafka import Consumer, EndOfPartition, GroupConsumer, Record
+from kasaga_wire.kafka_watch import Which
 from kasaga_wire.schema import Schema, Schemas
 
 TOPIC = "shop.commands"
 ZERO, ONE = (TOPIC, 0), (TOPIC, 1)
+Found = Record | EndOfPartition
 
 
 def record(offset: int, partition: int = 0, value: bytes = b"v") -> Record:
@@ -32,7 +35,7 @@ class FakeConsumer:
 
     def __init__(self) -> None:
         self.fatal: str | None = None
-        self.script: list[Callable[[], list[Record]]] = []
+        self.script: list[Callable[[], list[Found]]] = []
         self.commits: list[dict[Place, int]] = []
         self.paused = False
         self.still: set[Place] = set()
@@ -41,37 +44,51 @@ class FakeConsumer:
         self.asked = 0
         self.answers = True
         self.on: dict[str, Callable[[list[Place]], None]] = {}
+        self.fetched: set[Place] = set()
+        """What something has come of since it was assigned."""
+        self.end: dict[Place, int] = {}
 
     def subscribe(self, topics: Sequence[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self.on = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
 
-    def consume(self, most: int, timeout: float) -> list[Record]:
+    def consume(self, most: int, timeout: float) -> list[Found]:
         self.turns += 1
         if self.script:
-            return self.script.pop(0)()
+            found = self.script.pop(0)()
+            self.fetched |= {(each.topic, each.partition) for each in found}
+            return found
         self.closed.wait(0.002)
         return []
 
     def happens(self, what: str, *places: Place) -> None:
-        def act() -> list[Record]:
+        def act() -> list[Found]:
             self.on[what](list(places))
+            self.fetched -= set(places)
             return []
 
         self.script.append(act)
 
-    def brings(self, *records: Record) -> None:
+    def brings(self, *records: Found) -> None:
         self.script.append(lambda: list(records))
 
     def pause(self, places: Iterable[Place]) -> None:
-        self.still |= set(places)
+        more = set(places)
+        assert more <= self.fetched, "paused before it was seen to be read"
+        self.still |= more
         self.paused = True
 
     def resume(self, places: Iterable[Place]) -> None:
-        self.still -= set(places)
+        fewer = set(places)
+        assert fewer <= self.still, "resumed what isn't paused"
+        self.still -= fewer
         self.paused = False
 
     def commit(self, offsets: Mapping[Place, int], *, wait: bool = False) -> None:
         self.commits.append(dict(offsets))
+
+    def offsets(self, places: Sequence[Place], which: Which, timeout: float) -> dict[Place, int]:
+        ends = {place: self.end[place] for place in places if place in self.end}
+        return ends if which == "end" else dict.fromkeys(places, 0) if which == "begin" else {}
 
     def coordinator_answers(self, topic: str, timeout: float) -> bool:
         self.asked += 1
@@ -86,6 +103,7 @@ class FakeHub:
         self.delivered: list[tuple[Record, Progress]] = []
         self.dropped: list[Place] = []
         self.errors: list[BaseException] = []
+        self.stalls = 0
         self.quiet = True
         self.quiesced: list[Place] = []
         self.committed: Callable[[], int] = lambda: 0
@@ -107,6 +125,9 @@ class FakeHub:
 
     def commits(self) -> None:
         self.before_commits.append(self.committed())
+
+    def stalled(self, reader: Reader) -> None:
+        self.stalls += 1
 
     def failed(self, error: BaseException) -> None:
         self.errors.append(error)
@@ -239,29 +260,78 @@ def test_a_partition_that_comes_back_begins_anew(bench: Bench) -> None:
     bench.end()
 
 
-def test_a_partition_lost_while_it_was_paused_is_read_when_it_comes_back(bench: Bench) -> None:
+@pytest.mark.parametrize("how", ["lost", "revoke"])
+def test_a_partition_lost_while_it_was_paused_is_read_when_it_comes_back(bench: Bench, how: str) -> None:
     consumer = bench.start()
     consumer.happens("assign", ZERO)
     consumer.brings(*(record(n) for n in range(4)))
     eventually(lambda: consumer.still == {ZERO})  # full
-    consumer.happens("lost", ZERO)
+    consumer.happens(how, ZERO)
     eventually(lambda: bench.hub.dropped == [ZERO])
-    bench.room.give(4, 8)
-    eventually(lambda: not consumer.paused)
-    assert consumer.still == {ZERO}  # librdkafka remembers, though nobody asked for it
+    assert consumer.still == set()  # else librdkafka remembers it, though nobody asks for it
 
     consumer.happens("assign", ZERO)
-    eventually(lambda: consumer.still == set())
+    eventually(lambda: not consumer.script)
+    turns = consumer.turns
+    eventually(lambda: consumer.turns > turns + 3)
+    assert consumer.still == set()
+    consumer.brings(record(0))
+    eventually(lambda: consumer.still == {ZERO})  # still full
+    bench.room.give(5, 10)
+    eventually(lambda: not consumer.paused)
+    bench.end()
+
+
+def test_what_is_new_while_there_is_no_room_is_paused_once_it_brings_something(bench: Bench) -> None:
+    consumer = bench.start()
+    consumer.happens("assign", ZERO)
+    consumer.brings(*(record(n) for n in range(4)))
+    eventually(lambda: consumer.still == {ZERO})
+    consumer.happens("assign", ONE)
+    eventually(lambda: not consumer.script)
+    turns = consumer.turns
+    eventually(lambda: consumer.turns > turns + 3)
+    assert consumer.still == {ZERO}
+
+    consumer.brings(EndOfPartition(TOPIC, 1, 0))
+    eventually(lambda: consumer.still == {ZERO, ONE})
+    bench.end()
+
+
+def test_a_partition_that_is_not_read_costs_the_consumer_its_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("FIRST_SECONDS", "AGAIN_SECONDS", "SURE_SECONDS", "GAP_SECONDS"):
+        monkeypatch.setattr(watch_module, name, 0.02)
+    consumer = bench.start()
+    consumer.end = {ZERO: 4, ONE: 7}
+    consumer.happens("assign", ZERO, ONE)
+    consumer.brings(record(3))
+    eventually(lambda: len(bench.consumers) == 2 and bench.consumers[1].on)
+    assert "partition 1 is not read at 0, and ends at 7" in caplog.text
+    assert bench.hub.stalls == 1
+    assert consumer.closed.wait(20)
+
+    successor = bench.consumers[1]
+    successor.end = {ONE: 7}
+    successor.happens("assign", ONE)
+    turns = successor.turns
+    eventually(lambda: successor.turns > turns + 100)  # the same end is no reason again
+    assert len(bench.consumers) == 2
     bench.end()
 
 
 def test_while_it_holds_it_reads_nothing_and_stays(bench: Bench) -> None:
     consumer = bench.start()
-    consumer.happens("assign", ZERO)
-    eventually(lambda: not consumer.script)
+    consumer.happens("assign", ZERO, ONE)
+    consumer.brings(record(1))
+    eventually(lambda: len(bench.hub.delivered) == 1)
     bench.reader.hold()
-    eventually(lambda: consumer.paused)
+    eventually(lambda: consumer.still == {ZERO})
+    consumer.brings(record(5, partition=1))  # can't be paused before
+    eventually(lambda: consumer.still == {ZERO, ONE})
     assert not consumer.closed.is_set()
+    assert len(bench.hub.delivered) == 1
     bench.end()
     assert consumer.closed.is_set()
 
@@ -300,7 +370,7 @@ def test_a_consumer_that_lost_its_group_for_good_is_replaced(
 
 
 def test_brokers_that_are_away_are_waited_for(bench: Bench) -> None:
-    def away() -> list[Record]:
+    def away() -> list[Found]:
         raise KafkaUnavailable("no brokers")
 
     consumer = bench.start()

@@ -8,13 +8,14 @@ Records of one producer for one partition keep their order, others don't.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kasaga.testing import network
 from kasaga.testing.network import Headers, OnAck, Place
 from kasaga_wire.errors import DeliveryError, KafkaUnavailable
 from kasaga_wire.kafka import EndOfPartition, PartitionError, Record
+from kasaga_wire.kafka_watch import Which
 from simulator.machine import NEVER, SECOND, Process, Signal
 
 if TYPE_CHECKING:
@@ -409,6 +410,17 @@ class Member:
             self._world.book.passed(place, self._group.committed.get(place[1], 0), offset)
             self._group.committed[place[1]] = offset
         self._world.tracer.offsets(self._process, self._group.topic, offsets)
+
+    def offsets(self, places: Sequence[Place], which: Which, timeout: float) -> dict[Place, int]:
+        self._world.machine.check()
+        if self._kafka.silent(self._process):
+            self._world.machine.sleep(int(timeout * SECOND))
+            raise KafkaUnavailable("asking for offsets")
+        if which == "group":
+            committed = self._group.committed
+            return {place: committed[place[1]] for place in places if place[1] in committed}
+        logs = {place: self._kafka.logs[place] for place in places}
+        return {place: log.first if which == "begin" else log.end for place, log in logs.items()}
 
     def coordinator_answers(self, topic: str, timeout: float) -> bool:
         if not self._kafka.silent(self._process):

@@ -147,6 +147,9 @@ class Metrics:
         )
         self._produced = Counter("kasaga_relay_produced_total", "Records produced", registry=reg)
         self._failed = Counter("kasaga_relay_failed_total", "Deliveries that failed", registry=reg)
+        self._stalls = Counter(
+            "kasaga_partition_stalls_total", "Partitions that were found not to be read", registry=reg
+        )
 
     def _measure_process(self, reg: CollectorRegistry) -> None:
         self._shards = Gauge("kasaga_shards_owned", "Shards that this process owns", registry=reg)
@@ -181,6 +184,10 @@ class Metrics:
     def store_lost(self) -> None:
         """Postgres did not answer."""
         self._lost.inc()
+
+    def stalled(self) -> None:
+        """A partition was assigned, and not read."""
+        self._stalls.inc()
 
     def fenced(self) -> None:
         """A commit was refused: somebody else has a shard of it."""

@@ -143,6 +143,7 @@ class Orchestrator:
             topics,
             schemas,
             clock,
+            self.metrics.stalled,
         )
         self._source = source
         where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ))

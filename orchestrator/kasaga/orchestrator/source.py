@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from kasaga_wire.codec import Schemas
 from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, KasagaError
 from kasaga_wire.kafka import Asked, Consumer, EndOfPartition, PartitionError, Record
+from kasaga_wire.kafka_pauses import Pauses
 from kasaga_wire.kafka_records import Place
+from kasaga_wire.kafka_watch import Watch, Which
 from kasaga_wire.topics import Topics
 
 from ..store.base import Offsets
@@ -46,6 +48,19 @@ class Asker(Protocol):
     ) -> Asked: ...
 
 
+class _Questions:
+    """The watch's; it waits for the answers: milliseconds, since the asker isn't the consumer's client."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+    def offsets(self, places: Sequence[Place], which: Which, timeout: float) -> Mapping[Place, int]:
+        """Raises KafkaFailure. No group reads here."""
+        if which == "group":
+            return {}
+        return self._asker.ask_offsets(places, first=which == "begin", timeout=timeout).wait()
+
+
 class Truncated(NamedTuple):
     """A shard's partition of one topic has lost records: its reading goes on elsewhere."""
 
@@ -59,9 +74,15 @@ class Source:
     """Of one process; the loop's thread alone uses it."""
 
     def __init__(
-        self, consumer: Consumer, asker: Asker, topics: Topics, schemas: Schemas, clock: Clock
+        self,
+        consumer: Consumer,
+        asker: Asker,
+        topics: Topics,
+        schemas: Schemas,
+        clock: Clock,
+        stalled: Callable[[], None] = lambda: None,
     ) -> None:
-        """Raises KafkaUnavailable."""
+        """`stalled` is called for each partition that is found not to be read. Raises KafkaUnavailable."""
         self._consumer, self._asker = consumer, asker
         self._topics = topics
         self._schemas = schemas
@@ -77,6 +98,10 @@ class Source:
         """Partitions that can't be read where they should be, with that offset."""
         self._truncated: list[Truncated] = []
         self._paused = False
+        self._pauses = Pauses(consumer)
+        self._watch = Watch(clock.seconds, WATERMARK_TIMEOUT)
+        self._questions = _Questions(asker)
+        self._stalled = stalled
         self._heard = self._probed = self._committed = clock.seconds()
         self._ask_at = 0.0
         """Until then no broker is asked anything: each question would stop the loop for its time-out."""
@@ -92,7 +117,7 @@ class Source:
         """Of the question that is on its way: the shards whose answer will be true."""
         self._asked_at, self._asked = 0, -ASK_INTERVAL
         self._told: dict[int, End] = {}
-        consumer.incremental_assign({(topics.schemas, 0): self._low(topics.schemas, 0)})
+        self._begin({(topics.schemas, 0): self._low(topics.schemas, 0)})
 
     def _low(self, topic: str, partition: int) -> int:
         return self._consumer.watermarks(topic, partition, WATERMARK_TIMEOUT)[0]
@@ -117,14 +142,22 @@ class Source:
         if not known:
             offsets = self._beginning(shard)
         at = (offsets.sagas, offsets.replies, offsets.control)
-        self._consumer.incremental_assign(
-            {(topic, shard): offset for topic, offset in zip(self._inputs, at, strict=True)}
-        )
+        self._begin({(topic, shard): offset for topic, offset in zip(self._inputs, at, strict=True)})
         self._shards.add(shard)
         self._forget_ends(shard)
-        if self._paused:
-            self._consumer.pause([(self._topics.sagas, shard)])
         return offsets
+
+    def _begin(self, positions: dict[Place, int]) -> None:
+        """Read partitions. Nothing is paused before it has shown that it is read, starts neither."""
+        self._consumer.incremental_assign(positions)
+        self._pauses.began(positions)
+        self._watch.began(positions)
+
+    def _end(self, places: list[Place]) -> None:
+        """Read them no more, and leave nothing paused behind: librdkafka would remember it."""
+        self._pauses.going(places)
+        self._watch.ended(places)
+        self._consumer.incremental_unassign(places)
 
     def _beginning(self, shard: int) -> Offsets:
         """Ask where a shard's partitions begin, for a while: brokers learn of new topics bit by bit.
@@ -153,7 +186,7 @@ class Source:
             for topic in self._inputs:
                 self._gone.pop((topic, shard), None)
             self._truncated = [each for each in self._truncated if each.shard != shard]
-            self._consumer.incremental_unassign([(topic, shard) for topic in self._inputs])
+            self._end([(topic, shard) for topic in self._inputs])
 
     def _forget_ends(self, shard: int) -> None:
         self._ends.pop(shard, None)
@@ -168,17 +201,22 @@ class Source:
         """Read no starts for now, or again."""
         if paused != self._paused and self._shards:
             self._paused = paused
-            partitions = [(self._topics.sagas, shard) for shard in self._shards]
-            (self._consumer.pause if paused else self._consumer.resume)(partitions)
+            if paused:
+                self._pauses.pause((self._topics.sagas, shard) for shard in self._shards)
+            else:
+                self._pauses.resume()
             log.info("starts paused" if paused else "starts resumed")
 
     def read(self, limit: int, timeout: float) -> list[Record]:
         """Return records, after at most `timeout` seconds; at once when there are any."""
         records: list[Record] = []
-        for message in self._consume(limit, timeout):
+        came: dict[Place, int] = {}
+        found = self._consume(limit, timeout)
+        for message in found or ():
             if not isinstance(message, PartitionError):
                 self._heard = self._clock.seconds()
             if isinstance(message, Record):
+                came[message.topic, message.partition] = message.offset + 1
                 if message.topic == self._topics.schemas:
                     self._learn(message)
                 elif message.partition in self._shards:
@@ -188,25 +226,63 @@ class Source:
                         self._controls[message.partition] = message.offset + 1
                     records.append(message)
             elif isinstance(message, EndOfPartition):
-                if message.topic == self._topics.replies:
-                    self._ends[message.partition] = message.offset
-                elif message.topic == self._topics.control:
-                    self._controls[message.partition] = message.offset
+                came[message.topic, message.partition] = message.offset
+                self._all_read(message)
             else:
                 self._complain(message)
+        self._came(came)
         if self._gone:
             self._go_on()
+        if found is not None and len(found) < limit:
+            self._look()
         self._commit()
         return records
 
-    def _consume(self, limit: int, timeout: float) -> list[Record | EndOfPartition | PartitionError]:
+    def _consume(self, limit: int, timeout: float) -> list[Record | EndOfPartition | PartitionError] | None:
+        """Return what has come; None where nobody can say."""
         try:
             return self._consumer.consume(limit, timeout)
         except KafkaUnavailable as error:
             if self._consumer.fatal:
                 raise
             log.warning("kafka can't be read", extra={"error": str(error)})
-            return []
+            return None
+
+    def _all_read(self, end: EndOfPartition) -> None:
+        """Note where a partition ends."""
+        if end.topic == self._topics.replies:
+            self._ends[end.partition] = end.offset
+        elif end.topic == self._topics.control:
+            self._controls[end.partition] = end.offset
+
+    def _came(self, positions: dict[Place, int]) -> None:
+        """Note whose records or end has come."""
+        if positions:
+            self._watch.came(positions)
+            self._pauses.shown(positions)
+            if self._paused:
+                self._pauses.pause(place for place in positions if place[0] == self._topics.sagas)
+
+    def _look(self) -> None:
+        """Read stalled partitions anew. Silent brokers aren't asked: each question would stop the loop."""
+        now = self._clock.seconds()
+        if not self._watch.due or now < self._ask_at or now - self._heard > 2 * PROBE_SECONDS:
+            return
+        try:
+            stalls = self._watch.look(self._questions, self._pauses.paused | self._gone.keys())
+        except KafkaFailure as error:
+            self._without_answer(error)
+            return
+        for place, offset, end in stalls:
+            topic, partition = place
+            log.error(
+                "a partition is not read: it is assigned anew",
+                extra={"topic": topic, "partition": partition, "offset": offset, "end": end},
+            )
+            self._stalled()
+            self._consumer.resume([place])  # whatever is known of it: librdkafka forgets no pause
+            self._end([place])
+            self._begin({place: offset})
 
     def note(self, shard: Shard) -> None:
         """Tell a shard how far its replies have been read."""
@@ -337,8 +413,8 @@ class Source:
             if ends is None:
                 return
             at = ends[0]
-            self._consumer.incremental_unassign([(topic, partition)])
-            self._consumer.incremental_assign({(topic, partition): at})
+            self._end([(topic, partition)])
+            self._begin({(topic, partition): at})
             del self._gone[topic, partition]
             log.error(
                 "records are lost: reading goes on at the first that is there",
@@ -348,8 +424,6 @@ class Source:
                 continue
             if topic == self._topics.replies:
                 self._forget_ends(partition)
-            if self._paused and topic == self._topics.sagas:
-                self._consumer.pause([(topic, partition)])
             name = ("sagas", "replies", "control")[self._inputs.index(topic)]
             self._truncated.append(Truncated(partition, name, at))
 

@@ -110,6 +110,11 @@ class Consumer:
         self._broken: set[Place] = set()
         """Whose offset is out of range, and that was told."""
         self._paused: set[Place] = set()
+        """Also of what isn't assigned any more: librdkafka remembers it."""
+        self._shown: set[Place] = set()
+        """What something has come of since it was assigned."""
+        self.deaf: set[Place] = set()
+        """Assigned, and never fetched, until it is assigned anew."""
         self.cut_off = False
         self.fatal: str | None = None
         self.shown: dict[Place, int] = {}
@@ -138,11 +143,14 @@ class Consumer:
             del self._next[place]
             self._told.discard(place)
             self._broken.discard(place)
-            self._paused.discard(place)
+            self._shown.discard(place)
+            self.deaf.discard(place)
 
     def pause(self, places: Iterable[Place]) -> None:
-        """Read them not for now."""
-        self._paused |= set(places)
+        """Read them not for now; one that hasn't shown that it is read might lose its start by that."""
+        more = set(places)
+        assert more <= self._shown, "paused before it was seen to be read"
+        self._paused |= more
 
     def resume(self, places: Iterable[Place]) -> None:
         """Read them again."""
@@ -162,8 +170,11 @@ class Consumer:
         if self._silent:
             return found
         for place in list(self._next):
-            if place not in self._paused and len(found) < max_records:
-                found += self._read(place, max_records - len(found))
+            if place not in self._paused | self.deaf and len(found) < max_records:
+                came = self._read(place, max_records - len(found))
+                if any(not isinstance(each, PartitionError) for each in came):
+                    self._shown.add(place)
+                found += came
         return found
 
     def _read(self, place: Place, most: int) -> list[Record | EndOfPartition | PartitionError]:
