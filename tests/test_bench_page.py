@@ -151,7 +151,6 @@ def test_every_scenario_is_registered_and_says_what_it_measures() -> None:
 
     assert {"throughput", "compensation", "latency", "growth-in-flight", "growth-history"} <= set(known)
     assert all(each.about for each in known.values())
-    assert not [each.name for each in known.values() if each.long]
 
 
 def test_a_line_without_rounds_has_one() -> None:

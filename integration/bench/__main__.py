@@ -67,7 +67,7 @@ def _options(known: dict[str, Scenario]) -> argparse.Namespace:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="by default all but the hours-long")
     parser.add_argument("--out", type=Path, help="append the figures to this file too")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each round")
-    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before the first round")
+    parser.add_argument("--warm-up", type=float, default=10.0, help="seconds before the first round")
     parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="sagas, for throughput")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="the largest sizes too: hours")

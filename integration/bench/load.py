@@ -133,7 +133,7 @@ class Load:
     def closed(self, in_flight: int, seconds: float, ramp: float) -> float:
         """Keep `in_flight` sagas going for `seconds`; returns sagas ended per second.
 
-        That time begins when `ramp` seconds are over and as many have ended as are in flight: until then the
+        Longer if fewer end in that time than are in flight. It begins when `ramp` seconds are over and as many have ended as are in flight: until then the
         rate would be that of one burst.
         """
         ended = self._keep(in_flight, ramp)
@@ -144,7 +144,11 @@ class Load:
         self._seconds.clear()
         self._begun = datetime.now(UTC)
         begun = time.perf_counter()
-        return self._keep(in_flight, seconds) / (time.perf_counter() - begun)
+        ended = self._keep(in_flight, seconds)
+        if ended < in_flight:
+            # Sagas that go in step with each other end in waves; between two of them the rate would be none.
+            ended += self._keep(in_flight, WAIT_SECONDS, enough=in_flight - ended)
+        return ended / (time.perf_counter() - begun)
 
     def _keep(self, in_flight: int, seconds: float, enough: int | None = None) -> int:
         """Keep sagas in flight for so long, or until enough have ended; returns how many have."""

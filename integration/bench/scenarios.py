@@ -33,7 +33,8 @@ class Run:
     figures: Figures
     seconds: float = 15.0
     rounds: int = 3
-    warm_up: float = 3.0
+    warm_up: float = 10.0
+    """Seconds before the first round of each size: it takes a new broker that long to get fast."""
     in_flight: int = IN_FLIGHT
     """Sagas in flight where throughput is measured."""
     full: bool = False
