@@ -133,8 +133,8 @@ class Load:
     def closed(self, in_flight: int, seconds: float, ramp: float) -> float:
         """Keep `in_flight` sagas going for `seconds`; returns sagas ended per second.
 
-        Longer if fewer end in that time than are in flight. It begins when `ramp` seconds are over and as many have ended as are in flight: until then the
-        rate would be that of one burst.
+        That time begins when `ramp` seconds are over and as many have ended as are in flight: until then the
+        rate would be that of one burst. It goes on if fewer than that end in it.
         """
         ended = self._keep(in_flight, ramp)
         if ended < in_flight:
