@@ -98,8 +98,9 @@ def write(lines: Sequence[Line], page: Path, docs: Path) -> None:
 
 
 def _machine(lines: Sequence[Line]) -> Iterator[str]:
-    machines = {repr(line.machine): line.machine for line in lines if line.machine}
-    for machine in machines.values():
+    machines = list({repr(line.machine): line.machine for line in lines if line.machine}.values())
+    # One that only says less of the same is the same one.
+    for machine in [each for each in machines if not any(each.items() < other.items() for other in machines)]:
         yield from _table(["what", "is"], ([name, str(value)] for name, value in machine.items()))
     commits = sorted(
         {line.commit[:10] + ("+" if line.commit.endswith("+") else "") for line in lines if line.commit}

@@ -87,20 +87,20 @@ CURVES = (
     Curve(
         "Payload",
         "bytes",
-        "Sagas of three steps: the start and each command carry so many bytes, replies a few. In flight are "
-        "1,000 sagas, or as many as make 32 MB.",
+        "Sagas of three steps: the start and each command carry so many bytes, replies a few. In flight "
+        "are as many as elsewhere, or as many as make 32 MB.",
         ("growth_payload", "growth_payload_cpu"),
     ),
     Curve(
         "Fan-out",
         "steps side by side",
-        "Sagas of one `ctx.gather`, a thousand steps in flight; and the time of one such saga alone.",
+        "Sagas of one `ctx.gather`, as many steps in flight as sagas elsewhere; and the time of one alone.",
         ("growth_fan_out", "growth_fan_out_cpu", "growth_fan_out_alone"),
     ),
     Curve(
         "Steps of a saga",
         "steps",
-        "200 sagas in flight, one step after the other.",
+        "At most 200 sagas in flight, one step after the other.",
         ("growth_steps", "growth_steps_cpu"),
     ),
 )
