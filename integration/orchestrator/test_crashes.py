@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 
+from kasaga.engine.codec import decode
+from kasaga.engine.model import Pivot
 from kasaga.store.base import SagaState
 from orchestrator.realm import Realm
 
@@ -111,6 +113,28 @@ def test_processes_that_die_while_branches_are_in_flight_lose_and_double_nothing
     peopled.wait_until_over(prefix, len(sagas))
     rows = peopled.audit(prefix)
     assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 8, SagaState.COMPENSATED: 8}
+
+
+def test_processes_that_die_around_a_pivot_undo_nothing_that_is_behind_it(
+    peopled: Realm, prefix: str
+) -> None:
+    """Half of the sagas are refused before it; the others only go forward, whatever is asked of them."""
+    sagas = [("sold", f"sold-{number}") for number in range(8)]
+    sagas += [("sold", f"refused-{number}") for number in range(8)]
+    points = ("orchestrator.before_commit:4", "orchestrator.after_commit:8")
+    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
+    peopled.wait_until_busy(doomed)
+    peopled.run(prefix, sagas)
+    for each in doomed:
+        each.wait_until_killed()
+
+    peopled.wait_until_over(prefix, len(sagas))
+    rows = peopled.audit(prefix)
+    assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 8, SagaState.COMPENSATED: 8}
+    for row in rows:
+        history = [decode(each.seq, each.body) for each in peopled.store.history(row)]
+        passed = any(isinstance(each, Pivot) for record in history for each in record.decisions)
+        assert passed == (row.state is SagaState.COMPLETED)
 
 
 def test_a_thousand_steps_at_once_outlive_the_process_that_sent_them(peopled: Realm, prefix: str) -> None:

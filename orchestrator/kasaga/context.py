@@ -18,7 +18,7 @@ from kasaga_wire.codec import Codec, codec_for
 from kasaga_wire.contracts import CommandSpec, Contract, contract_of
 from kasaga_wire.errors import KasagaError
 
-from .engine.requests import Call, Host, LocalCall, Options, Pause
+from .engine.requests import Call, Host, LocalCall, Options, Pause, PivotCall
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
 from .messages import Messaging
 from .parallel import Branching
@@ -145,6 +145,19 @@ class SagaContext(Branching, Messaging):
         if not 0 <= length <= MAX_SECONDS:
             raise SagaCodeError(f"ctx.sleep({seconds!r})", remedy="Sleep from 0 seconds to ten years.")
         return typing.cast("Coroutine[object, None, None]", Pause(host, host.now + micros(length)))
+
+    def pivot(self) -> Coroutine[object, None, None]:
+        """Pass the point of no return: from here on the saga only goes forward.
+
+        Nothing that was done before is undone any more. A step that comes after isn't given up: when its
+        attempts are used up the saga is STUCK at it, visibly, while the attempts go on. A refusal that the
+        saga's code lets out, or SagaFailed, makes it STUCK until code is deployed that catches it. It can't
+        be cancelled, and its own deadline ends. The second call does nothing.
+
+        Raises:
+            EarlyPivot: other branches run, or this is one.
+        """
+        return typing.cast("Coroutine[object, None, None]", PivotCall(self._live()))
 
     @typing.overload
     def run(

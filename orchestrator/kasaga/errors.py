@@ -15,11 +15,14 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── EngineBug                Kasaga itself failed
 │   ├── ForgottenAwait           the saga returned, and a step it called was never awaited
 │   ├── BranchesWait             branches of the saga wait for each other
+│   ├── EarlyPivot               `ctx.pivot` while a part of the saga may still be undone by itself
+│   ├── PivotPassed              the saga asks to be undone after its pivot
 │   └── TooManySteps             the saga's history is over the limit
 ├── HistoryUnreadable            a history row isn't what this release can read
 ├── StillWaiting                 STUCK that comes from participants, not from the saga's code
 │   ├── UndoFails                a compensation keeps failing, and is still being retried
 │   ├── CannotUndo               it happened, or nobody can know, and nothing undoes it
+│   ├── StepFails                a step after the pivot keeps failing, and isn't given up
 │   └── StepConflict             a participant knows the command's id as another command
 ├── NotApplicable                an operator's action doesn't fit the saga's state
 │   ├── SagaOver                 a signal or an update for a saga whose code has ended
@@ -182,6 +185,25 @@ class BranchesWait(SagaCodeError):
     default_remedy = "Look for branches that await each other, and let one of them go on without the other."
 
 
+class EarlyPivot(SagaCodeError):
+    """The saga passes its pivot while a part of it may still be undone by itself."""
+
+    code = "KSG-216"
+    default_remedy = (
+        "Await the other branches first, and call ctx.pivot in the saga's own function, not in a branch."
+    )
+
+
+class PivotPassed(SagaCodeError):
+    """The saga asks to be undone after its pivot, from where it only goes forward."""
+
+    code = "KSG-217"
+    default_remedy = (
+        "Catch the outcome at the line, do something else instead, and deploy: the saga goes on from there "
+        "by itself."
+    )
+
+
 class HistoryUnreadable(KasagaError):
     """A history row isn't what this release can read."""
 
@@ -223,6 +245,16 @@ class StepConflict(StillWaiting):
     default_remedy = (
         "The participant or the orchestrator was restored from an older backup, or the step was decided "
         "differently. Find out what was executed, then `kasaga resolve` with the result, or cancel the saga."
+    )
+
+
+class StepFails(StillWaiting):
+    """A step after the saga's pivot keeps failing, and isn't given up."""
+
+    code = "KSG-223"
+    default_remedy = (
+        "Mend the participant: the next attempt goes through by itself, or after `kasaga retry` where the "
+        "participant said that trying again is of no use. Or do it by hand, and say so with `kasaga resolve`."
     )
 
 

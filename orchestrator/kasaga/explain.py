@@ -15,7 +15,7 @@ from typing import Any
 from .engine import lifecycle
 from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SIGNAL, SLEEP, UNKNOWN, VOID
 from .engine.state import State, Step
-from .remedies import Remedy, remedies
+from .remedies import Remedy, can_cancel, remedies
 from .store.base import OutboxRow, SagaRow, ShardLease
 from .timeline import Decode, error_text
 from .wording import (
@@ -122,7 +122,7 @@ def explain(
             text = f"for an orchestrator: nobody owns shard {row.shard}, so nothing of this saga moves"
             made.waits.insert(0, Wait(text, "owner"))
         made.remedies = remedies(row.saga_id, state)
-        made.can_cancel = state.phase == lifecycle.RUNNING
+        made.can_cancel = can_cancel(state)
     made.progress = _progress(state) + _untaken(state)
     return made
 
@@ -189,7 +189,7 @@ def _waits(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[W
     found: list[Wait] = []
     for step in state.order:
         if not step.outcome and (step.row or step.kind == SIGNAL):
-            found.append(_waits_for_step(step, rows.get(step.row), now))
+            found.append(_waits_for_step(step, rows.get(step.row), now, after_pivot=state.pivot is not None))
         if step.undo_row and step.undo_open:
             found.append(_waits_for_undo(step, rows.get(step.undo_row), now))
     if state.parked:
@@ -206,7 +206,7 @@ def _waits(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[W
     return found
 
 
-def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
+def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime, *, after_pivot: bool) -> Wait:
     if step.kind == SLEEP:
         until, name = moment(step.due_at), step.type or SLEEP
         what = f"step {step.path} is a {name}" + (", if its block takes so long" if step.type else "")
@@ -225,7 +225,9 @@ def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
         wait.text = f"{what}, {_attempt(step.attempt, sent, now, 'begun')}"
         return wait
     wait = Wait("", COMMAND, step.path, step.type, step.attempt, _topic(step, row), sent, moment(step.due_at))
-    wait.text = _sent(f"for {step.type} (step {step.path})", wait, now, last=_is_last(step))
+    wait.text = _sent(
+        f"for {step.type} (step {step.path})", wait, now, last=_is_last(step, after_pivot=after_pivot)
+    )
     return wait
 
 
@@ -270,12 +272,14 @@ def _sent(what: str, wait: Wait, now: datetime, *, last: bool) -> str:
     return f"{text}; next attempt in {length(until - now)}"
 
 
-def _is_last(step: Step) -> bool:
+def _is_last(step: Step, *, after_pivot: bool) -> bool:
     policy = step.policy
     if policy is None:
         return False
     end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
     used_up = bool(policy.maximum_attempts) and step.attempt >= policy.maximum_attempts
+    if after_pivot and not step.left:
+        return False
     return bool(step.left) or used_up or bool(end and step.due_at >= end)
 
 
@@ -309,7 +313,10 @@ def _progress(state: State) -> str:
         undone = sum(1 for step in order if step.undo_how)
         return f"Undoing: {undone} of {undone + len(left)} steps cleared"
     at = f", at step {listed(open_steps)}" if open_steps else ""
-    return f"{done} of {len(order)} steps so far are done{at}" if order else "No step has been taken yet"
+    if not order:
+        return "No step has been taken yet"
+    only = ", past its pivot: it only goes forward" if state.pivot is not None else ""
+    return f"{done} of {len(order)} steps so far are done{at}{only}"
 
 
 # --- data ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from .engine.branches import Branch, Child, Gather, Join, Race, Timer, awaiting, begin
-from .engine.requests import Host, Request
+from .engine.requests import Host, PivotCall, Request
 from .errors import NotAwaitable, SagaCodeError
 from .policy import MAX_SECONDS, Seconds, micros
 
@@ -245,6 +245,10 @@ def _children(host: Host, branches: tuple[Any, ...], word: str) -> list[Child]:
 def _child(host: Host, each: object, word: str) -> Child:
     if isinstance(each, Timer):
         raise NotAwaitable(f"ctx.{word} got a ctx.timeout", remedy="Write `async with ctx.timeout(...):`.")
+    if isinstance(each, PivotCall):
+        raise NotAwaitable(
+            f"ctx.{word} got a ctx.pivot", remedy="Await it by itself, before or after the branches."
+        )
     if isinstance(each, Request | Join):
         if each.host is not host:
             raise NotAwaitable(f"ctx.{word} got {each.describe()} of another saga")

@@ -30,7 +30,7 @@ def remedies(saga_id: str, state: State) -> list[Remedy]:
     """Say what may be done about a STUCK saga; nothing where it isn't."""
     if state.state != lifecycle.STUCK:
         return []
-    cancel = [cancelling(saga_id)] if state.phase == lifecycle.RUNNING else []
+    cancel = [cancelling(saga_id)] if can_cancel(state) else []
     blocked = list(state.blocked.values())
     if state.parked or not blocked:
         return [_remedy(saga_id, "retry", "try again now, with the code that runs now"), *cancel]
@@ -38,6 +38,11 @@ def remedies(saga_id: str, state: State) -> list[Remedy]:
     for step in blocked:
         found += _step_remedies(saga_id, step, step.path if len(blocked) > 1 else "")
     return [*found, *cancel]
+
+
+def can_cancel(state: State) -> bool:
+    """Whether the saga's owner would take a cancel."""
+    return state.phase == lifecycle.RUNNING and state.pivot is None
 
 
 def cancelling(saga_id: str) -> Remedy:

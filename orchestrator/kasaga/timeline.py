@@ -41,6 +41,7 @@ from .engine.model import (
     Fired,
     Listen,
     Move,
+    Pivot,
     Ran,
     Record,
     Replied,
@@ -59,11 +60,11 @@ from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printa
 Decode = Callable[[bytes], object]
 """A payload as JSON-able values."""
 
-START, STATE, ACTION, CODE = "start", "state", "action", "code"
+START, STATE, ACTION, CODE, PIVOT = "start", "state", "action", "code", "pivot"
 """Kinds of entries beside the engine's forms (command, undo, void, sleep, local, signal) and what came."""
 
 UNDOING = ("undo", "void")
-MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", RECEIVED: "←", UPDATE: "←"}
+MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", RECEIVED: "←", UPDATE: "←"}
 GOOD = frozenset({DONE, "undone", "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
 
@@ -185,6 +186,8 @@ class _Story:
                 self._cleared(decision, event, at)
             case Move():
                 self._moved(decision, at)
+            case Pivot():
+                self.entries.append(Entry(at, PIVOT, "pivot"))
             case Return():
                 self._returned = decision.result
             case Listen() | Alarm() | Take() | Drop() | Accept() | Answered():
@@ -378,6 +381,8 @@ def summarised(entry: Entry, now: datetime) -> str:
         return f"by {entry.by}, {entry.outcome or 'not taken yet'}{code}" + (
             f": {entry.reason}" if entry.reason else ""
         )
+    if entry.kind == PIVOT:
+        return "passed: nothing before it is undone any more"
     if entry.ended is None:
         return _so_far(entry, now)
     words = {

@@ -107,4 +107,5 @@ def test_codes_are_never_used_again() -> None:
         16: "Drop",
         17: "Accept",
         18: "Answered",
+        19: "Pivot",
     }

@@ -120,6 +120,18 @@ async def tour(ctx: SagaContext, trip: Trip) -> str:
     return f"{both} {won} {ticket.ref}"
 
 
+@saga("sold", timeout=900)
+async def sold(ctx: SagaContext, trip: Trip) -> str:
+    """Only goes forward once the letter is sent; what comes then has few attempts of a short time."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    await ctx.pivot()
+    await ctx.use(Flight, timeout=0.2, retry=QUICK, undo_retry=UNDO).reserve(trip)
+    await ctx.sleep(0.5)
+    await ctx.use(Hotel, timeout=0.2, retry=QUICK, undo_retry=UNDO).book(trip)
+    return "sold"
+
+
 @saga("mailbox", signals={"letter": str, "end": None})
 async def mailbox(ctx: SagaContext, trip: Trip) -> str:
     """Takes letters until it is told to end; a letter of an update comes first."""
@@ -210,7 +222,20 @@ async def bad(ctx: SagaContext, trip: Trip) -> str:
     return trip.note
 
 
-SAGAS: list[Saga[Any, Any]] = [trip, hasty, stubborn, nap, failing, empty, local, bad, tour, crowd, mailbox]
+SAGAS: list[Saga[Any, Any]] = [
+    trip,
+    hasty,
+    stubborn,
+    nap,
+    failing,
+    empty,
+    local,
+    bad,
+    tour,
+    crowd,
+    mailbox,
+    sold,
+]
 CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kasaga.engine.codec import decode
+from kasaga.engine.lifecycle import UNDOING
 from kasaga.engine.model import (
     COMMAND,
     DONE,
@@ -21,6 +22,8 @@ from kasaga.engine.model import (
     VOID,
     Clear,
     Fired,
+    Move,
+    Pivot,
     Record,
     Replied,
     Send,
@@ -233,6 +236,7 @@ class Book:
         for row in rows:
             audit = _Audit(self, world, row)
             audit.history()
+            audit.pivot()
             audit.ends()
             audit.attempts()
             audit.letters()
@@ -329,6 +333,23 @@ class _Audit:
         ]
         if undone != sorted(undone, key=lambda path: -place[path]):
             self.say(f"its steps were undone in the order {', '.join(undone)}")
+
+    def pivot(self) -> None:
+        """Nothing that was done before the pivot is undone after it; the saga ends done or is STUCK."""
+        done: set[str] = set()
+        passed: int | None = None
+        for record in self._records:
+            for decision in record.decisions:
+                if isinstance(decision, Settle) and decision.outcome == DONE and passed is None:
+                    done.add(decision.step)
+                elif isinstance(decision, Pivot):
+                    passed = record.seq
+                elif passed is None:
+                    continue
+                elif isinstance(decision, Send) and decision.form == UNDO and decision.step in done:
+                    self.say(f"step {decision.step} was undone though row {passed} passed the pivot")
+                elif isinstance(decision, Move) and decision.state in UNDOING:
+                    self.say(f"it is {decision.state} though row {passed} passed the pivot")
 
     def ends(self) -> None:
         """It has ended, or is STUCK with a reason and a remedy."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("payment", "payment", "patient", "careful", "careful", "sleeper", "hurried"),
-    *("failing", "local", "buggy"),
+    *("failing", "local", "sold", "buggy"),
 )
 SLEEPS = ("0.3", "1", "5", "3600", "259200", "864000")
 """Seconds."""

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from kasaga.engine import mail, relevance, turn, undo
-from kasaga.engine.model import COMMAND, Event, Fired, Replied, Signalled
+from kasaga.engine import state as states
+from kasaga.engine.model import COMMAND, Event, Fired, Pivot, Replied, Signalled
 from kasaga.engine.state import State
 from kasaga.orchestrator import gather, intake, ownership
 from kasaga.orchestrator.loop import Loop
@@ -265,6 +266,14 @@ def _twice() -> contextlib.AbstractContextManager[Any]:
     from kasaga.engine import decide
 
     return patch.object(decide, "irrelevant", irrelevant)
+
+
+@_plant("the pivot is forgotten: a cancel is taken after it", delay=0.3)
+def _pivot() -> contextlib.AbstractContextManager[Any]:
+    def forget(state: State, decision: Any, row: int) -> None:
+        """Keep nothing of it."""
+
+    return patch.dict(states._APPLY, {Pivot: forget})  # pyright: ignore[reportPrivateUsage]
 
 
 @_plant("an undo doesn't wait for its turn")

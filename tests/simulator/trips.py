@@ -132,6 +132,17 @@ async def local(ctx: SagaContext, order: Order) -> int:
     return number
 
 
+@saga("sold", timeout=60)
+async def sold(ctx: SagaContext, order: Order) -> Receipt:
+    """Has a pivot; what comes after it may be refused, which nobody catches."""
+    await ctx.use(Stock, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    receipt = await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+    await ctx.pivot()
+    await ctx.use(Post, timeout=1, retry=QUICK, undo_retry=UNDO).ship(order)
+    await ctx.use(Post, timeout=1, retry=QUICK, undo_retry=UNDO).ship(order)
+    return receipt
+
+
 BROKEN: set[str] = set()
 """Orders at which `buggy` meets its bug: an operator mends it."""
 
@@ -165,7 +176,18 @@ async def listener(ctx: SagaContext, order: Order) -> str:
     return " ".join(letters)
 
 
-SAGAS: list[Saga[Any, Any]] = [payment, patient, careful, sleeper, hurried, failing, local, buggy, listener]
+SAGAS: list[Saga[Any, Any]] = [
+    payment,
+    patient,
+    careful,
+    sleeper,
+    hurried,
+    failing,
+    local,
+    sold,
+    buggy,
+    listener,
+]
 CONTRACTS: list[type[Any]] = [Stock, Bank, Post]
 
 

@@ -88,6 +88,13 @@ NO_COMPENSATION = Rule(
     "Declare a @compensation for it, or make it the saga's last step; if there is nothing to undo, say so: "
     "`# kasaga: ignore[KSG-610] it only reads`.",
 )
+NO_WAY_BACK = Rule(
+    "KSG-622",
+    "NoWayBack",
+    _E,
+    "Declare a @compensation for it, or make it the last step before ctx.pivot, or one that comes after it; "
+    "if there is nothing to undo, say so: `# kasaga: ignore[KSG-622] it only reads`.",
+)
 UNLISTED = Rule("KSG-611", "UnlistedParticipant", _E, "Add it to App(participants=[…]).")
 CLASH = Rule(
     "KSG-612",
@@ -150,6 +157,7 @@ RULES: dict[str, Rule] = {
         IDENTITY,
         SHARED,
         NO_COMPENSATION,
+        NO_WAY_BACK,
         UNLISTED,
         CLASH,
         NO_COMMAND,

@@ -13,9 +13,11 @@ from typing import Any, Protocol, cast
 
 from ..errors import Interrupt, SagaOutcome
 from .names import BRANCHING, Command, Commands, ContextCall, Pending, Real, Scope, peek
+from .pivot import Pivot
 from .rules import (
     NO_COMMAND,
     NO_COMPENSATION,
+    NO_WAY_BACK,
     NOT_AWAITED,
     STEP_IN_FINALLY,
     SWALLOWS_INTERRUPT,
@@ -56,12 +58,21 @@ class Flow:
     """Walks one function, and those that it awaits."""
 
     def __init__(
-        self, scope: Scope, desk: Desk, *, quiet: bool = False, calls: tuple[object, ...] = ()
+        self,
+        scope: Scope,
+        desk: Desk,
+        *,
+        quiet: bool = False,
+        calls: tuple[object, ...] = (),
+        pivot: bool = False,
+        passed: bool = False,
     ) -> None:
+        """`pivot`: a function that calls this one has a pivot; `passed`: it is passed there."""
         self._scope = scope
         self._desk = desk
         self._quiet = quiet
         self._calls = (*calls, scope.code.node)
+        self._pivot, self._has_pivot, self._passed = Pivot(scope), pivot, passed
         self._loops: list[tuple[Later, Later]] = []
         """Of each loop around: what comes after it, and its first step."""
 
@@ -181,7 +192,7 @@ class Flow:
         if isinstance(value, Pending) and isinstance(value.made_by, Command):
             self._command(call, value.made_by, later)
         elif isinstance(called, Real) and isinstance(called.value, FunctionType):
-            self._called(called.value, later)
+            self._called(call, called.value, later)
 
     def _loses(self, call: ast.Call, where: str) -> None:
         value = self._scope.infer(call)
@@ -198,12 +209,14 @@ class Flow:
             made = value.made_by
             if isinstance(made, Command):
                 return self._command(node, made, later)
+            if made.name == "pivot":
+                return None  # what comes after it undoes nothing that was before
             if made.name in BRANCHING and isinstance(node.value, ast.Call):
                 return self._branches(node.value, made.name, later)
             return f"ctx.{made.name} in line {node.lineno}"
         called = self._scope.infer(node.value.func) if isinstance(node.value, ast.Call) else None
         if isinstance(called, Real) and isinstance(called.value, FunctionType):
-            return self._called(called.value, later)
+            return self._called(node, called.value, later)
         return later
 
     def _command(self, node: ast.Await | ast.Call, made: Command, later: Later) -> Later:
@@ -213,20 +226,25 @@ class Flow:
             return f"{made.name} in line {node.lineno}"
         if spec is None:
             return later
-        if spec.compensation is None and later:
+        if spec.compensation is None and later and not self._is_past(node):
             self._say(
-                NO_COMPENSATION,
+                NO_WAY_BACK if self._pivot.there or self._has_pivot else NO_COMPENSATION,
                 node,
                 f"{spec.type} has no compensation, and {later} comes after it: "
                 "if the saga is undone then, this stays done",
             )
         return f"{spec.type} in line {node.lineno}"
 
-    def _called(self, function: FunctionType, later: Later) -> Later:
+    def _is_past(self, node: ast.AST) -> bool:
+        return self._passed or self._pivot.passed(node)
+
+    def _called(self, node: ast.AST, function: FunctionType, later: Later) -> Later:
         scope = self._desk.scope_of(function)
         if scope is None or scope.code.node in self._calls or len(self._calls) > MAX_CALLS:
             return later
-        return Flow(scope, self._desk, quiet=self._quiet, calls=self._calls).walk(later)
+        pivot, passed = self._has_pivot or self._pivot.there, self._is_past(node)
+        flow = Flow(scope, self._desk, quiet=self._quiet, calls=self._calls, pivot=pivot, passed=passed)
+        return flow.walk(later)
 
     # --- what is caught
 

@@ -8,7 +8,7 @@ that is a mere step has that path; one that is a coroutine takes the steps `3.1.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -263,3 +263,18 @@ class Timer(Request):
         branch.interrupt = None
         if error is None or (isinstance(error, TimeIsOver) and error.timer is self):
             raise self.error from None
+
+
+def asked_by(children: Iterable[Any]) -> list[str]:
+    """All steps that branches have asked for, those of what they still wait for included."""
+    paths: list[str] = []
+    for child in children:
+        if isinstance(child, Request):
+            paths += [child.path] if child.path else []
+        elif isinstance(child, Branch):
+            paths += child.asked or ()
+            if child.has_more:
+                paths += asked_by(child.more.spawned)
+            if isinstance(child.waiting, Join):
+                paths += asked_by(child.waiting.children)
+    return paths

@@ -30,6 +30,7 @@ from .model import (
     Leave,
     Listen,
     Move,
+    Pivot,
     Policy,
     Ran,
     Record,
@@ -84,6 +85,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     16: Drop,
     17: Accept,
     18: Answered,
+    19: Pivot,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -26,6 +26,7 @@ from ..errors import (
     Nondeterminism,
     NotAwaitable,
     PayloadTooLarge,
+    PivotPassed,
     SagaCodeError,
     SagaFailed,
     SagaHangs,
@@ -240,8 +241,10 @@ class Driver(Scheduling):
         error = self.root.error
         return self._returned(self.root.value) if error is None else self._raised(error)
 
-    @staticmethod
-    def _raised(error: BaseException) -> Raised:
+    def _raised(self, error: BaseException) -> Raised | Broken:
+        if self.pivoted:
+            said = f"{_said(error)} (at {self._where(self.root, error)})"
+            return Broken(PivotPassed(f"the saga asks to be undone after its pivot: {said}"))
         if isinstance(error, SagaOutcome):
             code: object = getattr(error, "code", None)  # an author's subclass may have made it anything
             code = code if isinstance(code, str) else SagaFailed.code

@@ -290,6 +290,13 @@ class Leave(NamedTuple):
     """DRAINED, CUT_OFF or LOST; empty for sleeps and time-outs alone."""
 
 
+class Pivot(NamedTuple):
+    """The saga's code has passed its point of no return: it can't be undone as a whole any more.
+
+    No step that was asked for before is undone because of what comes after.
+    """
+
+
 class Tell(NamedTuple):
     """A record for others: an event (empty `to`) or an answer to `to`. Takes one outbox row."""
 
@@ -366,6 +373,7 @@ Decision = (
     | Drop
     | Accept
     | Answered
+    | Pivot
 )
 
 TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm})

@@ -35,6 +35,8 @@ def refuses(state: State, event: Asked, defs: Definitions) -> str:
     if action == "watch":
         return f"{MAX_WATCHERS} watch this saga already" if len(state.watchers) >= MAX_WATCHERS else ""
     if action == "cancel":
+        if state.pivot is not None:
+            return "the saga has passed its pivot: it only goes forward"
         return "" if state.phase == lifecycle.RUNNING else "the saga is being undone already"
     if state.state != lifecycle.STUCK:
         return f"only a STUCK saga can be {_PARTICIPLE[action]}, this one is {state.state}"

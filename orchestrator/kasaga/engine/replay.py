@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
 from .branches import Timer
 from .driver import Broken, Left, Progress, Returned, Waits, words
-from .model import LOCAL, SIGNAL, SLEEP, Leave
+from .model import LOCAL, SIGNAL, SLEEP, Leave, Pivot
 from .requests import Call, Expect, LocalCall, Pause, Request
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class _Compared:
             if isinstance(effect, Left):
                 self._left(effect)
                 continue
+            if isinstance(effect, Pivot):
+                self._pivot()
+                continue
             recorded = order[self._steps] if self._steps < until else None
             self._steps += 1
             if recorded is None:
@@ -67,6 +70,9 @@ class _Compared:
         if self._leaves < len(leaves) and leaves[self._leaves][0] < self._turns:
             path = leaves[self._leaves][1].steps[0]
             self._raise(self._state.steps[path], progress, None, f"{_name(self._state, path)} being given up")
+        pivot = self._state.pivot
+        if pivot is not None and pivot[0] < self._turns and not self._driver.pivoted:
+            self._raise(None, progress, None, "the pivot")
 
     def end(self, progress: Progress) -> None:
         """Compare where the code stands with the end of the history."""
@@ -101,6 +107,15 @@ class _Compared:
         saga, asks = f"saga {state.name} version {state.version}", f"gives up {_name(state, steps[0])}"
         error = Nondeterminism(f"{saga} now {asks}, where its history goes on with it")
         self._place(error, state.steps[steps[0]], self._driver.waiting)
+        raise error
+
+    def _pivot(self) -> None:
+        state = self._state
+        if state.pivot is not None and state.pivot[:2] == (self._turns, self._steps):
+            return
+        saga, line = f"saga {state.name} version {state.version}", self._driver.line()
+        error = Nondeterminism(f"{saga} now passes its pivot before {line}, where its history doesn't")
+        self._place(error, None, self._driver.waiting)
         raise error
 
     def _raise(

@@ -38,6 +38,10 @@ class Scheduler(Protocol):
         """End it in time."""
         ...
 
+    def pivot(self) -> None:
+        """Pass the point of no return. Raises EarlyPivot."""
+        ...
+
 
 class Host:
     """One for each driver; `now` is the time of the event being processed, in microseconds."""
@@ -187,6 +191,24 @@ class Pause(Request):
 
     def read(self, payload: bytes, schemas: Schemas) -> None:
         """A sleep has no result."""
+
+
+class PivotCall(Request):
+    """The point of no return: no step, and awaiting it doesn't suspend the saga."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Request, Any, None]:
+        """Pass it, and go on. Raises EarlyPivot."""
+        self.hand_over()
+        scheduler = self.host.scheduler
+        assert scheduler is not None
+        scheduler.pivot()
+        yield from ()
+
+    def describe(self) -> str:
+        """Name it."""
+        return "ctx.pivot"
 
 
 class LocalCall(Request):

@@ -4,8 +4,8 @@ One outcome is fed in, and everything runs until nothing is ready: children are 
 their arguments, and woken branches run first come, first served. The order follows from the outcomes
 alone, so a replay that feeds them in their recorded order goes the same way.
 
-What comes out are *effects*, in order: steps that are asked for, and steps that nobody waits for any
-more (`Left`).
+What comes out are *effects*, in order: steps that are asked for, steps that nobody waits for any more
+(`Left`), and the pivot.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from ..errors import (
     BranchEnded,
     BranchInterrupt,
     BugInSaga,
+    EarlyPivot,
     Interrupt,
     NotAwaitable,
     SagaCodeError,
     TooManySteps,
 )
-from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, begin
+from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, asked_by, begin
 from .failures import kind_of, suspended_at
-from .model import CUT_OFF, DRAINED, LOST
+from .model import CUT_OFF, DRAINED, LOST, Pivot
 from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
 
 MAX_DEPTH = 20
@@ -76,7 +77,19 @@ class Broken(NamedTuple):
 class Scheduling:
     """All branches of one saga. `Driver` says what is fed in, and what errors and results are."""
 
-    __slots__ = ("_begun", "_end", "_live", "_ready", "_turn", "effects", "guard", "host", "requests", "root")
+    __slots__ = (
+        "_begun",
+        "_end",
+        "_live",
+        "_ready",
+        "_turn",
+        "effects",
+        "guard",
+        "host",
+        "pivoted",
+        "requests",
+        "root",
+    )
 
     def __init__(self, host: Host, guard: Guard) -> None:
         self.host = host
@@ -84,8 +97,10 @@ class Scheduling:
         self.root = Branch(host, None)
         self.requests: dict[str, Request] = {}
         """By path, the steps that are asked for and have no outcome yet, as far as the code knows."""
-        self.effects: list[Request | Left] = []
+        self.effects: list[Request | Left | Pivot] = []
         """Of the last turn."""
+        self.pivoted = False
+        """The code has passed its pivot."""
         self._live: dict[Branch, None] = {}
         """Those beside the saga's own whose coroutine hasn't ended, oldest first."""
         self._ready: list[tuple[Branch, Callable[[Any], Any], Any]] = []
@@ -242,7 +257,7 @@ class Scheduling:
     def _joined(self, join: Join, value: Any, error: Exception | None) -> None:
         assert join.branch is not None
         if join.branch.asked is not None:
-            join.branch.asked += _asked_by(join.children)
+            join.branch.asked += asked_by(join.children)
         self._wake(join.branch, value, error)
 
     def _drained(self, request: Request) -> None:
@@ -319,6 +334,17 @@ class Scheduling:
         parent.more.spawned[branch] = None
         self._ready.append((branch, coroutine.send, None))
 
+    def pivot(self) -> None:
+        """Pass the point of no return, the second time without an effect. Raises EarlyPivot."""
+        if self.host.current is not self.root:
+            raise EarlyPivot("ctx.pivot in a branch: others of the saga may be undone yet")
+        if self._live:
+            lines = ", ".join(suspended_at(branch.coroutine) for branch in self._live)
+            raise EarlyPivot(f"ctx.pivot while other branches run, at {lines}")
+        if not self.pivoted:
+            self.pivoted = True
+            self.effects.append(Pivot())
+
     # --- time-outs ---
 
     def enter(self, timer: Timer) -> None:
@@ -342,7 +368,7 @@ class Scheduling:
         timer.fired = True
         branch.more.timers.remove(timer)
         if isinstance(branch.waiting, Join) and branch.asked is not None:
-            branch.asked += _asked_by(branch.waiting.children)
+            branch.asked += asked_by(branch.waiting.children)
         found: list[Request] = []
         self._stop_waiting(branch, found)
         self._let_go(found, CUT_OFF)
@@ -367,7 +393,7 @@ class Scheduling:
     def _lose(self, children: Iterable[Any]) -> None:
         """End branches that lost: all their steps are to be undone."""
         losers = list(children)
-        asked = _asked_by(losers)
+        asked = asked_by(losers)
         found: list[Request] = []
         for child in losers:
             self._stop(child, found)
@@ -469,18 +495,3 @@ class Scheduling:
 def in_order(path: str) -> tuple[int, ...]:
     """Sort paths by this: steps of one branch stand in the order in which they were asked for."""
     return tuple(map(int, path.split(".")))
-
-
-def _asked_by(children: Iterable[Any]) -> list[str]:
-    """All steps that branches have asked for, those of what they still wait for included."""
-    paths: list[str] = []
-    for child in children:
-        if isinstance(child, Request):
-            paths += [child.path] if child.path else []
-        elif isinstance(child, Branch):
-            paths += child.asked or ()
-            if child.has_more:
-                paths += _asked_by(child.more.spawned)
-            if isinstance(child.waiting, Join):
-                paths += _asked_by(child.waiting.children)
-    return paths

@@ -36,6 +36,7 @@ from .model import (
     Listen,
     Mark,
     Move,
+    Pivot,
     Ran,
     Record,
     Replied,
@@ -92,6 +93,7 @@ class State:
         "parked",
         "pending",
         "phase",
+        "pivot",
         "raised",
         "reason",
         "remedy",
@@ -118,13 +120,11 @@ class State:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.saga_id = self.name = ""
-        self.version, self.next_seq = 0, 1
-        self.input, self.state = b"", ""
-        self.traceparent = self.tracestate = ""
+        self.saga_id = self.name = self.traceparent = self.tracestate = ""
+        self.version, self.next_seq, self.input = 0, 1, b""
         self.started_at = self.at = 0
-        self.phase = ""
-        """The state under STUCK and PAUSED: what the saga is doing."""
+        self.state = self.phase = ""
+        """`phase`: the state under STUCK and PAUSED, what the saga is doing."""
         self.code = self.reason = self.remedy = self.stuck_step = ""
         self.undo_code = self.undo_reason = self.undo_step = ""
         self.parked = False
@@ -140,6 +140,8 @@ class State:
         """Those that it has been given, in order: with `order`, all that a replay needs."""
         self.leaves: list[tuple[int, Leave]] | None = None
         """What the saga's code waits no more for, each behind how many of `fed`; for a replay as well."""
+        self.pivot: tuple[int, int, int] | None = None
+        """The pivot: how many of `fed` and of `order` stand before it, and when it was."""
         self.lost: list[list[Step]] | None = None
         """Steps to be undone though the saga goes on, each list from its end. Shortened as a short cut."""
         self.undo_cursor = -1
@@ -349,6 +351,13 @@ def _leave(state: State, decision: Leave, row: int) -> None:
         state.lost = [*(state.lost or ()), steps]
 
 
+def _pivot(state: State, decision: Pivot, row: int) -> None:
+    state.pivot = len(state.fed), len(state.order), state.at
+    if state.deadline_row:  # there is nothing that it could undo any more
+        state.close_row(state.deadline_row)
+        state.deadline_row = 0
+
+
 def _deadline(state: State, decision: Deadline, row: int) -> None:
     state.deadline_row, state.deadline_due = row, decision.due_at
 
@@ -479,4 +488,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Drop: mail.drop,
     Accept: mail.accept,
     Answered: mail.answered,
+    Pivot: _pivot,
 }

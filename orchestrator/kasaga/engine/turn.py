@@ -14,7 +14,7 @@ from kasaga_wire.codec import schema_id
 from kasaga_wire.errors import DecodeError
 from kasaga_wire.nodes import clean_text
 
-from ..errors import DeadlinePassed, PayloadTooLarge, SagaCodeError, StepConflict, TooManySteps
+from ..errors import DeadlinePassed, PayloadTooLarge, SagaCodeError, StepConflict, StepFails, TooManySteps
 from . import lifecycle, signals, undo
 from .backoff import backoff
 from .branches import Timer
@@ -46,6 +46,7 @@ from .model import (
     Leave,
     Listen,
     Move,
+    Pivot,
     Ran,
     Replied,
     Resume,
@@ -173,8 +174,22 @@ class Turn(Decisions):
         over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end) or step.left
         if not over and state.phase == lifecycle.RUNNING:
             self.send_again(step, send_at, end)
-            return
-        self._give_up(step, error_type or "Error", error)
+        elif state.pivot is not None and not step.left:
+            self._insist(step, send_at, error, final=final or error_type in policy.non_retryable)
+        else:
+            self._give_up(step, error_type or "Error", error)
+
+    def _insist(self, step: Step, send_at: int, error: str, *, final: bool) -> None:
+        """After the pivot a step isn't given up: the saga is STUCK at it, and its attempts go on.
+
+        `final`: another attempt would end as this one, so the next is an operator's.
+        """
+        if step.blocked is None:
+            times = "once" if step.attempt == 1 else f"{step.attempt} times"
+            said = f"{step.type} (step {step.path}), which comes after the pivot, has failed {times}: {error}"
+            self.block(step, StepFails(said), halted=final)
+        if not final:
+            self.send_again(step, send_at, 0)
 
     def _give_up(self, step: Step, error_type: str, error: str) -> None:
         """Settle a step as unknown: it is undone, whatever became of it."""
@@ -224,6 +239,7 @@ class Turn(Decisions):
 
     def begin_undo(self, target: str, code: str, reason: str, step: str = "") -> None:
         """Stop the saga's code and start to undo; what came while it was parked still counts."""
+        assert self.state.pivot is None, "a saga isn't undone after its pivot"
         driver, self.run.driver = self.run.driver, None
         if driver is not None:
             driver.cancel()
@@ -298,6 +314,8 @@ class Turn(Decisions):
         for effect in driver.effects:
             if isinstance(effect, Left):
                 self._left(effect)
+            elif isinstance(effect, Pivot):
+                self.add(effect)
             else:
                 self._schedule(effect)
         if progress is not WAITS and isinstance(progress, _ENDS):
@@ -305,7 +323,7 @@ class Turn(Decisions):
 
     def _too_many(self, driver: Driver) -> Broken | None:
         """Say what is too much of all that the code asks for at once."""
-        asked = [effect for effect in driver.effects if not isinstance(effect, Left)]
+        asked = [effect for effect in driver.effects if isinstance(effect, Request)]
         if asked and len(self.state.order) + len(asked) > self.defs.max_steps:
             return Broken(TooManySteps(f"the saga has {len(self.state.order)} steps and asks for more"))
         size = sum(len(request.payload) for request in asked if isinstance(request, Call))

@@ -15,11 +15,11 @@ from ..engine.model import COMMAND, CUT_OFF, DONE, LOST, REFUSED, UNKNOWN, Clear
 from ..engine.relevance import EXECUTED
 from ..engine.scheduling import in_order
 from ..engine.step import Step
-from ..errors import CannotUndo, UndoFails
+from ..errors import CannotUndo, PivotPassed, StepFails, UndoFails
 from .faults import UNDO_FAILS
 from .result import Invariant, Result
 
-BY_FAULT = frozenset({UndoFails.code, CannotUndo.code})
+BY_FAULT = frozenset({UndoFails.code, CannotUndo.code, StepFails.code})
 """A saga that is STUCK for one of these has code that works: the world is in its way."""
 CLEARED = {
     DONE: frozenset({"undone"}),
@@ -80,6 +80,8 @@ def _ends(result: Result) -> Iterator[str]:
         return
     if not (result.code and result.reason and result.remedy):
         yield "it is STUCK without a reason and a remedy"
+    if result.code == PivotPassed.code and result.struck:
+        return  # a step after the pivot was refused: the report shows where
     if result.code not in BY_FAULT:
         yield f"it is STUCK by its own code: {result.code} {result.reason}"
     elif result.code == UndoFails.code and not any(fault.kind == UNDO_FAILS for fault in result.struck):

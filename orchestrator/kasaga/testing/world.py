@@ -300,7 +300,7 @@ class World:
     @property
     def moved_after_its_end(self) -> bool:
         """Whether what was held back until the end has changed how the saga ended."""
-        return self._settled is not None and self.row.state is not self._settled
+        return self._settled in FINAL_STATES and self.row.state is not self._settled
 
     def records(self) -> list[Record]:
         """The history."""

@@ -1,0 +1,30 @@
+"""What parallel.md and pivot.md show works as it stands there, through the whole failure matrix."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = Path(__file__).parents[2] / "orchestrator"
+
+
+@pytest.mark.parametrize(
+    ("page", "files", "tests", "passed"),
+    [("parallel.md", 6, "test_trips.py", 8), ("pivot.md", 2, "test_orders.py", 4)],
+)
+def test_the_pages_sagas_hold_whatever_goes_wrong(
+    tmp_path: Path, page: str, files: int, tests: str, passed: int
+) -> None:
+    guide = (PAGES / page).read_text()
+    found: dict[str, str] = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", guide, re.DOTALL))
+    for name, code in found.items():
+        (tmp_path / name).write_text(code)
+    assert guide.count("```python") == len(found) == files
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-q", tests]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{passed} passed" in done.stdout
