@@ -24,7 +24,7 @@ COMPILER = "mypy[mypyc]>=2.4"
 ROOTS = ("orchestrator", "participants", "schemas", "typings")
 
 LEVEL = "2"
-"""gcc's -O3 takes a half longer, for code that is no faster."""
+"""Of gcc."""
 
 SETTINGS = """\
 [mypy]

@@ -67,7 +67,7 @@ class People:
     def _start(self, number: int) -> None:
         world, chance = self._world, self._world.chance
         self._due -= 1
-        saga_id, run_id = f"saga-{number}", str(world.uuid())
+        saga_id, run_id = f"saga-{number}", str(world.run_id(number))
         name = world.plan.saga or chance.pick(f"saga/{number}", NAMES)
         note = chance.pick(f"sleep/{number}", SLEEPS) if name == "sleeper" else ""
         if not world.plan.saga and chance.number(f"listens/{number}") < LISTENERS:

@@ -28,7 +28,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 
 def test_a_failure_is_told_as_a_short_story() -> None:
-    """Of one of the first three: a saga that is left out gives the later ones other run ids, and luck."""
+    """Of one of the first three: now and then a saga fails only by what the others do at the time."""
     bug = PLANTED["a saga is completed with a step of unknown outcome"]
     with bug.plant():
         plans = (Plan(seed, odds=bug.odds) for seed in range(1, MOST_SEEDS + 1))

@@ -154,7 +154,14 @@ class World:
 
     def uuid(self) -> UUID:
         self._uuids += 1
-        return UUID(int=int(self.chance.number(f"uuid/{self._uuids}") * 2**56) << 60 | self._uuids, version=4)
+        return self._uuid("uuid", self._uuids)
+
+    def run_id(self, number: int) -> UUID:
+        """Of a saga: the same whichever others there are, so that one can be left out of a failing run."""
+        return self._uuid("run", number)
+
+    def _uuid(self, kind: str, number: int) -> UUID:
+        return UUID(int=int(self.chance.number(f"{kind}/{number}") * 2**56) << 60 | number, version=4)
 
     def shard_of(self, saga_id: str) -> int:
         return partition_for(saga_id.encode(), self.shards)
