@@ -55,7 +55,10 @@ def test_nobody_answers(desk: Desk) -> None:
         desk.owner.deaf = 99
         said = await caller.post(f"{SAGA}/signals/approved?wait=1", json={})
         assert (said.status_code, said.json()["outcome"]) == (202, "sent")
-        is_problem(await caller.post(f"{SAGA}/updates/move?wait=1", json={}), 503, "KSG-505")
+        named = {"Idempotency-Key": "move-1"}
+        said = await caller.post(f"{SAGA}/updates/move?wait=1", json={}, headers=named)
+        assert (said.status_code, said.json()["outcome"], said.json()["key"]) == (202, "sent", "move-1")
+        is_problem(await caller.get(f"{SAGA}/queries/where?wait=1"), 503, "KSG-505")
 
     desk.play(scene)
 

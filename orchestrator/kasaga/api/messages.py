@@ -39,6 +39,11 @@ class Sending:
     wait: float
     key: str
 
+    @property
+    def told(self) -> dict[str, object]:
+        """What the sender is told of it, whatever becomes of it."""
+        return {"saga_id": self.saga_id, "name": self.name, "key": self.key}
+
     async def sent(self, what: str, work: Coroutine[Any, Any, T]) -> T:
         """Wait for the owner's answer, and count what became of it."""
         outcome = "failed"
@@ -85,7 +90,6 @@ SendingOf = Annotated[Sending, Depends(_sending)]
 )
 async def signal(asked: SignalRequest, sending: SendingOf) -> Response:
     """Kept, in order, until the saga's code waits for it. The same Idempotency-Key twice is one signal."""
-    told: dict[str, object] = {"saga_id": sending.saga_id, "name": sending.name, "key": sending.key}
     work = sending.backend.client.signal_json(
         sending.saga_id,
         sending.name,
@@ -99,8 +103,8 @@ async def signal(asked: SignalRequest, sending: SendingOf) -> Response:
     except NoAnswer as error:
         if not error.sent:
             raise
-        return answer({**told, "outcome": "sent"}, 202)
-    return answer({**told, "outcome": "accepted"})
+        return answer({**sending.told, "outcome": "sent"}, 202)
+    return answer({**sending.told, "outcome": "accepted"})
 
 
 @router.post(
@@ -110,15 +114,21 @@ async def signal(asked: SignalRequest, sending: SendingOf) -> Response:
     response_model=Answered,
     responses={
         200: {"description": "What the saga's handler answers."},
+        202: {"description": "Kafka has it; nobody has answered yet.", "model": SignalResult},
         **refusals(400, 403, 404, 409, 413, 415),
     },
 )
 async def update(asked: UpdateRequest, sending: SendingOf) -> Response:
-    """Looked at by the saga's validator first. The same Idempotency-Key twice is handled once."""
+    """Looked at by the saga's validator first. The same Idempotency-Key twice is handled once: ask again."""
     work = sending.backend.client.update_json(
         sending.saga_id, sending.name, json.dumps(asked.value), key=sending.key, timeout=sending.wait
     )
-    result: Any = await sending.sent("update", work)
+    try:
+        result: Any = await sending.sent("update", work)
+    except NoAnswer as error:
+        if not error.sent:
+            raise
+        return answer({**sending.told, "outcome": "sent"}, 202)
     return answer({"saga_id": sending.saga_id, "name": sending.name, "result": result})
 
 

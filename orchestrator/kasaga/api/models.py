@@ -256,13 +256,13 @@ class ActionResult(BaseModel):
 
 
 class SignalResult(BaseModel):
-    """What became of a signal."""
+    """What became of a signal, or of an update that nobody has answered yet."""
 
     model_config = _example(saga_id="order-42", name="approved", key="approval-7", outcome="accepted")
 
     saga_id: str = Field(examples=["order-42"])
     name: str = Field(examples=["approved"])
-    key: str = Field(description="Send it as Idempotency-Key to send this very signal again.")
+    key: str = Field(description="Send it as Idempotency-Key to send this very one again.")
     outcome: str = Field(description="accepted; or sent: Kafka has it, nobody has answered yet.")
 
 
