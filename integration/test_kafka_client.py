@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -202,7 +203,14 @@ def test_ends_are_asked_for_without_waiting_and_not_behind_the_consumers_fetch(
 
 def test_a_partition_that_is_not_there_is_left_out_of_the_answer(settings: KafkaSettings, topic: str) -> None:
     admin = Admin(settings)
-    assert admin.ask_offsets([(topic, 0)], timeout=30).wait() == {(topic, 0): 0}
+
+    def led() -> bool:
+        """Whether the topic, which is new, has its leaders."""
+        with contextlib.suppress(KafkaUnavailable):
+            return admin.ask_offsets([(topic, 0), (topic, 1)], timeout=30).wait() != {}
+        return False
+
+    eventually(led)
     assert admin.ask_offsets([(topic, 0), (topic, 99)], timeout=30).wait() == {(topic, 0): 0}
     with pytest.raises(KafkaUnavailable, match="asking for offsets"):
         admin.ask_offsets([(topic, 99)], timeout=30).wait()

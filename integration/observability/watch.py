@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
@@ -17,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from eventually import eventually
-from kasaga.client import BlockingClient
+from kasaga.client import BlockingClient, UnknownSaga
 from kasaga.dev.process import Process, log_tail
 from kasaga.dev.servers import KafkaServer
 from kasaga.store.migrate import migrate
@@ -130,11 +131,16 @@ class Watch:
 
     def wait(self, saga_id: str) -> str:
         """The saga's result, or the error's name."""
+        until = time.monotonic() + PATIENCE
         with self.client() as client:
-            try:
-                return client.handle(purchase, saga_id).result(timeout=PATIENCE)
-            except KasagaError as error:
-                return type(error).__name__
+            while True:
+                try:
+                    return client.handle(purchase, saga_id).result(timeout=PATIENCE)
+                except UnknownSaga:
+                    assert time.monotonic() < until, "its start was never read"
+                except KasagaError as error:
+                    return type(error).__name__
+                time.sleep(0.1)
 
 
 def a_span(*, sampled: bool = True) -> SpanContext:
