@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from itertools import count
 
 import pytest
 
 from kasaga.engine.codec import decode
 from kasaga.engine.model import Pivot
 from kasaga.store.base import SagaState
-from orchestrator.realm import Realm
+from kasaga_wire.kafka import partition_for
+from orchestrator.realm import SHARDS, Realm
 
 LOAD = [
     *(("trip", f"trip-{number}") for number in range(12)),
@@ -139,8 +141,10 @@ def test_processes_that_die_around_a_pivot_undo_nothing_that_is_behind_it(
 
 def test_a_thousand_steps_at_once_outlive_the_process_that_sent_them(peopled: Realm, prefix: str) -> None:
     doomed = peopled.owner(KASAGA_CRASH_AT="orchestrator.after_produce:400")
-    for number in range(6):
-        peopled.start("crowd", f"{prefix}{'refused-' * (number % 2)}{number}", note="1000")
+    for number in range(6):  # each shard has one, whichever are the doomed one's
+        ids = (f"{prefix}{'refused-' * (number % 2)}{number}-{each}" for each in count())
+        saga_id = next(each for each in ids if partition_for(each.encode(), SHARDS) == number % SHARDS)
+        peopled.start("crowd", saga_id, note="1000")
     peopled.flush()
     doomed.wait_until_killed()
 
