@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 import pytest
 
 from kasaga.engine.codec import decode
 from kasaga.engine.model import Pivot
-from kasaga.store.base import SagaState
+from kasaga.store.base import SagaRow, SagaState
 from kasaga_wire.kafka import partition_for
 from orchestrator.realm import SHARDS, Realm
 
@@ -31,19 +32,25 @@ AT_WORK = (
 )
 
 
+def die_under_load(
+    realm: Realm, prefix: str, points: Iterable[str], sagas: Sequence[tuple[str, str]]
+) -> list[SagaRow]:
+    """Let a process die at each point with sagas at work; others finish them. Returns the audited rows."""
+    doomed = [realm.begin(KASAGA_CRASH_AT=point) for point in points]
+    realm.wait_until_busy(doomed)
+    realm.run(prefix, sagas)
+    for each in doomed:
+        each.wait_until_killed()
+
+    realm.wait_until_over(prefix, len(sagas))
+    return realm.audit(prefix)
+
+
 @pytest.mark.parametrize("points", AT_WORK, ids=" and ".join)
 def test_processes_that_die_at_work_lose_and_double_nothing(
     peopled: Realm, prefix: str, points: tuple[str, str]
 ) -> None:
-    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
-    peopled.wait_until_busy(doomed)
-    peopled.run(prefix, LOAD)
-
-    for each in doomed:
-        each.wait_until_killed()
-
-    peopled.wait_until_over(prefix, len(LOAD))
-    rows = peopled.audit(prefix)
+    rows = die_under_load(peopled, prefix, points, LOAD)
     assert {row.state for row in rows} == {SagaState.COMPLETED, SagaState.COMPENSATED}
 
 
@@ -106,14 +113,7 @@ def test_processes_that_die_while_branches_are_in_flight_lose_and_double_nothing
     sagas = [("tour", f"tour-{number}") for number in range(8)]
     sagas += [("tour", f"refused-{number}") for number in range(8)]
     points = ("orchestrator.before_commit:5", "orchestrator.after_commit:7")
-    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
-    peopled.wait_until_busy(doomed)
-    peopled.run(prefix, sagas)
-    for each in doomed:
-        each.wait_until_killed()
-
-    peopled.wait_until_over(prefix, len(sagas))
-    rows = peopled.audit(prefix)
+    rows = die_under_load(peopled, prefix, points, sagas)
     assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 8, SagaState.COMPENSATED: 8}
 
 
@@ -124,14 +124,7 @@ def test_processes_that_die_around_a_pivot_undo_nothing_that_is_behind_it(
     sagas = [("sold", f"sold-{number}") for number in range(8)]
     sagas += [("sold", f"refused-{number}") for number in range(8)]
     points = ("orchestrator.before_commit:4", "orchestrator.after_commit:8")
-    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
-    peopled.wait_until_busy(doomed)
-    peopled.run(prefix, sagas)
-    for each in doomed:
-        each.wait_until_killed()
-
-    peopled.wait_until_over(prefix, len(sagas))
-    rows = peopled.audit(prefix)
+    rows = die_under_load(peopled, prefix, points, sagas)
     assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 8, SagaState.COMPENSATED: 8}
     for row in rows:
         history = [decode(each.seq, each.body) for each in peopled.store.history(row)]
@@ -155,11 +148,4 @@ def test_a_thousand_steps_at_once_outlive_the_process_that_sent_them(peopled: Re
 
 def test_offsets_in_kafka_are_for_people_only(peopled: Realm, prefix: str) -> None:
     points = ("orchestrator.before_offsets", "orchestrator.after_offsets")
-    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
-    peopled.wait_until_busy(doomed)
-    peopled.run(prefix, LOAD)
-    for each in doomed:
-        each.wait_until_killed()
-
-    peopled.wait_until_over(prefix, len(LOAD))
-    peopled.audit(prefix)
+    die_under_load(peopled, prefix, points, LOAD)
