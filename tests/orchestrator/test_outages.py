@@ -77,6 +77,26 @@ def test_the_loop_reads_no_more_than_a_batch_while_postgres_is_away() -> None:
         assert len(world.sagas()) == 100
 
 
+def test_a_process_is_not_ready_again_before_postgres_has_answered_it() -> None:
+    """A turn that asks nothing of the store says nothing about it."""
+    with World() as world:
+        node = world.join()
+        world.turns(node, 3)
+        assert node.loop.ready()[0]
+        world.nodes.append(node)  # somebody else, so that waiting doesn't bring Postgres back
+        node.away_until = world.nanos + int(30e9)
+        seen: list[bool] = []
+        while world.nanos < node.away_until:
+            world.turn(node)
+            seen.append(node.loop.ready()[0])
+        first = seen.index(False)
+        assert len(seen) - first > 20
+        assert not any(seen[first:-1])
+        world.nodes.pop()
+        world.turns(node, 3)
+        assert node.loop.ready()[0]
+
+
 def test_after_an_hour_without_owner_no_answered_saga_is_tried_again() -> None:
     with World() as world:
         node = working(world, sagas=20)

@@ -263,7 +263,9 @@ class Loop:
 
     def _ride_out(self, what: str, error: Exception) -> None:
         self._metrics.store_lost()
+        # A turn that needs nothing of the store would pass for its return.
         self._store_answers = False
+        self._ownership.ask_again()
         self._turned = self._clock.seconds()
         if self._away % AWAY_LINES == 0:
             log.warning(what, extra={"error": str(error), "tries": self._away + 1})

@@ -107,6 +107,10 @@ class Ownership:
                 self._store.pardon(shard.number, shard.token)
                 shard.deaths, shard.suspects = 0, False
 
+    def ask_again(self) -> None:
+        """Have the next `keep` ask the database, whenever the last one did."""
+        self._beaten = -self._settings.heartbeat_seconds
+
     @property
     def interval(self) -> float:
         """Seconds from one look at the shards to the next."""
@@ -137,7 +141,7 @@ class Ownership:
         """
         if self._leaves is None:
             self._leaves = self._clock.seconds()
-            self._beaten = -self._settings.heartbeat_seconds
+            self.ask_again()
 
     @property
     def gone(self) -> bool:
