@@ -89,6 +89,11 @@ class LanedProducer:
             raise QueueFull("the producer's queue is full", remedy="poll, then produce again")
         self._lanes.put(topic, partition, Waiting(value, key, headers, on_ack))
 
+    def warm(self) -> None:
+        """Make the client for batches now: in the background it takes half a second to be ready."""
+        if self._batches is None:
+            self._batches = self._make(linger_ms=BATCH_LINGER_MS)
+
     def hand_over(self) -> None:
         """Send what was produced, as far as its partitions are free; `poll` does it too."""
         self._lanes.hand_over()
@@ -101,9 +106,8 @@ class LanedProducer:
     def _send(self, lane: Lane, record: Waiting) -> DeliveryError | None:
         client = self._quick
         if lane.batch:
-            if self._batches is None:
-                self._batches = self._make(linger_ms=BATCH_LINGER_MS)
-            client = self._batches
+            self.warm()
+            client = self._batches or client
         on_ack = functools.partial(self._lanes.landed, lane, record.on_ack)
         return client.send(lane.topic, lane.partition, record, on_ack)
 

@@ -30,6 +30,8 @@ ATTACKS = [
     if mode is MODES[0] or "parameters" in operation  # where nothing is sent, nothing can be wrong
 ]
 EXAMPLES = 25
+FEW, UNANSWERED = 6, ("signal_saga", "update_saga", "query_saga")
+"""Nobody answers these here, so each example may take the shortest wait that can be asked for: a second."""
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def test_every_answer_is_promised(base: str, name: str, mode: GenerationMode) ->
         found[name],
         base,
         mode,
-        examples=EXAMPLES,
+        examples=FEW if name in UNANSWERED else EXAMPLES,
         headers=TOKEN,
         start={"name": "payment", "input": INPUT},
     )

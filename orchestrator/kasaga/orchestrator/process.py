@@ -96,11 +96,16 @@ class Orchestrator:
         finally:
             store.close()
             self._tracer.close()
+            if self._producer is not None and self._loop is None:
+                self._producer.close(0)
             if probes is not None:
                 probes.close()
 
     _error: BaseException | None = None
     _source: Source | None = None
+    _producer: Producer | None = None
+    """The first. It takes half a second to be ready, in the background: so it is made before all else, and
+    the relay goes on with what has published the schemas."""
 
     def _lag(self, shard: int, offsets: Offsets) -> dict[str, int]:
         return self._source.lag(shard, offsets) if self._source is not None else {}
@@ -114,6 +119,13 @@ class Orchestrator:
 
     def _assemble(self, store: PostgresStore) -> Loop:
         app, settings = self._app, self._settings
+
+        def producer() -> Producer:
+            return Producer(settings.kafka)
+
+        if self._producer is None or self._producer.fatal:
+            self._producer = producer()
+            self._producer.warm()
         namespace = store.namespace()
         if namespace.name != app.namespace:
             raise SettingsInvalid(
@@ -131,14 +143,13 @@ class Orchestrator:
         admin = Admin(settings.kafka)
         setup.ensure(admin, app, topics, namespace.shards)
 
-        def producer() -> Producer:
-            return Producer(settings.kafka)
-
-        setup.publish(producer(), topics, schemas)
+        setup.publish(self._producer, topics, schemas)
         clock = Clock()
-        relay = Relay(producer, setup.Counter(admin))
+        relay = Relay(producer, setup.Counter(admin), first=self._producer)
+        consumer = Consumer(settings.kafka, group=f"{settings.topic_prefix}{app.namespace}.orchestrator")
+        consumer.learn((topics.sagas, topics.replies, topics.control))
         source = Source(
-            Consumer(settings.kafka, group=f"{settings.topic_prefix}{app.namespace}.orchestrator"),
+            consumer,
             admin,
             topics,
             schemas,

@@ -69,9 +69,12 @@ class Refusal:
 class Relay:
     """Of one process. Only the loop's thread uses it; acknowledgements arrive in `poll`."""
 
-    def __init__(self, make_producer: Callable[[], Producer], partitions: Partitions) -> None:
+    def __init__(
+        self, make_producer: Callable[[], Producer], partitions: Partitions, first: Producer | None = None
+    ) -> None:
+        """`first` is a producer that is there already, to begin with."""
         self._make_producer = make_producer
-        self._producer = make_producer()
+        self._producer = first or make_producer()
         self._partitions = partitions
         self._shards: dict[int, _Sent] = {}
         self._later: list[tuple[int, int, int]] = []
