@@ -65,8 +65,9 @@ images-test: venv ## run the images read-only on real servers, and audit what th
 kubernetes: venv ## a real Kubernetes, and a release's whole life on it under load, as root; ARGS=--keep leaves the logs
 	@PYTHONPATH=integration $(BIN)/python -m kubernetes $(ARGS)
 
-bench: venv ## measure on this machine, on real servers: ARGS="throughput latency --out figures.jsonl"; ARGS=--help tells what
-	@PYTHONPATH=integration $(BIN)/python -m bench $(ARGS)
+bench: venv ## measure on this machine, on real servers: ARGS="throughput latency --out figures.jsonl"; ARGS=--help tells what; COMPILED=1
+	@$(if $(COMPILED),.ci/compiled)
+	@PYTHONPATH=integration $(if $(COMPILED),.venv-compiled/bin,$(BIN))/python -m bench $(ARGS)
 
 bench-quick: venv ## CPU of the hot parts in half a minute, without servers: ARGS="--against earlier.jsonl" compares
 	@PYTHONPATH=integration $(BIN)/python -m bench.quick $(ARGS)
@@ -74,8 +75,9 @@ bench-quick: venv ## CPU of the hot parts in half a minute, without servers: ARG
 bench-page: venv ## BENCHMARKS.md and its charts, from figures' lines: ARGS=figures.jsonl
 	@PYTHONPATH=integration $(BIN)/python -m bench.page $(ARGS)
 
-bench-peers: venv ## peers and ours on the same payment saga, in turns: ratios as JSON lines; ARGS=--temporal for Temporal, too
-	@PYTHONPATH=integration $(BIN)/python -m bench.peers $(ARGS)
+bench-peers: venv ## peers and ours on the same payment saga, in turns: ratios as JSON lines; ARGS=--temporal for Temporal, too; COMPILED=1
+	@$(if $(COMPILED),.ci/compiled)
+	@PYTHONPATH=integration $(if $(COMPILED),.venv-compiled/bin,$(BIN))/python -m bench.peers $(ARGS)
 
 chaos: venv ## kill, freeze, cut off and fill up everything under load, then audit: MINUTES=10 SEED=1 make chaos, or ARGS=…
 	@PYTHONPATH=integration:participants $(BIN)/python -m chaos $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(ARGS)

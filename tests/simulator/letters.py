@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CODEC = message_codec(str, "signal", "letter")
 PATIENCE = 2 * SECOND
 """After which a sender asks again."""
+LONG = 60 * SECOND
 
 
 class Letters:
@@ -78,11 +79,20 @@ class Letters:
                 self._send(saga_id, number + 1)
             return
         step = SECOND // 10
+        if waited >= PATIENCE and self._in_vain(saga_id):
+            return  # whoever asked for ever would keep the clock from going on
         if waited >= PATIENCE:
             world.machine.at(world.machine.now + step, partial(self._send, saga_id, number))
         else:
             look = partial(self._look, saga_id, number, waited + step)
             world.machine.at(world.machine.now + step, look)
+
+    def _in_vain(self, saga_id: str) -> bool:
+        """Whether nobody has read a saga's start, long after all was well again: Kafka has lost it."""
+        world = self._world
+        if world.machine.now < world.plan.trouble * SECOND + LONG:
+            return False
+        return saga_id not in world.book.expected() | {row.saga_id for row in world.sagas()}
 
     def said(self, key: str) -> list[str]:
         """What has been answered to a letter."""

@@ -140,6 +140,9 @@ class Task:
         machine = self._machine
         if self.over or self._greenlet is getcurrent():
             return
+        if not self._greenlet:  # it has never run: greenlet would throw in whoever kills it
+            self.over = True
+            return
         before, machine.current = machine.current, self
         loop = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
