@@ -194,7 +194,10 @@ def arguments(parts: Parts) -> None:
                 context = command.make_context(command.name or "kasaga", words, parent=context)
                 if not isinstance(command, click.Group):
                     return
-                _, found, words = command.resolve_command(context, words_left(context))
+                left = words_left(context)
+                if not left:
+                    context.fail("Missing command.")  # as `invoke` does before it resolves one
+                _, found, words = command.resolve_command(context, left)
                 if found is None:
                     return
                 command = found

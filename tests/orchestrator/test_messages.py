@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from kasaga.orchestrator import early
 from kasaga.orchestrator.early import KEEP_MICROS
 from kasaga.orchestrator.holding import HOLD_MICROS
 from kasaga.store.base import SagaState
+from kasaga.testing.network import Place
 from kasaga_wire.messages import MessageEnvelope
 from orchestrator.messages import code_of, dead, send, told
 from orchestrator.node import Node
@@ -119,11 +122,54 @@ def test_the_same_signal_after_the_end_is_answered_as_the_first_time() -> None:
 def test_an_unknown_saga() -> None:
     with calm() as world:
         node = world.join()
+        go_on(world, node)  # up to the end of what was there before
         signal = send(world, "signal", "nobody", "end")
         update = send(world, "update", "nobody", "first", "x")
         query = world.control("query", "nobody", step="letters")
         go_on(world, node)
         assert [whats(world, each) for each in (signal, update, query)] == [["unknown"]] * 3
+
+
+@pytest.mark.parametrize("kind", ["signal", "update"])
+def test_what_was_accepted_outlives_a_postgres_that_loses_it_with_its_saga(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is read again before the start is; its sender has his answer, and asks nobody again."""
+    with calm() as world:
+        node = world.join()
+        go_on(world, node)
+        before = world.snapshot()
+        world.start("mailbox", "a")
+        go_on(world, node)
+        key = send(world, "signal", "a", "letter", "x") if kind == "signal" else ""
+        key = key or send(world, "update", "a", "first", "x")
+        go_on(world, node)
+        assert whats(world, key)[0] in ("accepted", "answered")
+
+        world.restore(before)
+        starts = {(world.topics.sagas, shard) for shard in range(world.shards)}
+        assign = node.consumer.incremental_assign
+
+        def assign_all_but_starts(positions: Mapping[Place, int]) -> None:
+            assign(positions)
+            node.consumer.deaf |= starts & positions.keys()
+
+        monkeypatch.setattr(node.consumer, "incremental_assign", assign_all_but_starts)
+        world.pass_time(2)  # the next heartbeat tells the process what the database has lost
+        go_on(world, node, 20)
+        assert not world.sagas()
+        node.consumer.deaf -= starts
+        while not world.sagas():
+            go_on(world, node)
+        go_on(world, node)
+        query = world.control("query", "a", step="letters")
+        go_on(world, node)
+        send(world, "signal", "a", "end")
+        world.settle()
+
+        world.audit()
+        assert result_of(world, query) == b'"x"'
+        assert set(whats(world, key)) <= {"accepted", "answered"}
 
 
 def test_updates_and_queries() -> None:

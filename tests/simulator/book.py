@@ -32,7 +32,16 @@ from kasaga.engine.model import (
 )
 from kasaga.engine.relevance import KNOWLEDGE
 from kasaga.engine.state import State, extend, fold
-from kasaga.store.base import FINAL_STATES, Batch, LostShards, SagaRow, SagaState, ShardRow
+from kasaga.orchestrator.early import is_kept
+from kasaga.store.base import (
+    FINAL_STATES,
+    Batch,
+    LostShards,
+    OutboxRow,
+    SagaRow,
+    SagaState,
+    ShardRow,
+)
 from kasaga.testing.network import Headers
 from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
@@ -57,7 +66,7 @@ class Book:
         """Rows of inboxes that were forgotten too early."""
         self.inbox_lost: set[str] = set()
         """Rows of inboxes that a database has lost by going back in time."""
-        self.lost_rows: dict[UUID, dict[int, bytes]] = defaultdict(dict)
+        self.lost_rows: dict[UUID, list[tuple[int, bytes]]] = defaultdict(list)
         """Rows of histories that Postgres has lost, by run and number."""
         self._tokens: dict[int, UUID | None] = {}
         self._rows: Counter[UUID] = Counter()
@@ -153,10 +162,10 @@ class Book:
         now = self._world.store._tables  # pyright: ignore[reportPrivateUsage]
         for run_id, rows in now.history.items():
             kept = tables.history.get(run_id, {})
-            gone = {seq: row.body for seq, row in rows.items() if seq not in kept}
+            gone = [(seq, row.body) for seq, row in sorted(rows.items()) if seq not in kept]
             if gone:
-                self.lost_rows[run_id].update(gone)
-                self._world.tracer.note(None, "restore", run=run_id, rows=sorted(gone))
+                self.lost_rows[run_id] += gone
+                self._world.tracer.note(None, "restore", run=run_id, rows=[seq for seq, _ in gone])
         self._tokens = {number: shard.token for number, shard in shards.items()}
         self._rows = Counter({run: len(rows) for run, rows in tables.history.items()})
 
@@ -193,6 +202,11 @@ class Book:
             if record.key and record.offset < end
         }
 
+    def waits_in_vain(self, row: OutboxRow) -> bool:
+        """Whether a row keeps a signal, for a day, whose saga's start Kafka has lost."""
+        saga_id = (row.key or b"").decode()
+        return is_kept(row) and saga_id not in {each.saga_id for each in self._world.sagas()}
+
     def never_over(self) -> None:
         """The run came to no end: say what is missing."""
         rows = {row.saga_id: row for row in self._world.sagas()}
@@ -204,7 +218,7 @@ class Book:
         stuck = {row.run_id for row in rows.values() if row.state is SagaState.STUCK}
         for shard in range(self._world.shards):
             for open_row in self._world.store.open_rows(shard):
-                if open_row.run_id not in stuck:
+                if open_row.run_id not in stuck and not self.waits_in_vain(open_row):
                     what = f"{open_row.kind.name} {open_row.run_id} {open_row.step}"
                     self.say(f"a row stays open in the outbox: {what}")
                     break
@@ -275,7 +289,7 @@ class Book:
         if not lost:
             return False
         now = {record.seq: _gist(record) for record in records}
-        return any(now.get(seq) != _gist(decode(seq, body)) for seq, body in lost.items())
+        return any(now.get(seq) != _gist(decode(seq, body)) for seq, body in lost)
 
     def forgot(self, run_id: UUID) -> bool:
         """Whether an inbox has forgotten, or a database lost, rows of a run."""
@@ -407,7 +421,7 @@ class _Audit:
 
     def wire(self, sent: list[CommandEnvelope]) -> None:
         """Nothing was sent that wasn't committed."""
-        lost = [decode(seq, body) for seq, body in self._book.lost_rows.get(self._row.run_id, {}).items()]
+        lost = [decode(seq, body) for seq, body in self._book.lost_rows.get(self._row.run_id, [])]
         committed = {
             (
                 decision.step if decision.form == COMMAND else f"{decision.step}~{decision.form}",
@@ -454,9 +468,12 @@ class _Audit:
         )
 
     def _order(self, effects: list[Effect]) -> None:
-        """Undos took effect in reverse; those of unknown steps may at any time."""
+        """Undos took effect in reverse; those of unknown steps, and skipped ones, may at any time."""
         place = {step.path: index for index, step in enumerate(self._state.order)}
-        known = {step.path for step in self._state.order if step.outcome == DONE}
+        by_hand = ("skipped", "resolved")
+        known = {
+            step.path for step in self._state.order if step.outcome == DONE and step.undo_how not in by_hand
+        }
         undone = [
             effect.command_id.partition(".")[2].partition("~")[0]
             for effect in sorted(effects, key=lambda effect: effect.at)

@@ -351,6 +351,7 @@ class World:
             row.run_id in stuck and row.kind is not RowKind.RECORD
             for shard in range(self.shards)
             for row in self.store.open_rows(shard)
+            if not self.book.waits_in_vain(row)
         )
 
     def sagas(self) -> list[SagaRow]:

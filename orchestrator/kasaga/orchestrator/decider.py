@@ -24,7 +24,7 @@ from ..errors import EngineBug, NoReceiver, NotApplicable, QueryFailed, SagaCode
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
-from .early import is_over, items, no_room, row_of
+from .early import is_over, items, may_be_old, no_room, row_of
 from .intake import Dead, Input, Intake, Item, Misplaced, shard_of
 from .metrics import Metrics
 from .rows import Addresses, add_record
@@ -308,9 +308,10 @@ class Decider:
     def _nobody(
         self, work: Work, shard: Shard, item: Item, ask: Asked, row: SagaRow | None, now: int
     ) -> None:
-        """A signal or an update for a saga that has ended long ago, or never began."""
+        """A signal or an update for a saga that has ended long ago, or hasn't begun, or never will."""
         body = answers.to_absent(item, ask, row)
-        if body.what == "unknown" and item.keep and self._keep(work, shard, item, ask, now):
+        keep = item.keep or item.kept is not None or may_be_old(shard, item)
+        if body.what == "unknown" and keep and self._keep(work, shard, item, ask, now):
             return
         if item.kept is not None:
             work.deliver(shard, item.kept)
@@ -329,8 +330,9 @@ class Decider:
         if record is None or no_room(shard, item.saga_id) is not None:
             return False
         work.add_loose(shard, lambda seq: row_of(item, record, seq, shard.number, now))
-        body = Answer(saga_id=item.saga_id, run_id="", about=ask.action_id, what="kept")
-        self._answer(work, shard, body, ask, now)
+        if item.keep:
+            body = Answer(saga_id=item.saga_id, run_id="", about=ask.action_id, what="kept")
+            self._answer(work, shard, body, ask, now)
         return True
 
     def _convicted(self, work: Work, shard: Shard, run: Run, event: Event, now: int) -> bool:

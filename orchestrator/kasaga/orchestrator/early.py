@@ -37,6 +37,15 @@ def is_kept(row: OutboxRow) -> bool:
     return row.kind is RowKind.TIMER and row.run_id is None
 
 
+def may_be_old(shard: Shard, item: Item) -> bool:
+    """Whether something was sent before this ownership.
+
+    Then its sender may have been told that it was accepted, by a Postgres that has lost it since, together
+    with its saga: whose start is about to be read again.
+    """
+    return item.source is not None and item.source.offset < shard.backlog
+
+
 def no_room(shard: Shard, saga_id: str) -> MailboxFull | None:
     """Say that too many wait already, or return None."""
     if len(shard.kept.get(saga_id, ())) >= MAX_KEPT:

@@ -77,6 +77,8 @@ class Shard:
     """The offset at which the end of the replies was last seen."""
     control: int = 0
     """The next offset of the control records that hasn't been read, or their end: signals come that way."""
+    backlog: int = 0
+    """The offset before which control records may be older than this ownership: until the first end was seen."""
     waits: set[int] = field(default_factory=set[int])
     """Of the open rows the time-outs of waits for signals."""
     kept: dict[str, list[OutboxRow]] = field(default_factory=dict[str, list[OutboxRow]])

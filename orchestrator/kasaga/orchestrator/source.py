@@ -92,6 +92,10 @@ class Source:
         self._ends: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         self._controls: dict[int, int] = {}
+        self._backlogs: dict[int, int] = {}
+        """By shard: the offset after the last control record that came before the first end of them was seen."""
+        self._caught_up: set[int] = set()
+        """Shards whose control records' end was seen since they were assigned."""
         self._awaiting: set[int] = set()
         """Shards with sagas that wait for a signal until a time: there control records' ends count too."""
         self._gone: dict[tuple[str, int], int] = {}
@@ -192,6 +196,8 @@ class Source:
         self._ends.pop(shard, None)
         self._positions.pop(shard, None)
         self._controls.pop(shard, None)
+        self._backlogs.pop(shard, None)
+        self._caught_up.discard(shard)
         self._awaiting.discard(shard)
         self._told.pop(shard, None)
         self._wanted.pop(shard, None)
@@ -224,6 +230,8 @@ class Source:
                         self._positions[message.partition] = message.offset + 1
                     elif message.topic == self._topics.control:
                         self._controls[message.partition] = message.offset + 1
+                        if message.partition not in self._caught_up:
+                            self._backlogs[message.partition] = message.offset + 1
                     records.append(message)
             elif isinstance(message, EndOfPartition):
                 came[message.topic, message.partition] = message.offset
@@ -254,6 +262,7 @@ class Source:
             self._ends[end.partition] = end.offset
         elif end.topic == self._topics.control:
             self._controls[end.partition] = end.offset
+            self._caught_up.add(end.partition)
 
     def _came(self, positions: dict[Place, int]) -> None:
         """Note whose records or end has come."""
@@ -289,6 +298,7 @@ class Source:
         shard.position = max(shard.position, self._positions.get(shard.number, 0))
         shard.end = max(shard.end, self._ends.get(shard.number, -1))
         shard.control = max(shard.control, self._controls.get(shard.number, 0))
+        shard.backlog = self._backlogs.get(shard.number, 0)
         if shard.waits:
             self._awaiting.add(shard.number)
         else:
