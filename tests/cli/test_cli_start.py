@@ -125,7 +125,17 @@ def test_input_from_a_file_and_from_a_pipe(
     [
         ('{"id": "o-1", "lines": [{"sku": "a", "quantity": 0}]}', "lines[0].quantity"),
         ('{"id": "o-1"}', "lines"),
-        ("{", "JSON"),
+        ("{", "line 1 column 2"),
+        ("[" * 100_000, "JSON"),
+        (
+            '{"id": "o-1", "lines": [], "colour": 1}',
+            ".colour: Order has no such field. Remedy: it has id, lines.",
+        ),
+        (
+            '{"id": "o-1", "lines": [{"sku": "a", "quantity": 1, "x": 0}]}',
+            ".lines[0].x: Line has no such field",
+        ),
+        ('{"id": 1, "lines": []}', ".id: a whole number where text is wanted"),
         ("order.json", "@order.json for a file"),
     ],
 )

@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
+from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import KasagaError
+from kasaga_wire.from_json import from_json
 
 from ..saga import App, Saga
 from ..wording import when as read_time
@@ -123,21 +125,17 @@ def read_text(given: str) -> str:
 
 
 def parse_input(saga: Saga[Any, Any], text: str) -> Any:
-    """JSON text as the saga's argument; raises BadInput naming the field."""
+    """JSON text as the saga's argument; raises BadInput naming the field.
+
+    Read as the HTTP API reads it, so that the same text is the same input for both: by the schema, which
+    refuses fields that it doesn't have, and then by the author's model.
+    """
+    fits = f"the input doesn't fit saga {saga.name!r}"
     try:
-        value = saga.input.from_json(text)
-        saga.input.encode(value)
+        given: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{fits}: it is no JSON: {error}", remedy=WRITE_JSON) from None
+    try:
+        return saga.input.decode(from_json(given, saga.input.schema), Schemas())
     except KasagaError as error:
-        raise BadInput(
-            f"the input doesn't fit saga {saga.name!r}: {error.message}",
-            remedy=error.remedy or (MEND if _is_json(text) else WRITE_JSON),
-        ) from None
-    return value
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+        raise BadInput(f"{fits}: {error.message}", remedy=error.remedy or MEND) from None
