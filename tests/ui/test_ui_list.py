@@ -67,7 +67,14 @@ def test_nothing_fits(desk: Desk) -> None:
         ("after=yesterday", "'yesterday' is no time"),
         ("before=2026-99-99", "is no time"),
         ("before=9999999999999999d", "is no time"),
-        ("state=ASLEEP", "there is no state 'ASLEEP'"),
+        ("state=ASLEEP", "there is no state 'ASLEEP': there are RUNNING, "),
+        (
+            "started_after=yesterday",
+            "there is no filter 'started_after': there are state, name, prefix, code, after,",
+        ),
+        ("nmae=payment", "there is no filter 'nmae'"),
+        ("name=payment&nmae=", "there is no filter 'nmae'"),
+        ("<b>=1", "there is no filter '<b>'"),
         ("below=x", "the address names no page"),
     ],
 )

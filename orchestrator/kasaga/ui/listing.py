@@ -25,6 +25,12 @@ TEXT = 256
 
 FIELDS = ("name", "prefix", "code", "after", "before")
 
+KNOWN = ("state", *FIELDS, "below")
+"""What the list's address may say. Anything else would look like a filter, and choose every saga."""
+
+SHOWN = 40
+"""Characters shown of what can't be."""
+
 
 @dataclass(slots=True)
 class Choice:
@@ -83,11 +89,15 @@ class Wanted:
 def wanted(query: QueryParams) -> Wanted:
     """Read an address."""
     made = Wanted()
+    strange = next((name for name in query if name not in KNOWN), None)
+    if strange is not None:
+        made.problems["address"] = f"there is no filter {strange[:SHOWN]!r}: there are {', '.join(KNOWN)}"
     for given in query.getlist("state")[: len(SagaState)]:
         try:
             state = SagaState(given.upper())
         except ValueError:
-            made.problems["state"] = f"there is no state {given[:40]!r}"
+            known = ", ".join(each.value for each in SagaState)
+            made.problems["state"] = f"there is no state {given[:SHOWN]!r}: there are {known}"
             continue
         if state not in made.states:
             made.states.append(state)
