@@ -14,8 +14,8 @@ venv: ## make .venv from requirements.lock (does nothing if it is up to date)
 jaeger: ## build the Jaeger that tests and the demo look at traces in (minutes, once; does nothing if it is there)
 	@.ci/jaeger
 
-demo: venv ## a saga across three services, on a real Kafka and a real Postgres
-	@$(BIN)/python participants/examples/demo.py
+demo: venv ## a saga across three services, on a real Kafka and a real Postgres; ARGS="--orders 200" starts fewer
+	@$(BIN)/python participants/examples/demo.py $(ARGS)
 
 test: venv ## all tests, on real servers and in a real browser too
 	@.ci/chromium >/dev/null

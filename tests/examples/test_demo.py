@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -160,3 +162,11 @@ def test_the_directory_can_be_kept() -> None:
     with working_directory(keep=True) as directory:
         pass
     directory.rmdir()
+
+
+def test_make_hands_the_demo_its_arguments() -> None:
+    root = Path(__file__).parents[2]
+    said = subprocess.run(
+        ["make", "-n", "demo", "ARGS=--orders 200"], cwd=root, check=True, capture_output=True, text=True
+    )
+    assert "participants/examples/demo.py --orders 200\n" in said.stdout
