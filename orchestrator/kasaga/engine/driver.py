@@ -164,10 +164,10 @@ class Driver(Scheduling):
 
         return cast("bytes", self.guard(partial(self.root.run, read), signal))
 
-    def broken(self, error: BaseException) -> SagaCodeError | None:
-        """Say why the code can't go on after what reading a value raised; None: the value is wrong."""
+    def broken(self, error: BaseException) -> SagaCodeError:
+        """Say why the code can't go on after what reading a value raised, which isn't of the value."""
         judged = self._judge(self.root, error)
-        return judged.error if judged is not None else None
+        return judged.error if judged is not None else BugInSaga(_said(error))
 
     def _update(self, step: Step) -> Progress:
         """Let the author's handler deal with an update, between two awaits of the code."""

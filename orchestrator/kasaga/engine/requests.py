@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kasaga_wire.codec import Codec, Schemas
 from kasaga_wire.contracts import CommandSpec
+from kasaga_wire.errors import DecodeError
 
 from ..errors import Evicted, NotAwaitable
 from .model import Policy, Signalled
@@ -272,7 +273,11 @@ class Expect(Request):
 def fit(codec: Codec[Any], payload: bytes, *, json: bool, schemas: Schemas) -> bytes:
     """Try to read a value that was sent; returns it in Avro where it came as JSON. Raises KasagaError."""
     if json:
-        avro = codec.encode(codec.from_json(payload.decode()))
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"JSON that isn't UTF-8: {error}") from None
+        avro = codec.encode(codec.from_json(text))
         schemas.add(codec.schema)
         return avro
     codec.decode(payload, schemas)

@@ -169,15 +169,12 @@ def take(turn: Turn) -> bool:
         return False
     try:
         payload = driver.fit(step.path, signal)
-    except BaseException as error:  # noqa: BLE001 - the author's model
-        if not isinstance(error, KasagaError):
-            broken = driver.broken(error)
-            if broken is not None:
-                turn.park(broken)
-                return False
-        code = error.code if isinstance(error, KasagaError) else SignalRefused.code
-        turn.add(Drop(name, signal.signal_id, code, _cut(words(error))))
+    except KasagaError as error:
+        turn.add(Drop(name, signal.signal_id, error.code, _cut(words(error))))
         return True
+    except BaseException as error:  # noqa: BLE001 - the author's model: it ends or stops the process
+        turn.park(driver.broken(error))
+        return False
     turn.add(Take(step.path, signal.signal_id, payload))
     return True
 

@@ -78,7 +78,7 @@ class Shard:
     control: int = 0
     """The next offset of the control records that hasn't been read, or their end: signals come that way."""
     backlog: int = 0
-    """The offset before which control records may be older than this ownership: until the first end was seen."""
+    """Control records before this offset may be older than this ownership: no end of them was seen yet."""
     waits: set[int] = field(default_factory=set[int])
     """Of the open rows the time-outs of waits for signals."""
     kept: dict[str, list[OutboxRow]] = field(default_factory=dict[str, list[OutboxRow]])

@@ -93,7 +93,7 @@ class Source:
         self._positions: dict[int, int] = {}
         self._controls: dict[int, int] = {}
         self._backlogs: dict[int, int] = {}
-        """By shard: the offset after the last control record that came before the first end of them was seen."""
+        """By shard: the offset after the last control record that came before any end of them was seen."""
         self._caught_up: set[int] = set()
         """Shards whose control records' end was seen since they were assigned."""
         self._awaiting: set[int] = set()
