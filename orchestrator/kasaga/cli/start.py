@@ -87,10 +87,12 @@ def start(
 
 
 def _accepted(out: Output, handle: Handle[Any]) -> None:
+    # No run is named: where the id has a saga already, none will ever have the run id that was just sent.
+    # Only the owner knows, and it answers a start that isn't waited for to nobody.
     if out.json:
-        out.document({"saga_id": handle.id, "run_id": handle.run_id, "state": "ACCEPTED"})
+        out.document({"saga_id": handle.id, "run_id": None, "state": "ACCEPTED"})
     else:
-        out.lines([f"{handle.name} {handle.id} is accepted (run {handle.run_id})"])
+        out.lines([f"{handle.name} {handle.id} is accepted"])
 
 
 async def _waited(client: Client, handle: Handle[Any], out: Output, timeout: float | None) -> Any:  # noqa: ASYNC109
