@@ -25,7 +25,7 @@ from ..client.status import SagaStatus
 from ..errors import NotApplicable
 from ..lookup import asked_before
 from ..store.base import Store
-from ..store.errors import NamespaceMismatch, StoreUnavailable
+from ..store.errors import StoreUnavailable, check_namespace
 from ..store.postgres import PostgresStore
 from ..store.settings import StoreSettings
 from .ends import Ends
@@ -136,12 +136,7 @@ class Backend:
         """Return the namespace, once the database has told it; raises as `read`."""
         if not self._namespace:
             found = await self._in_thread(self._store.namespace)
-            wanted = self.settings.namespace or found.name
-            if found.name != wanted:
-                raise NamespaceMismatch(
-                    f"the database belongs to namespace {found.name!r}, not to {wanted!r}",
-                    remedy="Set KASAGA_DATABASE_URL or KASAGA_NAMESPACE to the right one",
-                )
+            check_namespace(found.name, self.settings.namespace or found.name)
             self._namespace, self._shards = found.name, found.shards
         return self._namespace
 

@@ -24,6 +24,7 @@ from kasaga_wire.kafka import KafkaSettings
 from ..client import Client
 from ..store.audit import Book, Ends
 from ..store.base import Store
+from ..store.errors import check_namespace
 from .errors import NoBrokers, NoDatabase, NoNamespace
 from .output import Output
 
@@ -148,15 +149,22 @@ class Session:
 
     @contextmanager
     def store(self) -> Generator[Store]:
-        """The orchestrator's database, to read; raises NoDatabase."""
+        """The orchestrator's database, to read; raises NoDatabase, NamespaceMismatch."""
         with self._opened(self.open_store) as store:
+            self._check_namespace(store)
             yield store
 
     @contextmanager
     def reader(self) -> Generator[Store]:
         """The same, or a copy of it, for somebody who reads much: read-only, with a short time limit."""
         with self._opened(self.open_reader) as store:
+            self._check_namespace(store)
             yield store
+
+    def _check_namespace(self, store: Store) -> None:
+        """Refuse the database of another namespace than the one named: its sagas look like any others."""
+        if named := self.setting("namespace"):
+            check_namespace(store.namespace().name, named)
 
     @contextmanager
     def ends(self) -> Generator[Ends]:

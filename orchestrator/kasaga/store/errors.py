@@ -47,6 +47,7 @@ class NamespaceMismatch(StoreError):
     """The database belongs to another namespace."""
 
     code = "KSG-303"
+    default_remedy = "Set KASAGA_DATABASE_URL or KASAGA_NAMESPACE to the right one"
 
 
 class ShardCountMismatch(StoreError):
@@ -120,3 +121,9 @@ class StoreDenied(StoreError):
     """The database's role lacks a right."""
 
     code = "KSG-312"
+
+
+def check_namespace(found: str, wanted: str) -> None:
+    """Raise NamespaceMismatch where the database's namespace isn't the one that is wanted."""
+    if found != wanted:
+        raise NamespaceMismatch(f"the database belongs to namespace {found!r}, not to {wanted!r}")
