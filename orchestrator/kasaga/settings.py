@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +23,10 @@ class SettingsInvalid(KasagaError):
     """A setting is missing or has a value that can't be."""
 
     code = "KSG-300"
-    default_remedy = "Set the environment variable named, or pass the option; `kasaga --help` lists them"
+    default_remedy = (
+        "Set the environment variable named, or pass the option; the table in "
+        "orchestrator/README.md#settings lists them"
+    )
 
 
 def _process_name() -> str:
@@ -96,6 +101,46 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise refused(error, variable_of) from None
+
+
+OTHERS = frozenset(
+    PREFIX + name
+    for name in (
+        *("BY", "DEBUG", "LOG_FORMAT", "LOG_LEVEL", "NAMESPACE"),  # of the command line
+        *("DRILL", "DRILL_ALONE", "NAMESPACES"),  # of participants
+        *("CACHE", "CHROMIUM", "COMPILE", "CRASH_AT", "FREEZE_AT", "SANDBOX"),  # of building and testing
+    )
+)
+"""Variables that are no settings of a process that serves, and that it may be started with all the same."""
+
+FAMILIES = (PREFIX + "KAFKA_", PREFIX + "INBOX_")
+"""What begins so is judged where it is used: librdkafka refuses a key that it doesn't know."""
+
+API_FAMILY = PREFIX + "API_"
+
+_SERVICE_LINK = re.compile(
+    r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?$"
+)
+"""What Kubernetes tells each container of the services beside it; one is called kasaga-api."""
+
+
+def strays(environment: Mapping[str, str], *, api: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Return the variables that look like settings and are none, each with the name that was perhaps meant.
+
+    `api`: the API's own variables, in its process; any other leaves what begins as they do alone.
+    """
+    ours = {variable_of(name) for name in Settings.model_fields if name != "kafka"}
+    # Those that only a family knows are here for who mistypes the family itself.
+    known = {*ours, *OTHERS, *api, PREFIX + "KAFKA_BOOTSTRAP_SERVERS"}
+    families = FAMILIES if api else (*FAMILIES, API_FAMILY)
+    found: list[tuple[str, str]] = []
+    for name in sorted(environment):
+        bare = name.removesuffix("_FILE")
+        linked = _SERVICE_LINK.search(name) or (name.endswith("_PORT") and "://" in environment[name])
+        if not name.startswith(PREFIX) or bare in known or name.startswith(families) or linked:
+            continue
+        found.append((name, next(iter(difflib.get_close_matches(bare, known, n=1, cutoff=0.0)), "")))
+    return found
 
 
 def variable_of(name: str) -> str:

@@ -66,10 +66,19 @@ def ends(shell: Shell, state: str, result: object = None, *, name: str = "paymen
 
 def test_a_start_is_accepted(typed: Shell) -> None:
     said = typed("start", "typed_sagas:app", "payment", "--id", "o-1", "--input", ORDER)
-    run_id = typed.owner.sagas["o-1"].run_id
-    assert (said.status, said.out) == (0, f"payment o-1 is accepted (run {run_id})\n")
+    assert (said.status, said.out) == (0, "payment o-1 is accepted\n")
     said = typed("start", "typed_sagas:app", "payment", "--id", "o-2", "--input", ORDER, "-o", "json")
-    assert said.json == {"saga_id": "o-2", "run_id": typed.owner.sagas["o-2"].run_id, "state": "ACCEPTED"}
+    assert said.json == {"saga_id": "o-2", "run_id": None, "state": "ACCEPTED"}
+
+
+def test_a_start_that_comes_again_names_no_run_that_will_never_be(typed: Shell) -> None:
+    start = ("start", "typed_sagas:app", "payment", "--id", "o-1", "--input", ORDER)
+    first, again = typed(*start), typed(*start)
+    assert (again.status, again.out) == (0, first.out)
+    ends(typed, "COMPLETED", {"paid": 7})
+    typed.owner.end("o-1", *typed.owner.ends_at_once or ("", None))
+    waited = typed(*start, "--wait", "-o", "json")
+    assert waited.json["run_id"] == typed.owner.sagas["o-1"].run_id
 
 
 def test_waiting_prints_the_result(typed: Shell) -> None:
@@ -238,6 +247,20 @@ def test_a_command_that_needs_a_database_says_how_to_name_one(shell: Shell) -> N
         "kasaga: KSG-522: no database is named. Remedy: Set KASAGA_DATABASE_URL, pass --database-url, "
         "or run `kasaga dev` in this folder.\n"
     )
+
+
+@pytest.mark.parametrize(
+    "command", [("list",), ("describe", "o-1"), ("history", "o-1"), ("retry", "o-3", "--dry-run")]
+)
+def test_another_namespace_than_the_databases_is_refused(shop: Shell, command: tuple[str, ...]) -> None:
+    shop.environment["KASAGA_NAMESPACE"] = "zzz"
+    said = shop(*command)
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith(
+        "kasaga: KSG-303: the database belongs to namespace 'orders', not to 'zzz'. Remedy"
+    )
+    shop.environment["KASAGA_NAMESPACE"] = "orders"
+    assert shop(*command).status == 0
 
 
 def test_wrong_usage_is_status_2(shell: Shell) -> None:

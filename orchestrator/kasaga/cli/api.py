@@ -9,7 +9,7 @@ import click
 from kasaga_wire.logs import LogFormat, configure_logs
 
 from .errors import NoDatabase, NotInstalled
-from .serve import log_options
+from .serve import log_options, tell_strays
 from .session import (
     Session,
     database_option,
@@ -47,13 +47,14 @@ def api(
     """Serve the HTTP API of a namespace until SIGTERM. Needs the extra `kasaga[api]`."""
     try:
         from ..api.serve import run
-        from ..api.settings import ApiSettings
+        from ..api.settings import ApiSettings, api_variable
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name == "kasaga":
             raise
         raise NotInstalled(f"{name} isn't installed") from None
     configure_logs(log_format, log_level)
+    tell_strays(api=[api_variable(name) for name in ApiSettings.model_fields if name != "kafka"])
     url = session.setting("database_url")
     if not url:
         raise NoDatabase("no database is named")

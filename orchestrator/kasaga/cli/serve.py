@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import click
@@ -29,6 +30,8 @@ from .session import (
 AWAY_SECONDS = 2.0
 """Between two tries of `migrate --wait` to reach the database."""
 
+log = logging.getLogger("kasaga.cli")
+
 LEVELS_CHOICE = click.Choice(LEVELS, case_sensitive=False)
 
 
@@ -46,6 +49,14 @@ def log_options(command: Command) -> Command:
         "--log-level", type=LEVELS_CHOICE, envvar="KASAGA_LOG_LEVEL", default="info", show_default=True
     )
     return level(command)
+
+
+def tell_strays(*, api: Collection[str] = ()) -> None:
+    """Say which variables of this process do nothing: a mistyped one would go unnoticed until it matters."""
+    from ..settings import strays
+
+    for name, meant in strays(os.environ, api=api):
+        log.warning(f"{name} is no setting and does nothing; the nearest is {meant}")
 
 
 @click.command()
@@ -75,6 +86,7 @@ def orchestrator(
     from ..settings import Settings
 
     configure_logs(log_format, log_level)
+    tell_strays()
     app = load_app(target)
     url = session.setting("database_url")
     if not url:
