@@ -12,6 +12,11 @@ def asked(shell: Shell) -> list[tuple[str, str, str, str]]:
     return [(action, saga_id, body.by, body.reason) for action, saga_id, body in shell.owner.asked]
 
 
+UNKNOWN = (
+    "Remedy: Look at the id, the namespace and the topic prefix; ended sagas are forgotten after a time."
+)
+
+
 def test_one_saga(shop: Shell) -> None:
     said = shop("retry", "o-3", "--reason", "disk is back")
     assert (said.status, said.out) == (0, "o-3: retried, now STUCK\n")
@@ -29,8 +34,9 @@ def test_what_does_not_fit_is_said_and_is_an_error(shop: Shell) -> None:
     said = shop("retry", "p-5", "o-9")
     assert said.status == 1
     assert said.out == (
-        "p-5: not retried: only a STUCK saga can be retried, this one is RUNNING\n"
-        "o-9: not retried: there is no saga o-9\n"
+        "p-5: not retried: KSG-230: only a STUCK saga can be retried, this one is RUNNING. "
+        "Remedy: See `kasaga describe` for the state and what may be done in it.\n"
+        f"o-9: not retried: KSG-504: there is no saga o-9. {UNKNOWN}\n"
         "0 of 2 sagas retried, 2 not\n"
     )
 
@@ -44,7 +50,8 @@ def test_json_lines(shop: Shell) -> None:
         "state": "STUCK",
         "run_id": "0198c0de-0000-7000-8000-000000000003",
     }
-    assert lines[1]["outcome"] == "unknown"
+    assert (lines[1]["outcome"], lines[1]["code"]) == ("unknown", "KSG-504")
+    assert f"Remedy: {lines[1]['remedy']}." == UNKNOWN
 
 
 def test_a_value_is_passed_on_as_json(shop: Shell) -> None:
@@ -117,7 +124,10 @@ def test_many_are_told_in_one_line(shell: Shell) -> None:
     assert len(shell.owner.asked) == 100
     del shell.owner.sagas["o-7"]
     said = shell("retry", "--state", "STUCK", "--yes")
-    assert said.out == "o-7: not retried: there is no saga o-7\n99 of 100 sagas retried, 1 not\n"
+    assert (
+        said.out
+        == f"o-7: not retried: KSG-504: there is no saga o-7. {UNKNOWN}\n99 of 100 sagas retried, 1 not\n"
+    )
     assert said.status == 1
 
 
@@ -125,7 +135,10 @@ def test_nobody_answers(shop: Shell) -> None:
     shop.owner.deaf = 1000
     said = shop("retry", "o-3", "--timeout", "0.05")
     assert said.status == 1
-    assert said.out == "o-3: not retried: nobody answered `retry` for saga o-3 within 0.05 s\n"
+    assert said.out == (
+        "o-3: not retried: KSG-505: nobody answered `retry` for saga o-3 within 0.05 s. "
+        "Remedy: Is an orchestrator running? `kasaga list` shows whether the saga moves.\n"
+    )
 
 
 def test_without_a_database_the_namespace_is_named(shop: Shell) -> None:

@@ -21,7 +21,7 @@ from ..client import acting as client_actions
 from ..errors import NotApplicable
 from ..explain import row_json
 from ..store.base import SagaFilter, SagaRow, SagaState
-from ..wording import counted
+from ..wording import counted, sentence
 from .errors import BadInput, NotConfirmed
 from .inputs import read_text
 from .output import Output
@@ -69,13 +69,16 @@ class Action:
                 by=by,
                 timeout=self.timeout,
             )
-        except NotApplicable as error:
-            return {**made, "outcome": "not_applicable", "reason": error.message}
-        except UnknownSaga as error:
-            return {**made, "outcome": "unknown", "reason": error.message}
-        except NoAnswer as error:
-            return {**made, "outcome": "no_answer", "reason": error.message}
+        except (NotApplicable, UnknownSaga, NoAnswer) as error:
+            why = {"code": error.code, "reason": error.message, "remedy": error.remedy}
+            return {**made, "outcome": _outcome(error), **why}
         return {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id}
+
+
+def _outcome(error: NotApplicable | UnknownSaga | NoAnswer) -> str:
+    if isinstance(error, NotApplicable):
+        return "not_applicable"
+    return "unknown" if isinstance(error, UnknownSaga) else "no_answer"
 
 
 def action_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -261,5 +264,6 @@ def _told(out: Output, action: Action, result: dict[str, Any]) -> str:
     if result["outcome"] == "applied":
         state = f", now {out.paint.state(result['state'])}" if result["state"] else ""
         return f"{result['saga_id']}: {DONE[action.name]}{state}"
-    why = result["reason"].removeprefix(f"saga {result['saga_id']}: ")
+    reason = sentence(result["reason"].removeprefix(f"saga {result['saga_id']}: "))
+    why = f"{result['code']}: {reason} Remedy: {sentence(result['remedy'])}"
     return f"{result['saga_id']}: {out.paint('bad', 'not ' + DONE[action.name])}: {why}"
