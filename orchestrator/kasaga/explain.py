@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .engine import lifecycle
-from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SIGNAL, SLEEP, UNKNOWN, VOID
+from .engine.model import COMMAND, DONE, LEFT, LOCAL, MISSED, REFUSED, SIGNAL, SLEEP, UNKNOWN, VOID
 from .engine.state import State, Step
 from .remedies import Remedy, can_cancel, remedies
 from .store.base import OutboxRow, SagaRow, ShardLease
@@ -56,7 +56,8 @@ class StepView:
     name: str
     kind: str
     state: str
-    """waiting, retrying, sleeping, running; done, refused, unknown; left, of a sleep or a time-out."""
+    """waiting, retrying, sleeping, running; done, refused, unknown; cut off, in time or missed, of what waits
+    for nobody's answer: a sleep, a time-out, a signal."""
     attempts: int
     error: str = ""
     next_at: datetime | None = None
@@ -157,6 +158,9 @@ def _name(step: Step) -> str:
 
 
 def _step_state(step: Step, now: datetime) -> str:
+    if step.kind in (SLEEP, SIGNAL) and step.outcome not in ("", DONE, MISSED):
+        # As the history says it: nobody else has taken part, so there is nothing unknown about it.
+        return "in time" if step.outcome == LEFT and step.type.startswith("timeout") else "cut off"
     if step.outcome:
         return step.outcome
     if step.kind == SLEEP:

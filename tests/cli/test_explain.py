@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cli.tales import POLICY, SCHEMAS, Tale
-from kasaga.engine.model import COMMAND, Deadline, Move, Replied
+from kasaga.engine.model import COMMAND, UNKNOWN, Asked, Deadline, Move, Replied, Settle
 from kasaga.explain import Explanation, as_json, as_text, explain
 from kasaga.store.base import ShardLease
-from kasaga.timeline import decoder
+from kasaga.timeline import decoder, timeline
 
 SENT = "for payments.charge (step 2), sent 12 s ago to test.payments.commands; next attempt in 48 s"
+CANCEL = Asked("a-1", "cancel", "anna", "", "", "", "")
 OWNED = ShardLease(3, "host-1", False)
 
 
@@ -86,6 +87,15 @@ def test_the_last_attempt_says_that_it_is_the_last() -> None:
 
 def test_a_time_out_that_is_about_to_be_decided() -> None:
     assert waits(Tale(), later=61)[0].endswith("; its time is over, which is decided in a moment")
+
+
+def test_a_sleep_that_was_cut_off_is_told_as_in_the_history() -> None:
+    tale = Tale().sleeps(7200)
+    tale.then(1, CANCEL, Settle("2", UNKNOWN, b"", "kasaga.Cancelled", "cancelled by anna"))
+    step, entry = about(tale).steps[1], timeline(tale.records)[2]
+    assert (step.name, step.state) == ("sleep", "cut off")
+    assert (entry.kind, entry.outcome) == ("sleep", "cut off")
+    assert "unknown" not in told(tale)
 
 
 def test_a_sleep_says_until_when() -> None:
