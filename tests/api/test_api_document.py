@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from api.desk_api import Desk
-from kasaga.api import models, problems
+from kasaga.api import guard, models, problems
 from kasaga.api.backend import Backend
 from kasaga.api.errors import ApiError
 from kasaga.api.settings import SHARED, ApiSettings, api_variable
@@ -60,6 +60,11 @@ def test_each_operation_says_all_that_a_client_must_know() -> None:
         for status, response in responses.items():
             kinds = ["application/json"] if status < "400" else [problems.MEDIA_TYPE]
             assert list(response["content"]) == kinds, (path, status)
+
+
+def test_nothing_is_changed_but_by_the_method_whose_type_the_guard_looks_at() -> None:
+    methods = {method for route in Desk().app().routes for method in getattr(route, "methods", None) or ()}
+    assert methods == {"GET", "HEAD", guard.WRITES}
 
 
 @pytest.mark.parametrize(

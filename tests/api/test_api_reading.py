@@ -77,7 +77,8 @@ def test_a_list_by_pages(desk: Desk) -> None:
     ("query", "expected"),
     [
         ({"state": "STUCK"}, ["o-4", "o-3"]),
-        ({"state": ["STUCK", "COMPLETED"]}, ["o-4", "o-3", "o-1"]),
+        ({"state": "stuck"}, ["o-4", "o-3"]),
+        ({"state": ["Stuck", "COMPLETED"]}, ["o-4", "o-3", "o-1"]),
         ({"name": "refund"}, []),
         ({"saga_id": "o-2"}, ["o-2"]),
         ({"id_prefix": "p-"}, ["p-5"]),
@@ -239,5 +240,8 @@ def test_paths_that_there_are_not(desk: Desk) -> None:
             405,
             "KSG-549",
         )
+        for method in ("DELETE", "PUT", "PATCH"):
+            is_problem(await caller.request(method, "/api/v1/sagas/o-1"), 405, "KSG-549")
+            is_problem(await caller.request(method, "/api/v1/no-such"), 404, "KSG-549")
 
     desk.play(scene)

@@ -225,6 +225,19 @@ def test_a_body_that_is_no_json(desk: Desk, content: bytes) -> None:
     desk.play(scene)
 
 
+def test_a_body_that_is_no_json_is_told_with_line_and_column(desk: Desk) -> None:
+    async def scene(caller: httpx.AsyncClient) -> None:
+        headers = {"Content-Type": "application/json"}
+        said = await caller.post("/api/v1/sagas", content='{"é": 1,\n  nothing}', headers=headers)
+        told = is_problem(said, 400, "KSG-545")
+        why = "it is no JSON: Expecting property name enclosed in double quotes: line 2 column 3"
+        assert (told["detail"], told["fields"]) == (f"body: {why}", [{"field": "body", "reason": why}])
+        said = await caller.post("/api/v1/sagas", content="x", headers=headers)
+        assert is_problem(said, 400, "KSG-545")["detail"].endswith("Expecting value: line 1 column 1")
+
+    desk.play(scene)
+
+
 def test_kafka_does_not_confirm() -> None:
     desk = Desk(settings=settings(confirm_seconds=0.1))
 

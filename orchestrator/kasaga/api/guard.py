@@ -38,6 +38,8 @@ OTHER = "other"
 PROBES = ("/live", "/ready")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+WRITES = "POST"
+"""The one method that changes anything here. The others have no route, and are told so (405)."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 API = "/api/"
 
@@ -116,7 +118,7 @@ class Guard:
             raise InvalidRequest("the path is no UTF-8", status=400)
         scope["path"] = path
         if scope["method"] not in SAFE:
-            self._check_origin(path, headers)
+            self._check_origin(path, scope["method"], headers)
         return await self._body(headers, receive)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
@@ -124,7 +126,7 @@ class Guard:
         if host is None or (self._hosts and host[1] not in self._hosts):
             raise Misdirected("this API isn't reached by the host that the request names")
 
-    def _check_origin(self, path: str, headers: Mapping[str, str]) -> None:
+    def _check_origin(self, path: str, method: str, headers: Mapping[str, str]) -> None:
         """A browser says where a request comes from; a program needn't, if it sends JSON."""
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site not in (None, "same-origin", "none"):
@@ -133,7 +135,7 @@ class Guard:
             raise ForeignPage("the Origin isn't this host")
         if path.startswith(API):
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
+            if kind != "application/json" and method == WRITES:
                 raise InvalidRequest(
                     "the Content-Type must be application/json",
                     remedy="Send the header Content-Type: application/json, also with an empty object {}",

@@ -119,7 +119,10 @@ class StepOut(BaseModel):
     path: str
     name: str
     kind: str = Field(description="command, local, sleep or signal.")
-    state: str = Field(description="waiting, retrying, sleeping, running; done, refused, unknown.")
+    state: str = Field(
+        description="waiting, retrying, sleeping, running; done, refused, unknown; of sleeps, time-outs and "
+        "signals also cut off, in time, missed."
+    )
     attempts: int
     error: str | None = None
     next_at: AwareDatetime | None = Field(default=None, description="When the next attempt is due.")
@@ -418,10 +421,20 @@ class ActionQuery(_Asked):
     )
 
 
+def _in_capitals(given: object) -> object:
+    return given.upper() if isinstance(given, str) else given
+
+
+AnyCase = Annotated[SagaState, BeforeValidator(_in_capitals)]
+"""A state as people type it, as on the command line."""
+
+
 class Filter(_Asked):
     """Which sagas. What is left out chooses all."""
 
-    state: list[SagaState] = Field(default=[], max_length=20, description="One of these; may be repeated.")
+    state: list[AnyCase] = Field(
+        default=[], max_length=20, description="One of these, in capitals or not; may be repeated."
+    )
     name: str = Field(default="", max_length=63, description="Of this saga.")
     saga_id: str = Field(default="", max_length=MAX_SAGA_ID_CHARACTERS, description="With this very id.")
     id_prefix: str = Field(default="", max_length=MAX_SAGA_ID_CHARACTERS, description="Whose id begins so.")

@@ -180,10 +180,19 @@ def _invalid(error: RequestValidationError) -> InvalidRequest:
     for each in error.errors():
         if each.get("type") == "json_invalid":
             status = 400
+            fields.append(("body", _no_json(each, error.body)))
+            continue
         fields.append((".".join(str(part) for part in each.get("loc", ())), str(each.get("msg", ""))))
     first = f"{fields[0][0]}: {fields[0][1]}" if fields else "the request can't be read"
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     return InvalidRequest(first + more, fields=tuple(fields), status=status)
+
+
+def _no_json(each: Mapping[str, Any], body: object) -> str:
+    """What is wrong and where, in lines as an editor counts them; the parser gives characters."""
+    text, at = body if isinstance(body, str) else "", each["loc"][-1]
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    return f"it is no JSON: {each['ctx']['error']}: line {line} column {column}"
 
 
 def _http(error: HTTPException) -> KasagaError:
