@@ -1,8 +1,6 @@
-"""schemathesis against the API on real servers, for as long as a person would wait: a minute at most."""
+"""schemathesis against the API on real servers, one round: on a store in memory it looks longer."""
 
 from __future__ import annotations
-
-import time
 
 from api.fuzz import MODES, attack, operations
 from api.served import serving
@@ -11,23 +9,18 @@ from cli.town import Town, town
 __all__ = ["town"]
 
 TOKEN = "a-token-for-everybody"
-MOST_SECONDS = 60.0
 EXAMPLES = 12
 
 
 def test_every_answer_is_promised_on_real_servers_too(town: Town) -> None:
-    until = time.monotonic() + MOST_SECONDS
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with serving(town, "fuzzed", KASAGA_API_TOKEN=TOKEN, KASAGA_API_MAX_WAIT_SECONDS="3600") as api:
         base = f"http://127.0.0.1:{api.port}"
         statuses: list[int] = []
-        rounds = 0
-        while rounds == 0 or (time.monotonic() < until and rounds < 3):
-            for name, operation in operations(base).items():
-                for mode in MODES if name != "list_definitions" else MODES[:1]:
-                    start = {"name": "purchase", "input": {"id": name, "wish": "refuse"}}
-                    statuses += attack(operation, base, mode, examples=EXAMPLES, headers=headers, start=start)
-            rounds += 1
+        for name, operation in operations(base).items():
+            for mode in MODES if name != "list_definitions" else MODES[:1]:
+                start = {"name": "purchase", "input": {"id": name, "wish": "refuse"}}
+                statuses += attack(operation, base, mode, examples=EXAMPLES, headers=headers, start=start)
         assert {200, 202, 404, 422} <= set(statuses)
         assert max(statuses) < 500
         assert "Traceback" not in api.log()
