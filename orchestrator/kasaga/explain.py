@@ -7,6 +7,7 @@ Pure. Stands between the store and whatever shows a saga: `kasaga describe`, the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,8 +57,7 @@ class StepView:
     name: str
     kind: str
     state: str
-    """waiting, retrying, sleeping, running; done, refused, unknown; cut off, in time or missed, of what waits
-    for nobody's answer: a sleep, a time-out, a signal."""
+    """waiting, retrying, sleeping, running; done, refused, unknown; cut off, in time, missed."""
     attempts: int
     error: str = ""
     next_at: datetime | None = None
@@ -108,15 +108,17 @@ def explain(
     *,
     now: datetime,
     lease: ShardLease | None = None,
+    sent: Mapping[tuple[str, bool], int] | None = None,
 ) -> Explanation:
     """Explain one saga: `state` is folded from its history, `open_rows` are `Store.waits`.
 
-    `now` is the database's time, or near it: all lengths of time are counted from it.
+    `now` is the database's time, or near it: all lengths of time are counted from it. `sent` is the history's
+    `attempts_sent`; without it the last attempts' numbers are shown.
     """
     rows = {each.seq: each for each in open_rows}
     made = Explanation(row, now, input=state.input)
     made.owner = lease.owner or "" if lease is not None and not lease.expired else ""
-    made.steps = [_step(step, now) for step in state.order]
+    made.steps = [_step(step, now, sent or {}) for step in state.order]
     if not state.final:
         made.waits = _waits(state, rows, now)
         if lease is not None and not made.owner:
@@ -131,8 +133,9 @@ def explain(
 # --- steps
 
 
-def _step(step: Step, now: datetime) -> StepView:
+def _step(step: Step, now: datetime, sent: Mapping[tuple[str, bool], int]) -> StepView:
     view = StepView(step.path, _name(step), step.kind, _step_state(step, now), step.attempt)
+    view.attempts = sent.get((step.path, False), step.attempt)
     if step.outcome != DONE:
         view.error = step.error or step.error_type
     if not step.outcome:
@@ -149,7 +152,8 @@ def _step(step: Step, now: datetime) -> StepView:
         view.undo_state = _undo_state(step, now)
         if view.undo_state == "retrying":
             view.next_at = _undo_sent(step)
-    view.undo_attempts, view.undo_error = step.undo_attempt, "" if step.undo_how else step.undo_error
+    view.undo_attempts = sent.get((step.path, True), step.undo_attempt)
+    view.undo_error = "" if step.undo_how else step.undo_error
     return view
 
 
@@ -159,7 +163,6 @@ def _name(step: Step) -> str:
 
 def _step_state(step: Step, now: datetime) -> str:
     if step.kind in (SLEEP, SIGNAL) and step.outcome not in ("", DONE, MISSED):
-        # As the history says it: nobody else has taken part, so there is nothing unknown about it.
         return "in time" if step.outcome == LEFT and step.type.startswith("timeout") else "cut off"
     if step.outcome:
         return step.outcome
@@ -431,8 +434,6 @@ def _facts(told: Explanation, decode: Decode, width: int, paint: Paint) -> list[
 
 
 def _compact(value: object) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -16,7 +16,7 @@ from .engine.state import fold
 from .explain import Explanation, explain
 from .remedies import rereading
 from .store.base import HistoryRow, SagaRow, SagaState, Store
-from .timeline import Decode, decoder
+from .timeline import Decode, attempts_sent, decoder
 
 
 def find(store: Store, saga_id: str) -> SagaRow:
@@ -75,7 +75,8 @@ def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[R
         return made, []
     if not records:
         return Explanation(row, now, progress="Its history has been purged"), records
-    return explain(row, state, store.waits(row), now=now, lease=lease), records
+    sent = attempts_sent(records, now)
+    return explain(row, state, store.waits(row), now=now, lease=lease, sent=sent), records
 
 
 def stored_decoder(store: Store) -> Decode:

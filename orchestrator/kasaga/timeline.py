@@ -213,6 +213,7 @@ class _Story:
         entry = self._steps.get(key)
         if entry is None or entry.kind != form:
             entry = self._steps[key] = self._add(Entry(at, form, name, step, value=payload))
+        _withdraw(entry, at)
         entry.attempts.append(Attempt(attempt, moment(send_at) if send_at else at))
 
     def _add(self, entry: Entry) -> Entry:
@@ -221,6 +222,7 @@ class _Story:
 
     def _settled(self, decision: Settle, event: Event, at: datetime) -> None:
         entry = self._steps[decision.step, False]
+        _withdraw(entry, at)
         entry.ended, entry.outcome = at, decision.outcome
         entry.result = decision.payload
         entry.reason = error_text(decision.error_type, decision.error)
@@ -242,6 +244,7 @@ class _Story:
         if entry is None:
             name = self._compensations.get(decision.step, "")
             entry = self._steps[decision.step, True] = self._add(Entry(at, "undo", name, decision.step))
+        _withdraw(entry, at)
         entry.ended, entry.outcome = at, decision.how
         if isinstance(event, Asked):
             entry.by = event.by
@@ -255,6 +258,24 @@ class _Story:
         )
         if decision.state == lifecycle.COMPLETED:
             entry.result = self._returned
+
+
+def _withdraw(entry: Entry, at: datetime) -> None:
+    """Take back an attempt whose time hadn't come when something else was decided: it was never sent."""
+    if entry.attempts and entry.attempts[-1].at > at and not entry.attempts[-1].outcome:
+        del entry.attempts[-1]
+
+
+def attempts_sent(records: Iterable[Record], now: datetime) -> dict[tuple[str, bool], int]:
+    """Return how many attempts were sent of each step (its path, False) and of its undo (its path, True).
+
+    An attempt's number may be higher: it counts those, too, that were to be sent later and never were.
+    """
+    entries = (entry for entry in timeline(records) if entry.kind in (COMMAND, LOCAL, *UNDOING))
+    return {
+        (entry.step, entry.kind in UNDOING): sum(attempt.at <= now for attempt in entry.attempts)
+        for entry in entries
+    }
 
 
 def error_text(type_: str, message: str) -> str:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cli.tales import POLICY, SCHEMAS, Tale
-from kasaga.engine.model import COMMAND, UNKNOWN, Asked, Deadline, Move, Replied, Settle
+from kasaga.engine.model import COMMAND, UNKNOWN, Asked, Clear, Deadline, Move, Replied, Settle
 from kasaga.explain import Explanation, as_json, as_text, explain
 from kasaga.store.base import ShardLease
-from kasaga.timeline import decoder, timeline
+from kasaga.timeline import attempts_sent, decoder, timeline
 
 SENT = "for payments.charge (step 2), sent 12 s ago to test.payments.commands; next attempt in 48 s"
 CANCEL = Asked("a-1", "cancel", "anna", "", "", "", "")
@@ -17,7 +17,9 @@ OWNED = ShardLease(3, "host-1", False)
 
 
 def about(tale: Tale, *, later: float = 0, lease: ShardLease | None = OWNED) -> Explanation:
-    return explain(tale.row, tale.state, tale.open_rows, now=tale.at + timedelta(seconds=later), lease=lease)
+    now = tale.at + timedelta(seconds=later)
+    sent = attempts_sent(tale.records, now)
+    return explain(tale.row, tale.state, tale.open_rows, now=now, lease=lease, sent=sent)
 
 
 def told(tale: Tale, *, later: float = 0, lease: ShardLease | None = OWNED) -> str:
@@ -45,7 +47,7 @@ payment o-1 is STUCK
 It waits for inventory.release, which undoes step 1: attempt 3 goes to test.inventory.commands in 3.0 s.
 
 STEP  NAME               STATE                         ATTEMPTS  UNDO
-1     inventory.reserve  done                          1         inventory.release: stuck, 3 attempts: no disk
+1     inventory.reserve  done                          1         inventory.release: stuck, 2 attempts: no disk
 2     payments.charge    refused: the card is blocked  1
 
 You can run
@@ -54,6 +56,16 @@ You can run
   kasaga skip o-1 --reason '…'     leave inventory.reserve as it is: go on without inventory.release
 """
     )
+
+
+def test_attempts_are_those_that_were_sent() -> None:
+    tale = Tale().reserved().charge_refused().release_fails()  # the third is 4 s away
+    assert [about(tale, later=later).steps[0].undo_attempts for later in (0, 3.9, 4.1)] == [2, 2, 3]
+    tale.asks("retry", "", tale.undo("1", "inventory.release", attempt=4), seconds=1)
+    assert about(tale).steps[0].undo_attempts == 3
+    tale.asks("resolve", "by hand", Clear("1", "resolved"), seconds=1)
+    assert about(tale, later=100).steps[0].undo_attempts == 3
+    assert "resolved, 3 attempts" in told(tale, later=100)
 
 
 def test_a_step_that_was_sent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from cli.tales import BEGIN, SCHEMAS, Tale
-from kasaga.engine.model import Clear, Move, Settle
+from kasaga.engine.model import UNDO, Clear, Move, Replied, Settle
 from kasaga.timeline import as_json, as_text, decoder, timeline
 
 
@@ -156,3 +156,21 @@ def test_json_is_stable() -> None:
         ],
     }
     assert [entry["kind"] for entry in entries] == ["start", "command", "command", "state", "undo"]
+
+
+def test_an_attempt_that_was_never_sent_is_not_told() -> None:
+    """A retry and a resolve while the undo waits for its next attempt: three were sent, the third at once."""
+    tale = Tale().reserved().charge_refused().release_fails()
+    tale.asks("retry", "", tale.undo("1", "inventory.release", attempt=4), seconds=1)
+    failed = Replied("1", UNDO, 4, "failed", b"", "OperationalError", "no disk")
+    tale.at += timedelta(seconds=1)
+    tale.then(0, failed, tale.undo("1", "inventory.release", attempt=5, after=8))
+    assert "attempt 5 in 8.0 s" in told(tale)
+    tale.asks("resolve", "by hand", Clear("1", "resolved"), seconds=2)
+    text = told(tale)
+    assert "inventory.release  resolved by anna, 3 attempts\n" in text
+    assert "attempt 4 failed after 1.0 s: OperationalError: no disk\n" in text
+    assert "attempt 3" not in text
+    assert "attempt 5" not in text
+    (undo,) = (entry for entry in as_json(timeline(tale.records), decoder(SCHEMAS)) if entry["kind"] == UNDO)
+    assert [each["attempt"] for each in undo["attempts"]] == [1, 2, 4]
