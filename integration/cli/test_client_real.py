@@ -182,7 +182,7 @@ def test_a_sleeping_saga_says_so_and_is_cancelled(open_town: Town) -> None:
     eventually(lambda: "w-1 is COMPENSATED" in open_town.kasaga("describe", "w-1").out, timeout=PATIENCE)
     said = open_town.kasaga("cancel", "w-1")
     assert said.status == 1
-    assert "w-1: not cancelled: the saga is COMPENSATED" in said.out
+    assert "w-1: not cancelled: KSG-230: the saga is COMPENSATED" in said.out
 
 
 def test_answers_survive_a_broker_that_goes_away(open_town: Town, kafka: KafkaServer) -> None:
