@@ -15,6 +15,7 @@ import pytest
 from eventually import eventually
 from kasaga.dev import postgres as postgres_module
 from kasaga.dev.guard import alive
+from kasaga.dev.lock import FolderInUse
 from kasaga.dev.servers import KafkaServer, PostgresServer, ServerError
 from raw_kafka import brokers, create_topic, flushes, producer, read, write
 
@@ -195,7 +196,7 @@ def test_a_java_that_does_not_start_is_shown_with_what_it_said(
 
 
 def test_a_second_server_on_the_same_data_is_refused(server_directory: Path) -> None:
-    with PostgresServer(server_directory / "twice"), pytest.raises(ServerError, match=r"postmaster\.pid"):
+    with PostgresServer(server_directory / "twice"), pytest.raises(FolderInUse, match="another Postgres"):
         PostgresServer(server_directory / "twice").start()
 
 

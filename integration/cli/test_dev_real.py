@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Generator
 from itertools import count
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGKILL
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -73,6 +73,16 @@ class Laptop:
         running, self.running = self.running, None
         running.send_signal(SIGINT)
         return running.wait(PATIENCE)
+
+    def killed(self) -> None:
+        assert self.running is not None
+        self.running.kill()
+        self.running.wait()
+        self.running = None
+
+    def server(self, name: str) -> int:
+        """The process id of a server of the running dev, as noted with the lock on its data."""
+        return int((self.folder / ".kasaga" / name / "lock").read_text())
 
     def kasaga(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -152,4 +162,49 @@ def test_from_nothing_to_a_result_and_there_again_next_time(laptop: Laptop) -> N
     assert "d-0" in {row["saga_id"] for row in listed}
     assert laptop.kasaga("history", "d-1").returncode == 0
     assert laptop.buys("e-1") == {"order": "e-1", "shelf": "new shelf"}
+    assert laptop.ctrl_c() == 0
+
+
+def test_a_second_one_in_the_same_folder_leaves_the_first_and_its_data_alone(laptop: Laptop) -> None:
+    laptop.dev("--no-reload")
+    assert laptop.running is not None
+    servers = [laptop.server(name) for name in ("kafka", "postgres")]
+    ports = (laptop.folder / ".kasaga" / "ports.json").read_text()
+
+    for options in ((), ("--fresh",)):
+        second = laptop.kasaga("dev", "laptop_shop:app", *options)
+        assert second.returncode == 1, second.stdout
+        assert second.stderr.startswith("kasaga: KSG-591: `kasaga dev` already runs")
+        assert f"(process {laptop.running.pid})" in second.stderr
+
+    assert (laptop.folder / ".kasaga" / "ports.json").read_text() == ports
+    assert [laptop.server(name) for name in ("kafka", "postgres")] == servers
+    assert laptop.buys("first") == {"order": "first", "shelf": "shelf of first"}
+
+    # Killed with no word to anybody, it leaves no lock: its servers end, and the next one finds their data.
+    laptop.killed()
+    laptop.dev("--no-reload")
+    assert laptop.kasaga("history", "first").returncode == 0
+    assert laptop.ctrl_c() == 0
+
+    laptop.dev("--no-reload", "--fresh")
+    assert laptop.kasaga("list", "-o", "json").stdout == ""
+    assert laptop.ctrl_c() == 0
+
+
+def test_servers_that_die_come_back_with_their_data_on_their_ports(laptop: Laptop) -> None:
+    laptop.dev("--no-reload")
+    assert laptop.buys("before") == {"order": "before", "shelf": "shelf of before"}
+    ports = (laptop.folder / ".kasaga" / "ports.json").read_text()
+
+    for name in ("Kafka", "Postgres"):
+        os.kill(laptop.server(name.lower()), SIGKILL)
+        eventually(lambda: f"{name} serves again" in laptop.said.read_text(), timeout=PATIENCE)  # noqa: B023
+        told = [line for line in laptop.said.read_text().splitlines() if f"{name} has ended" in line]
+        assert len(told) == 1
+        assert f"{name.lower()}.log" in told[0]
+        assert laptop.buys(f"after {name}")["order"] == f"after {name}"
+
+    assert (laptop.folder / ".kasaga" / "ports.json").read_text() == ports
+    assert laptop.kasaga("history", "before").returncode == 0
     assert laptop.ctrl_c() == 0

@@ -12,6 +12,7 @@ import pytest
 import kasaga.api.errors
 import kasaga.cli.errors
 import kasaga.client.errors
+from kasaga.dev.lock import FolderInUse
 from kasaga.dev.process import ServerError
 from kasaga_wire.errors import KasagaError
 
@@ -26,6 +27,7 @@ OURS: list[type[KasagaError]] = [
         if isinstance(each, type) and issubclass(each, KasagaError) and each.__module__ == module.__name__
     ),
     ServerError,
+    FolderInUse,
 ]
 
 

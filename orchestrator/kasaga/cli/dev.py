@@ -11,7 +11,7 @@ import click
 
 from kasaga_wire.topics import DEFAULT_SHARDS
 
-from .inputs import load_app
+from .inputs import check_module, load_app
 from .session import Session, database_option, kafka_option, pass_session, prefix_option
 
 
@@ -60,6 +60,8 @@ def dev(
     from .dev_run import DevRun
 
     app = load_app(target)
+    for module in services:
+        check_module(module)
     signal.signal(signal.SIGTERM, _interrupt)
     with (
         DevRun(

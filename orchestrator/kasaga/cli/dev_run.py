@@ -20,8 +20,11 @@ from typing import Self
 
 import click
 
+from ..dev.keeper import Keeper
+from ..dev.lock import LOCK_NAME, lock_data, lock_folder
 from ..dev.ports import is_free
 from ..dev.process import Process
+from ..dev.server import Server
 from ..dev.servers import KafkaServer, PostgresServer, free_port
 from ..saga import App
 from ..store.migrate import migrate
@@ -99,6 +102,7 @@ class DevRun:
         self._stack = contextlib.ExitStack()
         self._postgres: PostgresServer | None = None
         self._children: list[Child] = []
+        self._keepers: list[Keeper] = []
         self._colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def __enter__(self) -> Self:
@@ -114,10 +118,16 @@ class DevRun:
     # --- beginning
 
     def begin(self, *, fresh: bool) -> None:
-        """Start servers and processes, and say where they are."""
+        """Start servers and processes, and say where they are.
+
+        Raises FolderInUse where another `kasaga dev` runs in this folder, before anything in it is changed.
+        """
+        self._directory.mkdir(exist_ok=True)
+        # First of all, and so let go of last, when everything that was started has ended.
+        self._stack.enter_context(lock_folder(self._directory))
+        self._see_earlier_servers_gone()
         if fresh:
             self._throw_away()
-        self._directory.mkdir(exist_ok=True)
         self._directory.chmod(0o711)
         (self._directory / ".gitignore").write_text("*\n")
         database_url, bootstrap = self._servers()
@@ -160,9 +170,7 @@ class DevRun:
         """Show what the processes say until the orchestrator serves; then a start finds its topics."""
         until = time.monotonic() + READY_SECONDS
         while time.monotonic() < until and not _is_ready(port):
-            for child in self._children:
-                self._show(child)
-                self._look_after(child)
+            self._look_after_all()
             time.sleep(LOOK_SECONDS)
 
     def _servers(self) -> tuple[str, str]:
@@ -182,10 +190,15 @@ class DevRun:
                 self._stack.callback(kafka.stop)
                 pool.submit(kafka.start).result()
                 bootstrap = kafka.bootstrap
+                self._keep(kafka)
         if self._postgres is not None:
             self._postgres.start()  # raises here what it raised in the pool
+            self._keep(self._postgres)
             url = self._postgres.create_database("kasaga")
         return url, bootstrap
+
+    def _keep(self, server: Server) -> None:
+        self._keepers.append(Keeper(server, self._say, self._look_after_children))
 
     def _database_of(self, name: str) -> dict[str, str]:
         """A database of its own for a service, where the Postgres is ours."""
@@ -206,12 +219,26 @@ class DevRun:
             file.write_text(json.dumps(ports))
         return ports[name]
 
+    def _see_earlier_servers_gone(self) -> None:
+        """Wait for servers of a run that was killed to end, before their data or ports are touched.
+
+        Raises FolderInUse where one lives on.
+        """
+        for server in (PostgresServer, KafkaServer):
+            directory = self._directory / server.name.lower()
+            if directory.exists():
+                lock_data(server.name, directory).close()
+
     def _throw_away(self) -> None:
+        """Remove all that earlier runs have left, but the lock: another could take a new file of its name."""
         pointer = self._directory / "postgres" / "elsewhere"
         if pointer.exists():
             shutil.rmtree(pointer.read_text().strip(), ignore_errors=True)
-        if self._directory.exists():
-            shutil.rmtree(self._directory)
+        for each in self._directory.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != LOCK_NAME:
+                each.unlink()
 
     def _note(self, database_url: str, bootstrap: str) -> None:
         """Let the other commands in this folder find what runs here."""
@@ -275,9 +302,7 @@ class DevRun:
         """Show what the processes say, and start them anew when they end or code changes; until Ctrl-C."""
         code, looked = self._code(), time.monotonic()
         while True:
-            for child in self._children:
-                self._show(child)
-                self._look_after(child)
+            self._look_after_all()
             if reload and time.monotonic() - looked >= CODE_SECONDS:
                 now, looked = self._code(), time.monotonic()
                 if now != code:
@@ -288,6 +313,17 @@ class DevRun:
                             self._stop(child)
                             self._start(child)
             time.sleep(LOOK_SECONDS)
+
+    def _look_after_all(self) -> None:
+        """Show what the processes say, and start again what has ended, servers first."""
+        for keeper in self._keepers:
+            keeper.look()
+        self._look_after_children()
+
+    def _look_after_children(self) -> None:
+        for child in self._children:
+            self._show(child)
+            self._look_after(child)
 
     def _look_after(self, child: Child) -> None:
         """Start a process again that has ended by itself, later each time."""

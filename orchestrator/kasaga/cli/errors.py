@@ -2,7 +2,7 @@
 
 KasagaError
 └── CommandError         KSG-520  never raised itself
-    ├── BadTarget        KSG-521  module:app can't be loaded, or has no such saga
+    ├── BadTarget        KSG-521  module:app or a service can't be loaded, or has no such saga
     ├── NoDatabase       KSG-522  the command reads the database, and none is named
     ├── NoNamespace      KSG-523  the command sends records, and doesn't know to which namespace
     ├── BadInput         KSG-524  what was typed doesn't fit the saga, or can't be read
@@ -25,7 +25,7 @@ class CommandError(KasagaError):
 
 
 class BadTarget(CommandError):
-    """`module:app` can't be loaded, or its App has no such saga."""
+    """`module:app` or a service's module can't be loaded, or the App has no such saga."""
 
     code = "KSG-521"
 

@@ -7,6 +7,9 @@ import json
 import sys
 import traceback
 from datetime import UTC, datetime
+from difflib import get_close_matches
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,41 @@ def load_app(target: str) -> App:
         )
         raise BadTarget(f"{module_name} has no App named {attribute or 'app'!r}", remedy=hint)
     return found
+
+
+def check_module(name: str) -> None:
+    """Make sure that `python -m name` finds something here, without running any of it. Raises BadTarget."""
+    top, *below = name.split(".")
+    try:
+        spec = find_spec(top) if top else None
+    except ValueError:  # imported already, and no module that could be found again
+        spec = None
+    found = top
+    for part in below:
+        spec = _find_below(spec, f"{found}.{part}") if part else None
+        found = f"{found}.{part}"
+    if spec is None:
+        near = get_close_matches(name, sorted(path.stem for path in Path.cwd().glob("*.py")), 1)
+        raise BadTarget(
+            f"there is no module {name!r} to run",
+            remedy=f"Did you mean {near[0]}?"
+            if near
+            else "Write it as in `python -m`, and run it from the folder that holds it",
+        )
+    if spec.submodule_search_locations is not None and _find_below(spec, f"{name}.__main__") is None:
+        raise BadTarget(
+            f"{name!r} is a package without a __main__.py",
+            remedy=f"Name the module in it that runs, such as {name}.service",
+        )
+
+
+def _find_below(package: ModuleSpec | None, name: str) -> ModuleSpec | None:
+    """A module in a package that isn't imported: that could want a setting which only the service gets."""
+    if package is None or package.submodule_search_locations is None:
+        return None
+    imported = sys.modules.get(package.name)
+    places = imported.__path__ if imported is not None else package.submodule_search_locations
+    return PathFinder.find_spec(name, places)
 
 
 def _where(error: Exception) -> str:

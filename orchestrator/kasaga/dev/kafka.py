@@ -158,6 +158,7 @@ class KafkaServer(Server):
             text=True,
             errors="replace",
             cwd=self.directory,
+            pass_fds=self._kept,
         )
         if done.returncode != 0:
             raise ServerError(
@@ -183,7 +184,7 @@ class KafkaServer(Server):
 
     def _launch(self) -> Process:
         argv = [*self._java_command(), "kafka.Kafka", str(self._properties)]
-        return Process(argv, log=self.output, cwd=self.directory)
+        return Process(argv, log=self.output, cwd=self.directory, keep=self._kept)
 
     def _move(self) -> None:
         # Any of the three may be the one that was taken.

@@ -151,6 +151,7 @@ class PostgresServer(Server):
             user=uid,
             group=gid,
             extra_groups=None if uid is None else (),
+            pass_fds=self._kept,
         )
         if done.returncode != 0:
             raise ServerError(
@@ -165,7 +166,9 @@ class PostgresServer(Server):
         for name, value in self.settings.items():
             argv += ["-c", f"{name}={value}"]
         uid, gid = self._account or (None, None)
-        return Process(argv, log=self.log, cwd=Path("/"), uid=uid, gid=gid, env=self._environment)
+        return Process(
+            argv, log=self.log, cwd=Path("/"), uid=uid, gid=gid, env=self._environment, keep=self._kept
+        )
 
     def _answers(self) -> bool:
         # The server's own word comes first: on a port that somebody else holds, a connection might just hang.

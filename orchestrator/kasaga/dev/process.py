@@ -6,6 +6,7 @@ Called by `postgres.py` and `kafka.py`.
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,13 @@ POLL_SECONDS = 0.02
 """How often a process that starts or ends is looked at."""
 
 LOG_TAIL_LINES = 25
-"""How much of a server's log an error shows."""
+"""How much of a log is shown where there is room for it."""
+
+ERROR_LINES, ERROR_LINE_CHARACTERS = 3, 240
+"""How much of a server's log an error shows: commands tell an error in one line, and it names the log."""
+
+NOT_TELLING = re.compile(r"\s+(at |\.\.\. \d+ more)|\s*$|.*(HINT: |database system is shut down)")
+"""Lines that say no reason: where in a Java traceback, Postgres' hints and its last word."""
 
 
 class ServerError(KasagaError):
@@ -36,7 +43,7 @@ class ServerError(KasagaError):
         """Keep the end of the server's log, as it is now, with the message."""
         super().__init__(message, remedy=remedy)
         self.log = log
-        self.log_tail = "" if log is None else log_tail(log)
+        self.log_tail = "" if log is None else _last_words(log)
 
     def __str__(self) -> str:
         """The message, the remedy and, if there is one, the end of the log."""
@@ -52,6 +59,12 @@ def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
         return ""
 
 
+def _last_words(log: Path) -> str:
+    """Gives the last lines of a log that say something, each cut to a bearable length."""
+    telling = [line for line in log_tail(log).splitlines() if not NOT_TELLING.match(line)]
+    return "\n".join(line[:ERROR_LINE_CHARACTERS] for line in telling[-ERROR_LINES:])
+
+
 class Process:
     """One running server, in a session of its own so that Ctrl-C reaches us and not it, and its guard."""
 
@@ -64,7 +77,9 @@ class Process:
         uid: int | None = None,
         gid: int | None = None,
         env: Mapping[str, str] | None = None,
+        keep: Sequence[int] = (),
     ) -> None:
+        """Starts both. `keep` are descriptors of ours that the server has open too."""
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -81,6 +96,7 @@ class Process:
                     user=uid,
                     group=gid,
                     extra_groups=None if uid is None else (),
+                    pass_fds=keep,
                 )
         except BaseException:
             self._release(b"")
