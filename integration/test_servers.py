@@ -14,7 +14,7 @@ import pytest
 
 from eventually import eventually
 from kasaga.dev import postgres as postgres_module
-from kasaga.dev.guard import alive
+from kasaga.dev.guard import alive, kill_tree
 from kasaga.dev.lock import FolderInUse
 from kasaga.dev.servers import KafkaServer, PostgresServer, ServerError
 from raw_kafka import brokers, create_topic, flushes, producer, read, write
@@ -203,24 +203,60 @@ def test_a_second_server_on_the_same_data_is_refused(server_directory: Path) -> 
 PARENT = """
 import sys
 from pathlib import Path
-from kasaga.dev.servers import PostgresServer
+from kasaga.dev.servers import KafkaServer, PostgresServer
 
-server = PostgresServer(Path(sys.argv[1])).start()
-print(server.pid, flush=True)
+server = {server}(Path(sys.argv[1])).start()
+print(server.pid, server._process._guard.pid, flush=True)
 sys.stdin.read()
 """
 
 
 def test_a_server_ends_with_its_parent_even_if_that_is_killed(server_directory: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(server_directory / "orphan")],
+        [sys.executable, "-c", PARENT.format(server="PostgresServer"), str(server_directory / "orphan")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
+        pid = int(parent.stdout.readline().split()[0])
         assert alive(pid)
 
         parent.send_signal(signal.SIGKILL)
 
         eventually(lambda: not alive(pid))
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("make", [PostgresServer, KafkaServer], ids=["postgres", "kafka"])
+def test_no_server_starts_on_data_whose_old_server_lives_though_its_parent_and_guard_are_dead(
+    server_directory: Path, make: type[PostgresServer | KafkaServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kasaga.dev.lock.SERVER_SECONDS", 0.5)
+    directory = server_directory / f"outlives-{make.name}"
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(server=make.__name__), str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdout is not None
+        pid, guard = map(int, parent.stdout.readline().split())
+        os.kill(guard, signal.SIGKILL)
+        parent.send_signal(signal.SIGKILL)
+    try:
+        with pytest.raises(FolderInUse, match=rf"another {make.name} \(process {pid}\)"):
+            make(directory).start()
+        assert alive(pid)
+    finally:
+        kill_tree(pid)
+
+    monkeypatch.undo()
+    eventually(lambda: not exists(pid))  # Postgres takes one that is dead and unburied for alive
+    with make(directory) as server:
+        assert server.pid != pid
