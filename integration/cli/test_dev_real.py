@@ -136,6 +136,10 @@ def laptop() -> Generator[Laptop]:
 def test_from_nothing_to_a_result_and_there_again_next_time(laptop: Laptop) -> None:
     laptop.dev()
     assert laptop.buys("d-1") == {"order": "d-1", "shelf": "shelf of d-1"}
+    # What is only a new cluster's first second isn't told as trouble.
+    first = laptop.said.read_text()
+    assert "NOT_LEADER_FOR_PARTITION" not in first
+    assert "Coordinator load in progress" not in first
 
     # The API and its pages are there as well, and know what can be started.
     pages = re.search(r"Pages +(http://127\.0\.0\.1:\d+)/", laptop.said.read_text())

@@ -39,6 +39,10 @@ def fields(job: Job) -> dict[str, object]:
     return said
 
 
+LEADERLESS_SECONDS = 5.0
+"""So long the partitions of a topic that was just made may have no leader before it is worth a line."""
+
+
 class Throttle:
     """Says the same thing at most once in some seconds."""
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 from prometheus_client import REGISTRY
 
-from kasaga_wire.errors import KafkaFailure, SettingsError, TopicMismatch, TopicRefused
+from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, SettingsError, TopicMismatch, TopicRefused
 from kasaga_wire.kafka import Admin, Consumer, GroupConsumer, Producer
 from kasaga_wire.records import audited_codec
 from kasaga_wire.schema import Schema, Schemas
@@ -29,7 +29,7 @@ from .errors import StartError
 from .handlers import Registry
 from .http import HttpServer
 from .inbox.upkeep import PURGE_SLICE
-from .log import Throttle, logger
+from .log import LEADERLESS_SECONDS, Throttle, logger
 from .metrics import metrics_of
 from .outage import delay
 from .progress import Room
@@ -124,7 +124,7 @@ class Process:
 
     async def _wait_for(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
         """Try until it works, or until the process is told to stop."""
-        throttle, tries = Throttle(), 0
+        throttle, tries, began = Throttle(), 0, time.monotonic()
         self._starting = f"waiting for {what}"
         while not self._stop.is_set():
             try:
@@ -132,7 +132,8 @@ class Process:
             except FINAL:
                 raise
             except (psycopg.Error, KafkaFailure) as error:
-                if throttle.due(what):
+                new = isinstance(error, KafkaUnavailable) and error.leaderless
+                if not (new and time.monotonic() - began < LEADERLESS_SECONDS) and throttle.due(what):
                     logger.warning("waiting for %s: %s", what, str(error).strip())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay(tries))

@@ -206,3 +206,6 @@ class KafkaUnavailable(KafkaFailure):
     """The brokers did not answer a question in time."""
 
     code = "KSG-143"
+
+    leaderless: bool = False
+    """A partition has no leader just now: a new topic's first second, or a broker that comes and goes."""

@@ -14,6 +14,10 @@ from .errors import DeliveryError, KafkaUnavailable
 
 SAME_LOG_LINE_SECONDS = 10.0
 
+LOADING = "Coordinator load in progress"
+LOADING_SECONDS = 5.0
+"""So long a new cluster may make its first transaction log; librdkafka asks again, and it is no news."""
+
 log = logging.getLogger("kasaga.kafka")
 
 
@@ -34,6 +38,7 @@ PERMANENT = frozenset(
         "UNSUPPORTED_FOR_MESSAGE_FORMAT",
     }
 )
+LEADERLESS = frozenset({"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE"})
 OUT_OF_RANGE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
 
@@ -92,15 +97,25 @@ class Muffler(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
+        self._loading = (0.0, -SAME_LOG_LINE_SECONDS)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line comes through."""
         now = time.monotonic()
-        kind = record.getMessage().partition(" ")[0]
+        text = record.getMessage()
+        if LOADING in text and self._loads_since(now) < LOADING_SECONDS:
+            return False
+        kind = text.partition(" ")[0]
         if now - self._last.get(kind, -SAME_LOG_LINE_SECONDS) < SAME_LOG_LINE_SECONDS:
             return False
         self._last[kind] = now
         return True
+
+    def _loads_since(self, now: float) -> float:
+        """For how many seconds it is said that the coordinator loads; a silence begins it anew."""
+        first, last = self._loading
+        self._loading = (now if now - last >= SAME_LOG_LINE_SECONDS else first, now)
+        return now - self._loading[0]
 
 
 librdkafka_log = logging.getLogger("kasaga.kafka.librdkafka")
@@ -115,6 +130,8 @@ def delivery_error(error: ClientError) -> DeliveryError:
 
 def unavailable(doing: str, error: ClientError) -> KafkaUnavailable:
     """Why a question got no answer."""
-    return KafkaUnavailable(
+    failure = KafkaUnavailable(
         f"{doing}: {error.name()}: {error.str()}", remedy="are the brokers up, and is this allowed?"
     )
+    failure.leaderless = error.name() in LEADERLESS
+    return failure

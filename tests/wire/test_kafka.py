@@ -27,7 +27,7 @@ from kasaga_wire.kafka import (
     Record,
     partition_for,
 )
-from kasaga_wire.kafka_errors import SAME_LOG_LINE_SECONDS, ErrorLog, Muffler
+from kasaga_wire.kafka_errors import LOADING_SECONDS, SAME_LOG_LINE_SECONDS, ErrorLog, Muffler, unavailable
 
 _numbers = itertools.count()
 
@@ -290,3 +290,27 @@ def test_librdkafkas_own_lines_are_muffled_by_kind(monkeypatch: pytest.MonkeyPat
     assert [passes("FAIL [a]"), passes("FAIL [b]"), passes("REQTMOUT [a]")] == [True, False, True]
     clock[0] += SAME_LOG_LINE_SECONDS
     assert passes("FAIL [b]")
+
+
+def test_a_coordinator_that_loads_is_news_only_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("kasaga_wire.kafka_errors.time.monotonic", lambda: clock[0])
+    muffler = Muffler()
+    text = "GETPID [x] Failed to acquire idempotence PID: Broker: Coordinator load in progress: retrying"
+
+    def passes_after(seconds: float) -> bool:
+        clock[0] += seconds
+        return muffler.filter(logging.LogRecord("x", logging.INFO, "", 0, text, None, None))
+
+    assert [passes_after(0), passes_after(LOADING_SECONDS / 2)] == [False, False]
+    assert passes_after(LOADING_SECONDS / 2)
+    assert not passes_after(SAME_LOG_LINE_SECONDS)  # another time, from the beginning
+
+
+@pytest.mark.parametrize(
+    ("code", "leaderless"),
+    [("NOT_LEADER_FOR_PARTITION", True), ("LEADER_NOT_AVAILABLE", True), ("_TRANSPORT", False)],
+)
+def test_a_partition_without_a_leader_is_told_from_a_broker_that_is_away(code: str, leaderless: bool) -> None:
+    error = confluent_kafka.KafkaError(getattr(confluent_kafka.KafkaError, code))
+    assert unavailable("asking", error).leaderless is leaderless
