@@ -50,8 +50,9 @@ class LanedProducer:
     """Sends records, one batch of a partition at a time.
 
     Batches go through a second client, which lingers for a moment so that each is one request (why: see
-    `kafka_lanes.py`). A partition has records in one client only, so their order holds. Partitions are always
-    given: librdkafka's own choice is not Java's. Only one thread may use it.
+    `kafka_lanes.py`). A partition has records in one client only, so that their order holds as far as
+    librdkafka's does; nothing may rely on it. Partitions are always given: librdkafka's own choice is not
+    Java's. Only one thread may use it.
     """
 
     def __init__(self, make: Clients, errors: ErrorLog, max_waiting: int) -> None:
