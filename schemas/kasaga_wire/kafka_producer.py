@@ -50,9 +50,8 @@ class LanedProducer:
     """Sends records, one batch of a partition at a time.
 
     Batches go through a second client, which lingers for a moment so that each is one request (why: see
-    `kafka_lanes.py`). A partition has records in one client only, so that their order holds as far as
-    librdkafka's does; nothing may rely on it. Partitions are always given: librdkafka's own choice is not
-    Java's. Only one thread may use it.
+    `kafka_lanes.py`). A partition has records in one client only, so their order holds. Partitions are always
+    given: librdkafka's own choice is not Java's. Only one thread may use it.
     """
 
     def __init__(self, make: Clients, errors: ErrorLog, max_waiting: int) -> None:
@@ -92,8 +91,12 @@ class LanedProducer:
 
     def warm(self) -> None:
         """Make the client for batches now: in the background it takes half a second to be ready."""
+        self._for_batches()
+
+    def _for_batches(self) -> Client:
         if self._batches is None:
             self._batches = self._make(linger_ms=BATCH_LINGER_MS)
+        return self._batches
 
     def hand_over(self) -> None:
         """Send what was produced, as far as its partitions are free; `poll` does it too."""
@@ -105,10 +108,7 @@ class LanedProducer:
         return self._lanes.waiting > 0
 
     def _send(self, lane: Lane, record: Waiting) -> DeliveryError | None:
-        client = self._quick
-        if lane.batch:
-            self.warm()
-            client = self._batches or client
+        client = self._for_batches() if lane.batch else self._quick
         on_ack = functools.partial(self._lanes.landed, lane, record.on_ack)
         return client.send(lane.topic, lane.partition, record, on_ack)
 

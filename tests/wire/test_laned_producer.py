@@ -1,0 +1,51 @@
+"""Which of its two clients a producer sends a record through."""
+
+from __future__ import annotations
+
+from kasaga_wire.errors import DeliveryError
+from kasaga_wire.kafka_errors import ErrorLog
+from kasaga_wire.kafka_lanes import OnAck, Waiting
+from kasaga_wire.kafka_producer import BATCH_LINGER_MS, LanedProducer
+
+
+class Client:
+    """Keeps what it is given; empty, it is false, as librdkafka's is."""
+
+    def __init__(self, linger_ms: float) -> None:
+        self.linger_ms = linger_ms
+        self.out: list[bytes | None] = []
+
+    def send(self, topic: str, partition: int, record: Waiting, on_ack: OnAck) -> DeliveryError | None:
+        self.out.append(record.value)
+        return None
+
+    def poll(self, timeout: float, /) -> int:
+        return 0
+
+    def flush(self, timeout: float, /) -> int:
+        return len(self.out)
+
+    def purge(self) -> None: ...
+
+    def __len__(self) -> int:
+        return len(self.out)
+
+
+def test_a_batch_goes_through_the_client_that_lingers_and_single_records_through_the_other() -> None:
+    made: list[Client] = []
+
+    def make(*, linger_ms: float) -> Client:
+        made.append(Client(linger_ms))
+        return made[-1]
+
+    producer = LanedProducer(make, ErrorLog("test"), 1000)
+    producer.warm()
+    producer.warm()
+    quick, batches = made
+    assert (quick.linger_ms, batches.linger_ms) == (0.0, BATCH_LINGER_MS)
+    producer.produce("t", 0, None, b"alone", None, lambda error: None)
+    for number in range(50):
+        producer.produce("t", 1, None, b"%d" % number, None, lambda error: None)
+    producer.hand_over()
+    assert quick.out == [b"alone"]
+    assert batches.out == [b"%d" % number for number in range(50)]
