@@ -187,6 +187,34 @@ def test_in_a_guarded_batch_only_the_effects_of_those_that_raised_are_gone(bench
     run_with(bench, run())
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["its own connection", "a cursor of an earlier handler"])
+def test_handlers_that_ask_nothing_cost_no_savepoint_and_spoil_none(database: str, kept: bool) -> None:
+    """Of five, two write nothing; each that raises takes back what it wrote, and no other's."""
+    ends = {"r.2": Refused("no"), "r.3": Refused("no"), "r.5": Refused("no")}
+    silent = {"r.2", "r.4"}
+
+    async def run() -> None:
+        connection = await bench.connect()
+        session, cursor = PostgresSession(connection, LIMITS), connection.cursor()
+
+        async def invoke(work: Work, _: bytes | None, lent: HandlerConnection) -> bytes:
+            if work.id not in silent:
+                await (cursor if kept else lent).execute(EFFECT, (work.id,))
+            if work.id in ends:
+                raise ends[work.id]
+            return b"done"
+
+        works = [command(f"r.{number}") for number in range(1, 6)]
+        plan = settle(works, RULES, lambda: NOW, encode_error, guarded=True)
+        answers = await drive_async(plan, session, invoke)
+
+        assert [answer.outcome for answer in answers] == ["done", "refused", "refused", "done", "refused"]
+        assert await bench.effects() == ["r.1"]
+
+    bench = PostgresBench(database)
+    run_with(bench, run())
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_when_the_answer_to_a_commit_is_lost_the_next_claim_tells(database: str, committed: bool) -> None:
     class Deaf(PostgresSession):

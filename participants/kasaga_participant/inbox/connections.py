@@ -5,10 +5,11 @@ Station: made by the pool, used by the Postgres sessions, and seen by handlers a
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.abc import PQGen
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
@@ -16,6 +17,8 @@ from ..errors import TransactionAborted, TransactionEnded, TransactionOver, Tran
 from .algorithm import HandlerRaised
 from .drive import InboxAway
 from .rows import Work
+
+T = TypeVar("T")
 
 CONTENT_CLASSES = ("22", "23", "54")
 """SQLSTATE classes that blame what is written: data exception, constraint, program limit."""
@@ -29,6 +32,14 @@ def _owned(what: str) -> NoReturn:
 
 class HandlerConnection(AsyncConnection[TupleRow]):
     """An async connection whose transaction belongs to the inbox."""
+
+    asked = 0
+    """How often the database was asked something, by the inbox or by a handler."""
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Everything that psycopg asks the database goes through here."""
+        self.asked += 1
+        return await super().wait(gen, *args, **kwargs)
 
     async def __aenter__(self) -> NoReturn:
         """Always refused: `async with tx.connection` would commit and close it."""
@@ -45,6 +56,14 @@ class HandlerConnection(AsyncConnection[TupleRow]):
 
 class SyncHandlerConnection(Connection[TupleRow]):
     """The same, for handlers that are plain functions."""
+
+    asked = 0
+    """As in HandlerConnection."""
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """As in HandlerConnection."""
+        self.asked += 1
+        return super().wait(gen, *args, **kwargs)
 
     def __enter__(self) -> NoReturn:
         """Always refused: `with tx.connection` would commit and close it."""

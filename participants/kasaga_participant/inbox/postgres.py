@@ -16,7 +16,7 @@ import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.rows import TupleRow, tuple_row
 
-from .algorithm import Invoke
+from .algorithm import Guard, Invoke, Retreat
 from .connections import (
     AnyConnection,
     HandlerConnection,
@@ -41,16 +41,22 @@ class PostgresSession:
         self._cursor = connection.cursor(row_factory=tuple_row)
         """For the statement whose rows are wanted."""
         self._rest = connection.cursor(row_factory=tuple_row)
+        self._guarded_at = 0
+        """`connection.asked` after the inbox's last statement: has a handler asked anything since?"""
 
     async def rows(self, effect: RowEffect) -> Any:
         """Carry out one effect. Raises InboxAway and InboxError."""
+        if isinstance(effect, (Guard, Retreat)) and self.connection.asked == self._guarded_at:
+            return None  # the handlers since the last savepoint have asked the database nothing
         sent = script(effect, self._limits)
         try:
-            return await self._execute(sent)
+            rows = await self._execute(sent)
         except psycopg.Error as error:
             if not is_lost(self.connection):
                 await self._roll_back()
             raise blame(self.connection, error) from error
+        self._guarded_at = self.connection.asked
+        return rows
 
     async def _execute(self, sent: Script) -> Any:
         if len(sent.statements) == 1:
@@ -96,16 +102,22 @@ class SyncPostgresSession:
         self._cursor = connection.cursor(row_factory=tuple_row)
         """For the statement whose rows are wanted."""
         self._rest = connection.cursor(row_factory=tuple_row)
+        self._guarded_at = 0
+        """`connection.asked` after the inbox's last statement: has a handler asked anything since?"""
 
     def rows(self, effect: RowEffect) -> Any:
         """Carry out one effect. Raises InboxAway and InboxError."""
+        if isinstance(effect, (Guard, Retreat)) and self.connection.asked == self._guarded_at:
+            return None  # the handlers since the last savepoint have asked the database nothing
         sent = script(effect, self._limits)
         try:
-            return self._execute(sent)
+            rows = self._execute(sent)
         except psycopg.Error as error:
             if not is_lost(self.connection):
                 self._roll_back()
             raise blame(self.connection, error) from error
+        self._guarded_at = self.connection.asked
+        return rows
 
     def _execute(self, sent: Script) -> Any:
         if len(sent.statements) == 1:
