@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from kasaga.engine.codec import decode
-from kasaga.engine.model import Pivot
+from kasaga.engine.model import DONE, LEFT, UNDONE, Pivot
+from kasaga.engine.state import fold
 from kasaga.store.base import SagaRow, SagaState
 from kasaga_wire.kafka import partition_for
 from orchestrator.realm import SHARDS, Realm
@@ -130,6 +131,23 @@ def test_processes_that_die_around_a_pivot_undo_nothing_that_is_behind_it(
         history = [decode(each.seq, each.body) for each in peopled.store.history(row)]
         passed = any(isinstance(each, Pivot) for record in history for each in record.decisions)
         assert passed == (row.state is SagaState.COMPLETED)
+
+
+def test_processes_that_die_around_scopes_undo_what_was_done_in_them_and_nothing_else(
+    peopled: Realm, prefix: str
+) -> None:
+    """Half of the sagas are refused in their scope; then another way is gone, when all of it is undone."""
+    sagas = [("choosy", f"well-{number}") for number in range(8)]
+    sagas += [("choosy", f"refused-{number}") for number in range(8)]
+    points = ("orchestrator.before_commit:5", "orchestrator.after_commit:6")
+    rows = die_under_load(peopled, prefix, points, sagas)
+    assert {row.state for row in rows} == {SagaState.COMPLETED}
+    for row in rows:
+        state = fold(str(row.run_id), [decode(each.seq, each.body) for each in peopled.store.history(row)])
+        standing = {step.path for step in state.order if step.outcome == DONE and not step.undo_how}
+        refused = "refused" in row.saga_id
+        assert standing == ({"1", "7"} if refused else {"1", "4.1", "4.2", "5.1", "6"})
+        assert state.steps["2"].outcome == (UNDONE if refused else LEFT)
 
 
 def test_a_thousand_steps_at_once_outlive_the_process_that_sent_them(peopled: Realm, prefix: str) -> None:

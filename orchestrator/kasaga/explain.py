@@ -14,11 +14,24 @@ from datetime import datetime
 from typing import Any
 
 from .engine import lifecycle
-from .engine.model import COMMAND, DONE, LEFT, LOCAL, MISSED, REFUSED, SIGNAL, SLEEP, UNKNOWN, VOID
+from .engine.model import (
+    COMMAND,
+    DONE,
+    LOCAL,
+    REFUSED,
+    SCOPE,
+    SCOPED,
+    SIGNAL,
+    SLEEP,
+    UNKNOWN,
+    VOID,
+)
 from .engine.state import State, Step
+from .engine.step import NO_EFFECT
+from .explain_steps import StepView, step_name, step_view, undo_sent
 from .remedies import Remedy, can_cancel, remedies
 from .store.base import OutboxRow, SagaRow, ShardLease
-from .timeline import Decode, error_text
+from .timeline_data import Decode
 from .wording import (
     PLAIN,
     Paint,
@@ -47,26 +60,6 @@ AT_WORK = frozenset({"undoing", "retrying", "stuck"})
 
 ERROR_SHOWN = 100
 """Characters of a step's error in the table of steps; the whole of it is in the history."""
-
-
-@dataclass(slots=True)
-class StepView:
-    """One step, in words. `next_at` is when its next attempt, or the next of its undo, is due."""
-
-    path: str
-    name: str
-    kind: str
-    state: str
-    """waiting, retrying, sleeping, running; done, refused, unknown; cut off, in time, missed."""
-    attempts: int
-    error: str = ""
-    next_at: datetime | None = None
-    undo: str = ""
-    """The compensation's name, or `void`; empty where nothing undoes the step."""
-    undo_state: str = ""
-    """undoing, retrying, stuck; undone, nothing, lost, voided, refused, executed, skipped, resolved."""
-    undo_attempts: int = 0
-    undo_error: str = ""
 
 
 @dataclass(slots=True)
@@ -118,7 +111,7 @@ def explain(
     rows = {each.seq: each for each in open_rows}
     made = Explanation(row, now, input=state.input)
     made.owner = lease.owner or "" if lease is not None and not lease.expired else ""
-    made.steps = [_step(step, now, sent or {}) for step in state.order]
+    made.steps = [step_view(step, now, sent or {}) for step in state.order]
     if not state.final:
         made.waits = _waits(state, rows, now)
         if lease is not None and not made.owner:
@@ -128,65 +121,6 @@ def explain(
         made.can_cancel = can_cancel(state)
     made.progress = _progress(state) + _untaken(state)
     return made
-
-
-# --- steps
-
-
-def _step(step: Step, now: datetime, sent: Mapping[tuple[str, bool], int]) -> StepView:
-    view = StepView(step.path, _name(step), step.kind, _step_state(step, now), step.attempt)
-    view.attempts = sent.get((step.path, False), step.attempt)
-    if step.outcome != DONE:
-        view.error = step.error or step.error_type
-    if not step.outcome:
-        view.error = error_text(step.error_type, step.error)
-    if step.kind in (SLEEP, SIGNAL):
-        view.next_at = moment(step.due_at) if step.due_at and not step.outcome else None
-    elif view.state == "retrying":
-        view.next_at = moment(step.last_at)
-    if step.undo_form or step.undo_how or step.compensation:
-        view.undo = "void" if step.undo_form == VOID else step.compensation or "void"
-    if step.undo_how:
-        view.undo_state = step.undo_how
-    elif step.undo_form:
-        view.undo_state = _undo_state(step, now)
-        if view.undo_state == "retrying":
-            view.next_at = _undo_sent(step)
-    view.undo_attempts = sent.get((step.path, True), step.undo_attempt)
-    view.undo_error = "" if step.undo_how else step.undo_error
-    return view
-
-
-def _name(step: Step) -> str:
-    return f"signal {step.type}" if step.kind == SIGNAL else step.type or step.kind
-
-
-def _step_state(step: Step, now: datetime) -> str:
-    if step.kind in (SLEEP, SIGNAL) and step.outcome not in ("", DONE, MISSED):
-        return "in time" if step.outcome == LEFT and step.type.startswith("timeout") else "cut off"
-    if step.outcome:
-        return step.outcome
-    if step.kind == SLEEP:
-        return "sleeping"
-    if step.kind == SIGNAL:
-        return "waiting"
-    if step.attempt > 1 and moment(step.last_at) > now:
-        return "retrying"
-    return "running" if step.kind == LOCAL else "waiting"
-
-
-def _undo_state(step: Step, now: datetime) -> str:
-    if step.blocked is not None:
-        return "stuck"
-    sent = _undo_sent(step)
-    return "retrying" if sent is not None and sent > now else "undoing"
-
-
-def _undo_sent(step: Step) -> datetime | None:
-    """When the undo's current attempt was, or will be, sent: its time-out less the time for one attempt."""
-    if not step.undo_due or step.undo_policy is None:
-        return None
-    return moment(step.undo_due - step.undo_policy.timeout)
 
 
 # --- what it waits for
@@ -220,7 +154,7 @@ def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime, *, after_p
         text = f"until {stamp(until)} UTC, which is in {length(until - now)} ({what})"
         return Wait(text, SLEEP, step.path, name, until=until)
     if step.kind == SIGNAL:
-        wait = Wait(f"for a {_name(step)} (step {step.path})", SIGNAL, step.path, step.type)
+        wait = Wait(f"for a {step_name(step)} (step {step.path})", SIGNAL, step.path, step.type)
         if step.due_at:
             wait.until = moment(step.due_at)
             wait.text += f", until {stamp(wait.until)} UTC, which is in {length(wait.until - now)}"
@@ -245,7 +179,7 @@ def _waits_for_undo(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
         )
     else:
         what = f"for {step.compensation}, which undoes step {step.path}"
-    sent = _undo_sent(step)
+    sent = undo_sent(step)
     wait = Wait("", step.undo_form, step.path, step.compensation, step.undo_attempt, sent_at=sent)
     if step.kind == LOCAL or sent is None:
         wait.text = f"{what}, attempt {step.undo_attempt}"
@@ -304,7 +238,7 @@ def _untaken(state: State) -> str:
 
 
 def _progress(state: State) -> str:
-    order = state.order
+    order = [step for step in state.order if step.kind != SCOPE]
     done = sum(1 for step in order if step.outcome == DONE and not step.undo_how)
     if state.state == lifecycle.COMPLETED:
         return f"All {done} steps are done" if done != 1 else "Its step is done"
@@ -312,7 +246,7 @@ def _progress(state: State) -> str:
         return "What was done is undone" + (
             ", except what an operator skipped or resolved" if state.with_exceptions else ""
         )
-    open_steps = [f"{step.path} ({_name(step)})" for step in order if not step.outcome]
+    open_steps = [f"{step.path} ({step_name(step)})" for step in order if not step.outcome]
     if len(open_steps) > OPEN_SHOWN:
         open_steps = [*open_steps[: OPEN_SHOWN - 1], f"{len(open_steps) - OPEN_SHOWN + 1} others"]
     if state.phase in lifecycle.UNDOING:
@@ -323,7 +257,16 @@ def _progress(state: State) -> str:
     if not order:
         return "No step has been taken yet"
     only = ", past its pivot: it only goes forward" if state.pivot is not None else ""
-    return f"{done} of {len(order)} steps so far are done{at}{only}"
+    return f"{done} of {len(order)} steps so far are done{at}{_scopes(state)}{only}"
+
+
+def _scopes(state: State) -> str:
+    """The scopes that the saga's code is in, if it is in one."""
+    scopes = [step for step in state.order if step.kind == SCOPE and not step.outcome]
+    names = [f"{step_name(step)} (step {step.path})" for step in scopes if step.left != SCOPED]
+    undoing = [f"{step_name(step)} (step {step.path})" for step in scopes if step.left == SCOPED]
+    inside = f", in {listed(names)}" if names else ""
+    return f"{inside}, undoing {listed(undoing)}" if undoing else inside
 
 
 # --- data ---------------------------------------------------------------------------------------------
@@ -453,7 +396,7 @@ def _steps_table(told: Explanation, paint: Paint) -> list[str]:
 
 def _step_cells(step: StepView, now: datetime) -> tuple[str, str, str, str, str]:
     state = step.state
-    if state in (REFUSED, UNKNOWN, "retrying") and step.error:
+    if state in (REFUSED, UNKNOWN, "retrying", "undoing", "undone") and step.error:
         state += f": {shortened(printable(step.error), ERROR_SHOWN)}"
     next_in = f", next in {length(step.next_at - now)}" if step.next_at and step.next_at > now else ""
     if not step.undo_state:
@@ -471,7 +414,7 @@ def _step_cells(step: StepView, now: datetime) -> tuple[str, str, str, str, str]
         undo += next_in
         if step.undo_error:
             undo += f": {shortened(printable(step.undo_error), ERROR_SHOWN)}"
-    attempts = "" if step.kind in (SLEEP, SIGNAL) else str(step.attempts)
+    attempts = "" if step.kind in NO_EFFECT else str(step.attempts)
     return (step.path, printable(step.name), state, attempts, undo)
 
 

@@ -11,10 +11,16 @@ from collections.abc import Awaitable, Coroutine, Generator
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
+from kasaga_wire.nodes import clean_text
+
 from .engine.branches import Branch, Child, Gather, Join, Race, Timer, awaiting, begin
 from .engine.requests import Host, PivotCall, Request
+from .engine.scopes import Scope
 from .errors import NotAwaitable, SagaCodeError
 from .policy import MAX_SECONDS, Seconds, micros
+
+MAX_NAME = 100
+"""Characters of a scope's name."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -204,11 +210,31 @@ class Branching:
             )
         return Timer(host, micros(length))
 
+    def scope(self, name: str = "") -> Scope:
+        """Undo what a block has done when it fails, and nothing else: `async with ctx.scope(): …`.
+
+        When an outcome leaves the block (a refusal, a failure, SagaFailed, a type in `fails_on`, a time that
+        is over), the steps that were asked for in it are undone, last first, and the outcome goes on when
+        that is done: whoever catches it around the block finds the world as it was before. A block that ends
+        well undoes nothing; its steps are undone with what is around it. Branches spawned in it end with it.
+
+        Args:
+            name: what `describe`, `history` and the page call it, up to 100 characters.
+
+        Raises:
+            SagaCodeError: the name is too long.
+        """
+        host = self._live()
+        if len(name) > MAX_NAME:
+            said = f"the name of a ctx.scope has {len(name)} characters"
+            raise SagaCodeError(said, remedy=f"Use {MAX_NAME} at most.")
+        return Scope(host, clean_text(name, MAX_NAME))
+
     def spawn(self, branch: Awaitable[R]) -> Spawned[R]:
         """Begin a branch in the background, at the next await.
 
-        It belongs to the branch that spawned it, which doesn't end before it: so the saga waits for
-        its spawned branches when its function has returned. An outcome that nobody has awaited by
+        It belongs to the branch, or the scope, that spawned it, which doesn't end before it: so the saga
+        waits for its spawned branches when its function has returned. An outcome that nobody has awaited by
         then is raised there, and the saga is undone.
 
         Raises:
@@ -245,6 +271,8 @@ def _children(host: Host, branches: tuple[Any, ...], word: str) -> list[Child]:
 def _child(host: Host, each: object, word: str) -> Child:
     if isinstance(each, Timer):
         raise NotAwaitable(f"ctx.{word} got a ctx.timeout", remedy="Write `async with ctx.timeout(...):`.")
+    if isinstance(each, Scope):
+        raise NotAwaitable(f"ctx.{word} got a ctx.scope", remedy="Write `async with ctx.scope():`.")
     if isinstance(each, PivotCall):
         raise NotAwaitable(
             f"ctx.{word} got a ctx.pivot", remedy="Await it by itself, before or after the branches."

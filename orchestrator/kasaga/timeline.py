@@ -1,6 +1,6 @@
 """A saga's history as people tell it: one line for each step, undo, change of state and action.
 
-    timeline(records) -> entries -> as_json(entries) or as_text(entries)
+    timeline(records) -> entries -> as_text(entries), or as_json(entries) of timeline_data.py
 
 Pure. Stands between the engine's records and whatever shows them: `kasaga history`, the demo, a page.
 """
@@ -8,9 +8,8 @@ Pure. Stands between the engine's records and whatever shows them: `kasaga histo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from kasaga_wire.codec import Schemas, to_json
 from kasaga_wire.errors import KasagaError
@@ -25,8 +24,11 @@ from .engine.model import (
     LOCAL,
     MESSAGES,
     MISSED,
+    SCOPE,
+    SCOPED,
     SIGNAL,
     SLEEP,
+    UNDONE,
     UNKNOWN,
     VOID,
     Accept,
@@ -37,8 +39,10 @@ from .engine.model import (
     CodeArrived,
     Decision,
     Drop,
+    Enter,
     Event,
     Fired,
+    Leave,
     Listen,
     Move,
     Pivot,
@@ -54,18 +58,16 @@ from .engine.model import (
     Take,
     Undeliverable,
 )
+from .timeline_data import Decode
 from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received
-from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, rfc3339, shortened
-
-Decode = Callable[[bytes], object]
-"""A payload as JSON-able values."""
+from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
 
 START, STATE, ACTION, CODE, PIVOT = "start", "state", "action", "code", "pivot"
 """Kinds of entries beside the engine's forms (command, undo, void, sleep, local, signal) and what came."""
 
 UNDOING = ("undo", "void")
 MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", RECEIVED: "←", UPDATE: "←"}
-GOOD = frozenset({DONE, "undone", "voided", "nothing"})
+GOOD = frozenset({DONE, UNDONE, "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
 
 
@@ -180,6 +182,8 @@ class _Story:
                     Entry(at, SLEEP, f"{decision.name or SLEEP} {length(due - at)}", decision.step)
                 )
                 self._steps[decision.step, False] = entry
+            case Enter() | Leave():
+                self._scope(decision, at)
             case Settle():
                 self._settled(decision, event, at)
             case Clear():
@@ -194,6 +198,13 @@ class _Story:
                 self._received.decided(decision, at)
             case _:
                 pass  # Resume, Deadline and Tell tell nothing that a person asks for
+
+    def _scope(self, decision: Enter | Leave, at: datetime) -> None:
+        if isinstance(decision, Enter):
+            name = f"{SCOPE} {decision.name}".rstrip()
+            self._steps[decision.step, False] = self._add(Entry(at, SCOPE, name, decision.step))
+        elif decision.why == SCOPED:
+            self._steps[decision.steps[0], False].reason = decision.reason
 
     def _sent(self, decision: Send, at: datetime) -> None:
         name = decision.type
@@ -233,6 +244,8 @@ class _Story:
             entry.outcome, entry.by = "resolved", event.by
         if decision.outcome != DONE:
             entry.result = b""  # a refusal's payload is the error, which is told already
+        if entry.kind == SCOPE:
+            entry.outcome = "cut off" if decision.outcome == UNKNOWN else decision.outcome
         if entry.kind == SIGNAL:
             entry.outcome, entry.reason = ("missed", "") if decision.outcome == MISSED else ("cut off", "")
         if entry.kind == SLEEP:
@@ -285,45 +298,6 @@ def error_text(type_: str, message: str) -> str:
     return f"{type_}: {message}" if message else type_
 
 
-# --- data ---------------------------------------------------------------------------------------------
-
-
-def as_json(entries: Sequence[Entry], decode: Decode) -> list[dict[str, Any]]:
-    """The entries as JSON-able objects. Keys are stable; those that say nothing are left out."""
-    return [_entry_json(entry, decode) for entry in entries]
-
-
-def _entry_json(entry: Entry, decode: Decode) -> dict[str, Any]:
-    made: dict[str, Any] = {"at": rfc3339(entry.at), "kind": entry.kind, "name": entry.name}
-    given = {
-        "step": entry.step,
-        "ended_at": rfc3339(entry.ended) if entry.ended else "",
-        "outcome": entry.outcome,
-        "code": entry.code,
-        "reason": entry.reason,
-        "by": entry.by,
-    }
-    made.update((key, value) for key, value in given.items() if value)
-    if entry.value:
-        made["input"] = decode(entry.value)
-    if entry.result:
-        made["result"] = decode(entry.result)
-    if entry.attempts:
-        made["attempts"] = [_attempt_json(attempt) for attempt in entry.attempts]
-    return made
-
-
-def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    made: dict[str, Any] = {"attempt": attempt.number, "at": rfc3339(attempt.at)}
-    if attempt.ended is not None:
-        made["ended_at"] = rfc3339(attempt.ended)
-    if attempt.outcome:
-        made["outcome"] = attempt.outcome
-    if attempt.error:
-        made["error"] = attempt.error
-    return made
-
-
 # --- text ---------------------------------------------------------------------------------------------
 
 
@@ -373,6 +347,8 @@ def mark(entry: Entry) -> str:
         return "…"
     if entry.kind in UNDOING:
         return "↶"
+    if entry.kind == SCOPE:
+        return "✓" if entry.outcome == LEFT and not entry.reason else "↶"
     return "✓" if entry.outcome in ("over", "in time", "resolved", *GOOD) else "✗"
 
 
@@ -383,7 +359,7 @@ def meaning(entry: Entry) -> str:
     if entry.kind in (RECEIVED, UPDATE):
         return "bad" if entry.outcome in ("set aside", "refused") else ""
     if not entry.outcome:
-        return "busy" if entry.attempts else ""
+        return "busy" if entry.attempts else "warn" if entry.kind == SCOPE and entry.reason else ""
     return "bad" if entry.outcome in BAD else "good" if entry.outcome in GOOD else "warn"
 
 
@@ -412,12 +388,13 @@ def summarised(entry: Entry, now: datetime) -> str:
         "nothing": "nothing to undo",
         "executed": "had happened, and nothing undoes it",
         "missed": "none came in time",
+        LEFT: "ended well" if not entry.reason else "is undone",
         "lost": "nothing to undo (its participant's database went back in time)",
     }
     text = words.get(entry.outcome, entry.outcome)
     if entry.by:
         text += f" by {entry.by}"
-    elif entry.kind not in (SLEEP, SIGNAL) and entry.attempts:
+    elif entry.kind not in (SLEEP, SIGNAL, SCOPE) and entry.attempts:
         text += f" {'after' if entry.outcome == UNKNOWN else 'in'} {length(entry.ended - entry.at)}"
     if len(entry.attempts) > 1:
         text += f", {len(entry.attempts)} attempts"
@@ -426,7 +403,7 @@ def summarised(entry: Entry, now: datetime) -> str:
 
 def _so_far(entry: Entry, now: datetime) -> str:
     if not entry.attempts:
-        return "goes on"
+        return f"is being undone: {entry.reason}" if entry.kind == SCOPE and entry.reason else "goes on"
     last = entry.attempts[-1]
     begun = "begun" if entry.kind == LOCAL else "sent"
     number = f"attempt {last.number}, {begun}" if last.number > 1 else begun

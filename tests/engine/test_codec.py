@@ -108,4 +108,5 @@ def test_codes_are_never_used_again() -> None:
         17: "Accept",
         18: "Answered",
         19: "Pivot",
+        20: "Enter",
     }

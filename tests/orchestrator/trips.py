@@ -10,7 +10,16 @@ from typing import Any, Protocol
 
 import pydantic
 
-from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepTimeout, UpdateRefused, saga
+from kasaga import (
+    App,
+    RetryPolicy,
+    SagaContext,
+    SagaFailed,
+    StepRefused,
+    StepTimeout,
+    UpdateRefused,
+    saga,
+)
 from kasaga.saga import Saga
 from kasaga_wire.contracts import command, compensation, participant
 from kasaga_wire.crashpoints import crash_point
@@ -132,6 +141,25 @@ async def sold(ctx: SagaContext, trip: Trip) -> str:
     return "sold"
 
 
+@saga("choosy", timeout=900)
+async def choosy(ctx: SagaContext, trip: Trip) -> str:
+    """Tries one way in a scope, with steps side by side in it, and another where that is refused."""
+    hotel = ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO)
+    flight = ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO)
+    await hotel.book(trip)
+    try:
+        async with ctx.scope("by air"):
+            async with ctx.scope("seats"):
+                await ctx.gather(flight.reserve(trip), flight.reserve(trip))
+            room = ctx.spawn(hotel.book(trip))
+            await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+            await room
+    except StepRefused:
+        await hotel.book(trip)
+        return "by land"
+    return "by air"
+
+
 @saga("mailbox", signals={"letter": str, "end": None})
 async def mailbox(ctx: SagaContext, trip: Trip) -> str:
     """Takes letters until it is told to end; a letter of an update comes first."""
@@ -235,6 +263,7 @@ SAGAS: list[Saga[Any, Any]] = [
     crowd,
     mailbox,
     sold,
+    choosy,
 ]
 CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
 

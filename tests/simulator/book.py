@@ -16,6 +16,7 @@ from kasaga.engine.model import (
     COMMAND,
     DONE,
     LOCAL,
+    SCOPED,
     TAKES_ROW,
     UNDO,
     UNKNOWN,
@@ -45,6 +46,7 @@ from kasaga.store.base import (
 from kasaga.testing.network import Headers
 from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
+from simulator import scopes
 
 if TYPE_CHECKING:
     from simulator.postgres import Effect
@@ -338,7 +340,7 @@ class _Audit:
                 elif isinstance(decision, Send) and decision.form == COMMAND and decision.step in settled:
                     self.say(f"step {decision.step} was sent again after its outcome was known")
         place = {step.path: index for index, step in enumerate(state.order)}
-        done = {step.path for step in state.order if step.outcome == DONE}
+        done = {step.path for step in state.order if step.outcome == DONE and step.left != SCOPED}
         undone = [
             decision.step
             for record in records
@@ -347,6 +349,8 @@ class _Audit:
         ]
         if undone != sorted(undone, key=lambda path: -place[path]):
             self.say(f"its steps were undone in the order {', '.join(undone)}")
+        for wrong in scopes.undone_in_order(records, state):
+            self.say(wrong)
 
     def pivot(self) -> None:
         """Nothing that was done before the pivot is undone after it; the saga ends done or is STUCK."""
@@ -451,12 +455,16 @@ class _Audit:
             if step.kind != COMMAND or step.undo_how in ("skipped", "resolved"):
                 continue
             here = step.path in stands
+            kept = step.outcome == DONE and not (step.left == SCOPED and step.compensation)
             by_hand = step.outcome == DONE and step.error_type == "" and self._by_hand(step.path)
-            if row.state is SagaState.COMPLETED and here != (step.outcome == DONE) and not by_hand:
+            if row.state is SagaState.COMPLETED and here != kept and not by_hand:
                 what = "stands" if here else "doesn't stand"
                 self.say(f"it is COMPLETED, and {step.type} (step {step.path}), {step.outcome}, {what}")
             if row.state is SagaState.COMPENSATED and here and (step.compensation or step.outcome != DONE):
                 self.say(f"it is COMPENSATED, and {step.type} (step {step.path}) stands")
+        named = {effect.command_id.partition(".")[2]: effect for effect in effects}
+        for wrong in scopes.none_stands(self._records, state, named):
+            self.say(wrong)
         self._order(effects)
 
     def _by_hand(self, path: str) -> bool:
@@ -472,7 +480,9 @@ class _Audit:
         place = {step.path: index for index, step in enumerate(self._state.order)}
         by_hand = ("skipped", "resolved")
         known = {
-            step.path for step in self._state.order if step.outcome == DONE and step.undo_how not in by_hand
+            step.path
+            for step in self._state.order
+            if step.outcome == DONE and step.undo_how not in by_hand and step.left != SCOPED
         }
         undone = [
             effect.command_id.partition(".")[2].partition("~")[0]

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pydantic
 
-from kasaga import App, RetryPolicy, SagaContext, SagaFailed, StepRefused, StepTimeout, saga
+from kasaga import (
+    App,
+    RetryPolicy,
+    SagaContext,
+    SagaFailed,
+    StepError,
+    StepRefused,
+    StepTimeout,
+    TimedOut,
+    saga,
+)
 from kasaga.saga import Saga
 from kasaga_participant import Refused, RetryableError
 from kasaga_participant.handlers import Registry
@@ -143,6 +153,28 @@ async def sold(ctx: SagaContext, order: Order) -> Receipt:
     return receipt
 
 
+@saga("choosy", timeout=120)
+async def choosy(ctx: SagaContext, order: Order) -> str:
+    """Tries one way in a scope, with another in it and a branch beside; and if it is no way, a second."""
+    stock = ctx.use(Stock, timeout=1, retry=QUICK, undo_retry=UNDO)
+    bank = ctx.use(Bank, timeout=1, retry=ONCE, undo_retry=UNDO)
+    await stock.reserve(order)
+    how = "first"
+    try:
+        async with ctx.scope("first"):
+            await stock.reserve(order)
+            async with ctx.scope("inner"):
+                ctx.spawn(stock.reserve(order))
+                await bank.charge(order)
+            async with ctx.timeout(1.5):
+                await ctx.gather(bank.charge(order), stock.reserve(order))
+    except (StepError, TimedOut):
+        await ctx.use(Bank, timeout=1, retry=PATIENT, undo_retry=UNDO).charge(order)
+        how = "second"
+    await bank.charge(order)
+    return how
+
+
 BROKEN: set[str] = set()
 """Orders at which `buggy` meets its bug: an operator mends it."""
 
@@ -185,6 +217,7 @@ SAGAS: list[Saga[Any, Any]] = [
     failing,
     local,
     sold,
+    choosy,
     buggy,
     listener,
 ]

@@ -1,4 +1,4 @@
-"""What parallel.md and pivot.md show works as it stands there, through the whole failure matrix."""
+"""What parallel.md, pivot.md and scopes.md show works as it stands, through the whole failure matrix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
 
 @pytest.mark.parametrize(
     ("page", "files", "tests", "passed"),
-    [("parallel.md", 6, "test_trips.py", 8), ("pivot.md", 2, "test_orders.py", 4)],
+    [
+        ("parallel.md", 6, "test_trips.py", 8),
+        ("pivot.md", 2, "test_orders.py", 4),
+        ("scopes.md", 2, "test_trips.py", 4),
+    ],
 )
 def test_the_pages_sagas_hold_whatever_goes_wrong(
     tmp_path: Path, page: str, files: int, tests: str, passed: int

@@ -21,7 +21,8 @@ from kasaga_wire.schema import schema_id
 from ..engine.model import Started
 from ..lookup import first_record
 from ..store.base import DefinitionRow, SagaRow, Store
-from ..timeline import Decode, decoder
+from ..timeline import decoder
+from ..timeline_data import Decode
 from .errors import InvalidRequest, UndeclaredSaga
 from .problems import FIELDS_SHOWN
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from ..explain import as_json, row_json
 from ..lookup import find, look, read_records
 from ..store.base import SagaFilter, SagaState, Store
-from ..timeline import as_json as timeline_json
 from ..timeline import timeline
+from ..timeline_data import as_json as timeline_json
 from ..timeline_entries import Entry
 from .access import require_token
 from .answers import BackendOf, answer, refusals

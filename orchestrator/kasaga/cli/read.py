@@ -14,9 +14,10 @@ from ..engine.model import Policy, Record
 from ..explain import as_json, as_text, headline, list_rows, row_json
 from ..lookup import find, look, read_records, stored_decoder
 from ..store.base import SagaFilter, SagaRow, SagaState, Store
-from ..timeline import Decode, timeline
-from ..timeline import as_json as timeline_json
 from ..timeline import as_text as timeline_text
+from ..timeline import timeline
+from ..timeline_data import Decode
+from ..timeline_data import as_json as timeline_json
 from ..wording import moment, rfc3339, stamp, table
 from .inputs import when
 from .output import Output

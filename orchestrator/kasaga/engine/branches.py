@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Interrupt, NotAwaitable, TimedOut
 from .requests import Host, Request
+from .scopes import Scope
 
 
 class TimeIsOver(Interrupt):
@@ -27,9 +28,13 @@ class TimeIsOver(Interrupt):
 class More:
     """What few branches have."""
 
-    __slots__ = ("drained", "failed", "spawned", "timers", "waiters")
+    __slots__ = ("drained", "failed", "home", "scopes", "spawned", "timers", "waiters")
 
     def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        """That it is in, the innermost last."""
+        self.home: Scope | None = None
+        """The scope that it was spawned in; None where that is no scope."""
         self.timers: list[Timer] = []
         """Of the blocks that it is in, the innermost last."""
         self.spawned: dict[Branch, None] = {}
@@ -216,12 +221,13 @@ class Race(Join):
 class Timer(Request):
     """A block with a time-out: a durable timer that is left when the block ends."""
 
-    __slots__ = ("_length", "branch", "due_at", "fired")
+    __slots__ = ("_length", "branch", "depth", "due_at", "fired")
 
     def __init__(self, host: Host, length: int) -> None:
         super().__init__(host)
         self._length = length
-        self.due_at = 0
+        self.due_at = self.depth = 0
+        """`depth`: of how many others it is the inner one."""
         self.fired = False
         self.branch: Branch | None = None
 
@@ -260,7 +266,8 @@ class Timer(Request):
         if not self.fired:
             host.scheduler.leave(self)
             return
-        branch.interrupt = None
+        if branch.interrupt is not None and branch.interrupt.timer is self:
+            branch.interrupt = None
         if error is None or (isinstance(error, TimeIsOver) and error.timer is self):
             raise self.error from None
 
@@ -275,6 +282,9 @@ def asked_by(children: Iterable[Any]) -> list[str]:
             paths += child.asked or ()
             if child.has_more:
                 paths += asked_by(child.more.spawned)
+                for scope in child.more.scopes:
+                    paths += scope.outer or ()
+                    paths += asked_by(scope.spawned)
             if isinstance(child.waiting, Join):
                 paths += asked_by(child.waiting.children)
     return paths

@@ -24,6 +24,7 @@ from .model import (
     Deadline,
     Decision,
     Drop,
+    Enter,
     Event,
     Faulted,
     Fired,
@@ -86,6 +87,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     17: Accept,
     18: Answered,
     19: Pivot,
+    20: Enter,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -36,10 +36,12 @@ from ..errors import (
     UpdateRefused,
 )
 from .branches import Branch, Join, Timer
+from .ending import GRAVEYARD, Broken, Guard, Left, Raised, Returned, unguarded
 from .failures import TIMED_OUT, failure, line_of, place, suspended_at, words
 from .model import DONE, UPDATE, Signalled
 from .requests import Expect, Handler, Host, Request
-from .scheduling import GRAVEYARD, Broken, Guard, Left, Raised, Returned, Scheduling, unguarded
+from .scheduling import Scheduling
+from .scopes import Scope
 from .state import Step
 
 __all__ = [
@@ -137,6 +139,8 @@ class Driver(Scheduling):
         waiter = request.waiter
         if request.index < 0:
             self._drained(request)
+        elif isinstance(request, Scope):
+            self._scope_undone(request)
         elif isinstance(waiter, Branch):
             coroutine = waiter.coroutine
             assert coroutine is not None
@@ -179,7 +183,7 @@ class Driver(Scheduling):
         def handle(of: Step) -> bytes:
             return handler.handle(of, self._schemas)
 
-        self.host.current = self.root
+        self.host.current, self.between = self.root, True
         try:
             self.answer = self.guard(partial(self.root.run, handle), step), ""
         except UpdateRefused as error:
@@ -188,6 +192,8 @@ class Driver(Scheduling):
             self._end = self._judge(self.root, error) or Broken(
                 BugInSaga(f"the handler of update {step.type} raised {_said(error)}")
             )
+        finally:
+            self.between = False
         return self._progress()
 
     def _feed(self, fed: tuple[Callable[[Any], Any], Request, Step]) -> Any:
@@ -296,7 +302,7 @@ class Driver(Scheduling):
         branch = self.root
         if request is not None:
             waiter = request.branch if isinstance(request, Timer) else request.waiter
-            found = waiter.branch if isinstance(waiter, Join) else waiter
+            found = waiter if isinstance(waiter, Branch) or waiter is None else waiter.branch
             branch = found if found is not None else branch
         where = suspended_at(branch.coroutine)
         return f"{where}, branch {branch.path}" if branch.path else where

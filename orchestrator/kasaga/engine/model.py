@@ -15,8 +15,9 @@ from typing import NamedTuple
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
 """Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
 
-SIGNAL, UPDATE = "signal", "update"
-"""The code waits for a signal, and the row is the time-out; an update was sent, which has no row."""
+SIGNAL, UPDATE, SCOPE = "signal", "update", "scope"
+"""The code waits for a signal, and the row is the time-out; an update was sent, and a scope was begun, which
+have no row."""
 
 UNDO_FORMS = frozenset({UNDO, VOID})
 
@@ -24,14 +25,19 @@ DONE, REFUSED, UNKNOWN = "done", "refused", "unknown"
 """What is known of a settled step. Unknown: it may have happened, or may happen yet."""
 
 LEFT = "left"
-"""Outcome of a sleep or a time-out that the saga's code doesn't wait for any more."""
+"""Outcome of a sleep or a time-out that the saga's code doesn't wait for any more; of a scope that ended
+well, or whose branch was ended in it."""
+
+UNDONE = "undone"
+"""Outcome of a scope that an exception has left, when everything that was done in it is undone."""
 
 MISSED = "missed"
 """Outcome of a wait for a signal: none came in time."""
 
-DRAINED, CUT_OFF, LOST = "drained", "cut off", "lost"
+DRAINED, CUT_OFF, LOST, SCOPED = "drained", "cut off", "lost", "scoped"
 """Why the saga's code waits no more for a step: another branch of its gather failed, and its attempt in
-flight is its last; the time of its block is over; its branch lost a race. The last two are undone."""
+flight is its last; the time of its block is over; its branch lost a race; an exception has left its scope.
+The last three are undone."""
 
 
 class Policy(NamedTuple):
@@ -287,7 +293,19 @@ class Leave(NamedTuple):
 
     steps: tuple[str, ...]
     why: str = ""
-    """DRAINED, CUT_OFF or LOST; empty for sleeps and time-outs alone."""
+    """DRAINED, CUT_OFF, LOST or SCOPED; empty for sleeps, time-outs and scopes alone. With SCOPED the first
+    of the steps is the scope itself."""
+    reason: str = ""
+    """Why the scope was left, in words; as the next with SCOPED alone."""
+    failed: str = ""
+    """The step whose outcome has left the scope, if it was one's."""
+
+
+class Enter(NamedTuple):
+    """The saga's code has begun a scope: a step with nothing to undo, until an exception leaves it."""
+
+    step: str
+    name: str = ""
 
 
 class Pivot(NamedTuple):
@@ -374,6 +392,7 @@ Decision = (
     | Accept
     | Answered
     | Pivot
+    | Enter
 )
 
 TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm})

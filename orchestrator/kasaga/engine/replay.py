@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
 from .branches import Timer
 from .driver import Broken, Left, Progress, Returned, Waits, words
-from .model import LOCAL, SIGNAL, SLEEP, Leave, Pivot
+from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Pivot
 from .requests import Call, Expect, LocalCall, Pause, Request
+from .scopes import Scope
 
 if TYPE_CHECKING:
     from kasaga_wire.codec import Schemas
@@ -101,9 +102,11 @@ class _Compared:
         if not steps:
             return
         leaves = state.leaves or ()
-        if self._leaves < len(leaves) and leaves[self._leaves] == (self._turns, Leave(steps, effect.why)):
-            self._leaves += 1
-            return
+        if self._leaves < len(leaves):
+            turn, recorded = leaves[self._leaves]
+            if (turn, recorded.steps, recorded.why) == (self._turns, steps, effect.why):
+                self._leaves += 1
+                return
         saga, asks = f"saga {state.name} version {state.version}", f"gives up {_name(state, steps[0])}"
         error = Nondeterminism(f"{saga} now {asks}, where its history goes on with it")
         self._place(error, state.steps[steps[0]], self._driver.waiting)
@@ -164,7 +167,9 @@ def _name(state: State, path: str) -> str:
 
 
 def _what(step: Step) -> str:
-    return f"{SIGNAL} {step.type}" if step.kind == SIGNAL else step.type or step.kind
+    if step.kind in (SIGNAL, SCOPE):
+        return f"{step.kind} {step.type}".rstrip()
+    return step.type or step.kind
 
 
 def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
@@ -178,6 +183,8 @@ def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
     if isinstance(request, Pause | Timer):
         name = "timeout" if isinstance(request, Timer) else ""
         return "" if (recorded.kind, recorded.type) == (SLEEP, name) else "something else"
+    if isinstance(request, Scope):
+        return "" if recorded.kind == SCOPE else "something else"
     if isinstance(request, Expect):
         return "" if (recorded.kind, recorded.type) == (SIGNAL, request.name) else "something else"
     same = isinstance(request, LocalCall) and recorded.kind == LOCAL and recorded.type == request.name

@@ -18,6 +18,7 @@ from .model import Policy, Signalled
 
 if TYPE_CHECKING:
     from .branches import Branch, Join, Timer
+    from .scopes import Scope
     from .step import Step
 
 MAX_SWALLOWS = 10
@@ -37,6 +38,14 @@ class Scheduler(Protocol):
 
     def leave(self, timer: Timer) -> None:
         """End it in time."""
+        ...
+
+    def enter_scope(self, scope: Scope) -> None:
+        """Begin a scope."""
+        ...
+
+    def leave_scope(self, scope: Scope, error: BaseException | None) -> bool:
+        """End it; says whether nothing is to be waited for."""
         ...
 
     def pivot(self) -> None:
@@ -132,7 +141,7 @@ class Request:
         """The step's; empty before it is asked for."""
         self.turn = self.index = 0
         """In which turn of the driver it was asked for; its place in a gather or race."""
-        self.waiter: Branch | Join | None = None
+        self.waiter: Branch | Join | Scope | None = None
         """Who is given the outcome."""
 
     def hand_over(self) -> None:

@@ -10,24 +10,17 @@ What comes out are *effects*, in order: steps that are asked for, steps that nob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..errors import (
-    BranchEnded,
-    BranchInterrupt,
-    BugInSaga,
-    EarlyPivot,
-    Interrupt,
-    NotAwaitable,
-    SagaCodeError,
-    TooManySteps,
-)
+from ..errors import BugInSaga, EarlyPivot, NotAwaitable, SagaCodeError, StepError, TooManySteps
 from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, asked_by, begin
-from .failures import kind_of, suspended_at
-from .model import CUT_OFF, DRAINED, LOST, Pivot
-from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
+from .ending import Broken, Ending, Guard, Raised, Returned
+from .failures import kind_of, suspended_at, words
+from .model import CUT_OFF, Pivot
+from .requests import MAX_SWALLOWS, Host, Request
+from .scopes import Exit, Scope
 
 MAX_DEPTH = 20
 """Branches within branches: paths grow with them."""
@@ -35,77 +28,14 @@ MAX_DEPTH = 20
 MAX_BRANCHES = 50_000
 """Branches that one saga may begin in all; as many as it may have steps."""
 
-GRAVEYARD: list[Coroutine[Any, Any, Any]] = []
-"""Coroutines that refuse to close: kept, so that the collector never runs their code. Count them."""
 
-Guard = Callable[[Callable[[Any], Any], Any], Any]
-"""Calls a function with one argument; the shell's puts a watchdog around it."""
-
-
-def unguarded(function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call without a watchdog."""
-    return function(argument)
-
-
-class Left(NamedTuple):
-    """The code waits no more for these steps; `why` as in the model's Leave."""
-
-    steps: tuple[str, ...]
-    why: str
-
-
-class Returned(NamedTuple):
-    """The code returned; the result is encoded."""
-
-    result: bytes
-
-
-class Raised(NamedTuple):
-    """The code let a business outcome pass: the saga is to be undone."""
-
-    code: str
-    reason: str
-    step: str
-
-
-class Broken(NamedTuple):
-    """The code can't go on: a bug, a hang, something unreadable. The driver is of no more use."""
-
-    error: SagaCodeError
-
-
-class Scheduling:
+class Scheduling(Ending):
     """All branches of one saga. `Driver` says what is fed in, and what errors and results are."""
 
-    __slots__ = (
-        "_begun",
-        "_end",
-        "_live",
-        "_ready",
-        "_turn",
-        "effects",
-        "guard",
-        "host",
-        "pivoted",
-        "requests",
-        "root",
-    )
+    __slots__ = ()
 
     def __init__(self, host: Host, guard: Guard) -> None:
-        self.host = host
-        self.guard = guard
-        self.root = Branch(host, None)
-        self.requests: dict[str, Request] = {}
-        """By path, the steps that are asked for and have no outcome yet, as far as the code knows."""
-        self.effects: list[Request | Left | Pivot] = []
-        """Of the last turn."""
-        self.pivoted = False
-        """The code has passed its pivot."""
-        self._live: dict[Branch, None] = {}
-        """Those beside the saga's own whose coroutine hasn't ended, oldest first."""
-        self._ready: list[tuple[Branch, Callable[[Any], Any], Any]] = []
-        self._end: Returned | Raised | Broken | None = None
-        self._turn = self._begun = 0
+        super().__init__(host, guard)
         host.scheduler = self
 
     def _judge(self, branch: Branch, error: BaseException) -> Broken | None:
@@ -148,17 +78,11 @@ class Scheduling:
         # A method, since mypyc believes mypy: what was None before a call is read as None after it.
         return self._end is not None
 
-    def _wake(self, branch: Branch, value: Any, error: BaseException | None) -> None:
-        """Let a branch go on in its turn."""
-        assert branch.coroutine is not None
-        if error is None:
-            self._ready.append((branch, branch.coroutine.send, value))
-        else:
-            self._ready.append((branch, branch.coroutine.throw, error))
-
     def _awaits(self, branch: Branch, wanted: object) -> None:
         """What is awaited is no step, or none that may be awaited here."""
-        if branch.interrupt is not None:
+        if isinstance(wanted, Exit) and wanted.scope.host is self.host:
+            self._leaves(branch, wanted.scope)
+        elif branch.interrupt is not None:
             self._insist(branch, wanted)
         elif isinstance(wanted, Join) and wanted.host is self.host:
             branch.waiting = wanted
@@ -210,6 +134,8 @@ class Scheduling:
                 failed.known, branch.error = True, failed.error
         if branch.error is not None and more.spawned:
             spawned, more.spawned = more.spawned, {}
+            if branch.asked is not None:
+                branch.asked += asked_by(spawned)
             self._drain(branch, more.drained, spawned)
         if not more.spawned and not more.drained:
             self._finish(branch)
@@ -222,17 +148,28 @@ class Scheduling:
         elif branch.join is not None:
             self._child_ended(branch.join, branch.index, branch.value, branch.error)
         else:
-            parent.more.spawned.pop(branch, None)
-            if parent.asked is not None:
-                parent.asked += branch.asked or ()
-            if branch.has_more:
-                for waiter in branch.more.waiters:
-                    branch.known = True
-                    self._wake(waiter, branch.value, branch.error)
-            if branch.error is not None and not branch.known:
-                parent.more.failed.append(branch)
-            if parent.over:
-                self._close_branch(parent)
+            self._spawned_ended(parent, branch)
+
+    def _spawned_ended(self, parent: Branch, branch: Branch) -> None:
+        scope = branch.more.home if branch.has_more else None
+        home, asked = parent.more if scope is None else scope, parent.asked
+        if scope is not None:
+            asked = scope.asked
+        elif parent.more.scopes:
+            asked = parent.more.scopes[0].outer
+        home.spawned.pop(branch, None)
+        if asked is not None:
+            asked += branch.asked or ()
+        if branch.has_more:
+            for waiter in branch.more.waiters:
+                branch.known = True
+                self._wake(waiter, branch.value, branch.error)
+        if branch.error is not None and not branch.known:
+            home.failed.append(branch)
+        if scope is not None and parent.waiting is scope:
+            self._close_scope(scope)
+        elif parent.over:
+            self._close_branch(parent)
 
     def _child_ended(self, join: Join, index: int, value: Any, error: Exception | None) -> None:
         join.pending -= 1
@@ -264,12 +201,14 @@ class Scheduling:
         """The outcome of a step is there that only its ended branch's gather waits for, or its spawner."""
         owner = request.waiter
         assert owner is not None
-        drained = owner.drained if isinstance(owner, Join) else owner.more.drained
+        drained = owner.more.drained if isinstance(owner, Branch) else owner.drained
         del drained[request.path]
         if drained:
             return
         if isinstance(owner, Join):
             self._joined(owner, None, owner.error)
+        elif isinstance(owner, Scope):
+            self._close_scope(owner)
         else:
             self._close_branch(owner)
 
@@ -331,7 +270,11 @@ class Scheduling:
         error = self._begin_branch(branch, f"{parent.prefix}{parent.steps}")
         if error is not None:
             raise error
-        parent.more.spawned[branch] = None
+        if parent.more.scopes and not self.between:
+            branch.more.home = parent.more.scopes[-1]
+            branch.more.home.spawned[branch] = None
+        else:
+            parent.more.spawned[branch] = None
         self._ready.append((branch, coroutine.send, None))
 
     def pivot(self) -> None:
@@ -341,6 +284,9 @@ class Scheduling:
         if self._live:
             lines = ", ".join(suspended_at(branch.coroutine) for branch in self._live)
             raise EarlyPivot(f"ctx.pivot while other branches run, at {lines}")
+        if self.root.has_more and self.root.more.scopes:
+            name = self.root.more.scopes[-1].describe()
+            raise EarlyPivot(f"ctx.pivot in a {name}, which may be undone by itself yet")
         if not self.pivoted:
             self.pivoted = True
             self.effects.append(Pivot())
@@ -351,7 +297,7 @@ class Scheduling:
         """Begin a block: its timer is a step of the branch that is in it."""
         branch = self.host.current
         assert branch is not None
-        timer.branch = branch
+        timer.branch, timer.depth = branch, len(branch.more.timers)
         branch.more.timers.append(timer)
         self._ask(branch, timer)
 
@@ -367,131 +313,101 @@ class Scheduling:
         assert branch is not None
         timer.fired = True
         branch.more.timers.remove(timer)
+        if isinstance(branch.waiting, Scope):
+            self._time_is_over_later(timer, branch, branch.waiting)
+            return
         if isinstance(branch.waiting, Join) and branch.asked is not None:
             branch.asked += asked_by(branch.waiting.children)
         found: list[Request] = []
         self._stop_waiting(branch, found)
         self._let_go(found, CUT_OFF)
+        self._undo_broken(found)
         branch.interrupt, branch.swallowed = TimeIsOver(timer), 0
         self._wake(branch, None, branch.interrupt)
 
-    # --- ending what isn't wanted any more ---
+    def _time_is_over_later(self, timer: Timer, branch: Branch, scope: Scope) -> None:
+        """The time is over while a scope of the block waits for what it undoes: that is waited for."""
+        if branch.interrupt is not None and branch.interrupt.timer.depth < timer.depth:
+            return  # its block is being left already
+        ended_well, scope.error = scope.error is None, TimeIsOver(timer)
+        branch.interrupt, branch.swallowed = scope.error, 0
+        if ended_well:
+            self._close_scope(scope)
 
-    def _let_go(self, found: Iterable[Request], why: str, others: Iterable[str] = ()) -> None:
-        """Nobody waits for these steps, nor did for the others; what was never sent is as if never asked."""
-        steps = set(others)
-        for request in found:
-            del self.requests[request.path]
-            if request.turn == self._turn:
-                self.effects.remove(request)
-                steps.discard(request.path)
-            else:
-                steps.add(request.path)
-        if steps:
-            self.effects.append(Left(tuple(sorted(steps, key=in_order)), why))
+    # --- scopes ---
 
-    def _lose(self, children: Iterable[Any]) -> None:
-        """End branches that lost: all their steps are to be undone."""
-        losers = list(children)
-        asked = asked_by(losers)
-        found: list[Request] = []
-        for child in losers:
-            self._stop(child, found)
-        self._let_go(found, LOST, asked)
+    def enter_scope(self, scope: Scope) -> None:
+        """Begin a scope: a step of the branch that is in it, which nothing is waited for yet."""
+        branch = self.host.current
+        assert branch is not None
+        branch.steps += 1
+        scope.path, scope.turn = f"{branch.prefix}{branch.steps}", self._turn
+        self.effects.append(scope)
+        if branch.asked is not None:
+            branch.asked.append(scope.path)
+        scope.branch, scope.outer, branch.asked = branch, branch.asked, scope.asked
+        branch.more.scopes.append(scope)
 
-    def _drain(self, owner: Join | Branch, waits_for: dict[str, Request], children: Iterable[Any]) -> None:
-        """End branches, and let their owner wait for the outcome of what is in flight."""
-        found: list[Request] = []
-        for child in children:
-            self._stop(child, found)
-        asleep: list[Request] = []
-        drained: list[str] = []
-        for request in found:
-            if isinstance(request, Pause | Timer | Expect) or request.turn == self._turn:
-                asleep.append(request)
-                continue
-            waits_for[request.path] = request
-            request.waiter = owner
-            if request.index >= 0:  # else it is drained already, by a gather that is ended now
-                drained.append(request.path)
-                request.index = -1
-        self._let_go(asleep, "")
-        if drained:
-            self.effects.append(Left(tuple(sorted(drained, key=in_order)), DRAINED))
+    def leave_scope(self, scope: Scope, error: BaseException | None) -> bool:
+        """End a scope; says whether nothing is to be waited for."""
+        branch = scope.branch
+        assert branch is not None
+        scope.error = error or branch.interrupt
+        if scope.error is not None or scope.spawned or scope.failed or branch.more.scopes[-1:] != [scope]:
+            return False
+        self._leave(branch, scope)
+        return True
 
-    def _stop(self, child: Any, found: list[Request]) -> None:
-        """End one branch and all below it; adds its open steps to `found`."""
-        if isinstance(child, Request):
-            if self.requests.get(child.path) is child:
-                found.append(child)
-        elif not isinstance(child, Branch):
-            child.close()
-        elif not child.ended:
-            child.ended = True
-            child.error = BranchEnded(f"branch {child.path} was ended before its end")
-            self._stop_waiting(child, found)
-            if child.has_more:
-                self._stop_more(child, found)
-            if not child.over:
-                self._throw_out(child, BranchInterrupt("this branch is ended: another one failed, or won"))
-
-    def _stop_more(self, branch: Branch, found: list[Request]) -> None:
-        more = branch.more
-        found += more.timers
-        found += more.drained.values()
-        for spawned in more.spawned:
-            self._stop(spawned, found)
-        for waiter in more.waiters:
-            self._wake(waiter, None, branch.error)
-
-    def _stop_waiting(self, branch: Branch, found: list[Request]) -> None:
-        """End what a branch waits for."""
-        waiting, branch.waiting = branch.waiting, None
-        if isinstance(waiting, Request):
-            found.append(waiting)
-        elif isinstance(waiting, Join):
-            waiting.over = True
-            for child in waiting.children:
-                self._stop(child, found)
-            found += waiting.drained.values()
-        elif waiting is not None:
-            waiting.more.waiters.remove(branch)
-
-    def _throw_out(self, branch: Branch, interrupt: Interrupt) -> None:
-        """Throw until the coroutine ends, with the context detached: no `ctx` use does anything."""
-        coroutine, host = branch.coroutine, self.host
-        self._live.pop(branch, None)
-        if coroutine is None or branch.over:
-            return
-        detached = host.detach(branch)
-        for _ in range(MAX_SWALLOWS):
-            try:
-                wanted = self.guard(partial(branch.run, coroutine.throw), interrupt)
-            except BaseException:  # noqa: BLE001 - the author's code ends as it likes; nothing of it counts
-                break
-            if isinstance(wanted, Join):
-                wanted.close()
+    def _leaves(self, branch: Branch, scope: Scope) -> None:
+        """A branch waits at the end of a scope: for what is spawned in it, and for what is undone."""
+        error = scope.error
+        if branch.more.scopes[-1:] != [scope]:
+            said = f"{scope.describe()} is left before one that was begun in it, or a second time"
+            self._end = Broken(NotAwaitable(f"{said}, at {suspended_at(branch.coroutine)}"))
+        elif error is not None and error is not branch.interrupt and (broken := self._judge(branch, error)):
+            self._end = broken
         else:
-            GRAVEYARD.append(coroutine)
-        host.attached = not detached
-        for made in [made for made, by in host.loose.items() if by is branch]:
-            del host.loose[made]
-            if isinstance(made, Join):
-                made.close()
+            branch.waiting = scope
+            self._close_scope(scope)
 
-    def close(self, interrupt: Interrupt) -> None:
-        """End all of the saga's code: the innermost branches first."""
-        self.requests.clear()
-        self._ready.clear()
-        self.host.attached = False
-        for branch in [*reversed(self._live), self.root]:
-            self._throw_out(branch, interrupt)
-        for made in self.host.loose:
-            if isinstance(made, Join):
-                made.close()
-        self.host.part()
+    def _close_scope(self, scope: Scope) -> None:
+        """Go on with the end of a scope: branches first, then what is to be undone."""
+        branch = scope.branch
+        assert branch is not None
+        if scope.error is None:
+            failed = next((each for each in scope.failed if not each.known), None)
+            if failed is not None:
+                failed.known, scope.error = True, failed.error
+        error = scope.error
+        if error is not None and scope.spawned:
+            spawned, scope.spawned = scope.spawned, {}
+            scope.asked += asked_by(spawned)
+            self._drain(scope, scope.drained, spawned)
+        if scope.spawned or scope.drained:
+            return
+        if error is None or not scope.asked:
+            self._leave(branch, scope)
+            self._wake(branch, None, None)
+            return
+        scope.waiter = branch
+        self.requests[scope.path] = scope
+        failed_step = str(error.step) if isinstance(error, StepError) else ""
+        self._undo_scope(scope, words(error), failed_step)
 
+    def _leave(self, branch: Branch, scope: Scope) -> None:
+        """A scope has ended, and nothing of it is to be undone."""
+        self._pop(branch, scope)
+        self._let_go([scope], "")
 
-def in_order(path: str) -> tuple[int, ...]:
-    """Sort paths by this: steps of one branch stand in the order in which they were asked for."""
-    return tuple(map(int, path.split(".")))
+    def _scope_undone(self, scope: Scope) -> None:
+        """What was done in a scope is undone: what has left it goes on."""
+        branch = scope.branch
+        assert branch is not None
+        self._pop(branch, scope)
+        self._wake(branch, None, None)
+
+    def _pop(self, branch: Branch, scope: Scope) -> None:
+        branch.more.scopes.pop()
+        branch.asked = scope.outer
+        if branch.asked is not None:
+            branch.asked += scope.asked

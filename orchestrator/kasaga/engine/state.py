@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import HistoryUnreadable
-from . import lifecycle, mail
+from . import leaving, lifecycle, mail
 from .mail import Mail
 from .model import (
     COMMAND,
     DRAINED,
-    LEFT,
     LOCAL,
     MESSAGES,
     SIGNAL,
     SLEEP,
     TAKES_ROW,
     UNDO,
+    UNDONE,
     Accept,
     Alarm,
     Answered,
@@ -31,6 +31,7 @@ from .model import (
     Decision,
     Drop,
     EndedFields,
+    Enter,
     Event,
     Leave,
     Listen,
@@ -143,7 +144,7 @@ class State:
         self.pivot: tuple[int, int, int] | None = None
         """The pivot: how many of `fed` and of `order` stand before it, and when it was."""
         self.lost: list[list[Step]] | None = None
-        """Steps to be undone though the saga goes on, each list from its end. Shortened as a short cut."""
+        """Steps to be undone though the saga goes on: leaving.py. Shortened as a short cut."""
         self.undo_cursor = -1
         """Steps from this index on need no undo; -1 before the undoing begins. Only a short cut."""
         self.steps: dict[str, Step] = {}
@@ -339,25 +340,6 @@ def _sleep(state: State, decision: Sleep, row: int) -> None:
     _add_step(state, step)
 
 
-def _leave(state: State, decision: Leave, row: int) -> None:
-    steps = [state.steps[path] for path in decision.steps]
-    for step in steps:
-        step.left = decision.why or LEFT
-        if decision.why != DRAINED and step in state.unfed:
-            state.unfed.remove(step)
-    state.leaves = state.leaves or []
-    state.leaves.append((len(state.fed), decision))
-    if decision.why not in ("", DRAINED):
-        state.lost = [*(state.lost or ()), steps]
-
-
-def _pivot(state: State, decision: Pivot, row: int) -> None:
-    state.pivot = len(state.fed), len(state.order), state.at
-    if state.deadline_row:  # there is nothing that it could undo any more
-        state.close_row(state.deadline_row)
-        state.deadline_row = 0
-
-
 def _deadline(state: State, decision: Deadline, row: int) -> None:
     state.deadline_row, state.deadline_due = row, decision.due_at
 
@@ -397,7 +379,7 @@ def _settle(state: State, decision: Settle, row: int) -> None:
         step.details = event.details if isinstance(event, Replied) else ""
     state.end_attempt(step)
     state.unblock(step)
-    if not step.left or step.left == DRAINED:
+    if not step.left or step.left == DRAINED or decision.outcome == UNDONE:
         state.unfed.append(step)
     if isinstance(event, Asked) and event.action == "resolve":
         state.with_exceptions = True
@@ -481,12 +463,13 @@ _APPLY: dict[type, Callable[..., None]] = {
     Move: _move,
     Tell: _tell,
     Unblock: _unblock,
-    Leave: _leave,
+    Leave: leaving.leave,
+    Enter: leaving.enter,
     Listen: _listen,
     Alarm: mail.alarm,
     Take: mail.take,
     Drop: mail.drop,
     Accept: mail.accept,
     Answered: mail.answered,
-    Pivot: _pivot,
+    Pivot: leaving.pivot,
 }

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from .model import DONE, LOCAL, SIGNAL, SLEEP, UNKNOWN, VOID, Fired, Move, Policy, Ran, Replied, Undeliverable
+from .model import (
+    DONE,
+    LOCAL,
+    SCOPE,
+    SIGNAL,
+    SLEEP,
+    UNKNOWN,
+    VOID,
+    Fired,
+    Move,
+    Policy,
+    Ran,
+    Replied,
+    Undeliverable,
+)
 
 StepEvent = Replied | Fired | Ran | Undeliverable
+NO_EFFECT = (SLEEP, SIGNAL, SCOPE)
+"""Kinds of steps that do nothing that could be undone, and have one attempt."""
+
 STEP_EVENTS = (Replied, Fired, Ran, Undeliverable)
 """The same for isinstance, which takes a tuple five times as fast."""
 
@@ -13,7 +30,7 @@ SKIPPED, RESOLVED = "skipped", "resolved"
 
 
 class Step:
-    """One step of a saga: a command, a sleep, a local function or a wait for a signal, and its undo.
+    """One step of a saga: a command, a sleep, a local function, a wait for a signal or a scope, and its undo.
 
     An update is one as well, as far as its outcome is fed to the code; it stands in no order.
     """
@@ -88,7 +105,7 @@ class Step:
     @property
     def to_undo(self) -> bool:
         """The saga may not end undone before this step is cleared, and nothing is out for it yet."""
-        if self.undo_form or self.undo_how or self.kind in (SLEEP, SIGNAL):
+        if self.undo_form or self.undo_how or self.kind in NO_EFFECT:
             return False
         if self.outcome == DONE or self.kind == LOCAL:
             return bool(self.compensation) and self.outcome in (DONE, UNKNOWN)

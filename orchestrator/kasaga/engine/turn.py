@@ -31,6 +31,7 @@ from .model import (
     MESSAGES,
     MISSED,
     REFUSED,
+    SCOPED,
     SIGNAL,
     SLEEP,
     UNDO_FORMS,
@@ -40,6 +41,7 @@ from .model import (
     Answered,
     CodeArrived,
     Deadline,
+    Enter,
     Event,
     Faulted,
     Fired,
@@ -61,7 +63,9 @@ from .model import (
 )
 from .relevance import CONFLICT, stale
 from .requests import Call, Expect, LocalCall, Pause, Request
+from .scopes import Scope
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
+from .step import NO_EFFECT
 
 CANCELLED = "kasaga.Cancelled"
 UNDELIVERABLE = "kasaga.Undeliverable"
@@ -261,7 +265,7 @@ class Turn(Decisions):
                 self._feed(state.unfed[0])
             elif not state.begun_at:
                 self._feed(None)
-            elif state.mail is None or not signals.take(self):
+            elif (state.mail is None or not signals.take(self)) and not self._scope_over():
                 break
         if state.parked or state.final:
             return
@@ -273,6 +277,14 @@ class Turn(Decisions):
         self._reflect()
         if over and state.state != lifecycle.STUCK:
             self._finish(lifecycle.COMPENSATED if state.phase in lifecycle.UNDOING else lifecycle.COMPLETED)
+
+    def _scope_over(self) -> bool:
+        """Go on undoing what the code lives on from; say whether that ends a scope that it waits for."""
+        state = self.state
+        if state.lost is None or state.parked:
+            return False
+        undo.advance_lost(self)
+        return bool(state.unfed)
 
     def _reflect(self) -> None:
         """Be STUCK exactly while a step waits for somebody, and name one that does."""
@@ -346,12 +358,14 @@ class Turn(Decisions):
         paths = tuple(path for path in effect.steps if path in state.steps)
         if not paths:
             return
-        self.add(Leave(paths, why))
+        self.add(Leave(paths, why, clean_text(effect.reason, MAX_REASON), effect.failed))
+        if why == SCOPED:
+            return
         for path in paths:
             step = state.steps[path]
             if step.outcome:
                 continue
-            if step.kind in (SLEEP, SIGNAL):
+            if step.kind in NO_EFFECT:
                 self.add(Settle(path, LEFT))
             elif why == DRAINED:
                 if step.last_at > self.at:  # between two attempts: there is nothing in flight
@@ -369,6 +383,8 @@ class Turn(Decisions):
             self.add(Sleep(path, request.due_at))
         elif isinstance(request, Timer):
             self.add(Sleep(path, request.due_at, "timeout"))
+        elif isinstance(request, Scope):
+            self.add(Enter(path, request.name))
         elif isinstance(request, Expect):
             self.add(Listen(path, request.name))
             if request.due_at:

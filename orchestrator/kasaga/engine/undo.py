@@ -20,7 +20,10 @@ from .model import (
     CUT_OFF,
     DONE,
     LOCAL,
+    SCOPE,
+    SCOPED,
     UNDO,
+    UNDONE,
     UNKNOWN,
     VOID,
     Clear,
@@ -28,6 +31,7 @@ from .model import (
     Replied,
     RunLocal,
     Send,
+    Settle,
     Unblock,
     Undeliverable,
 )
@@ -64,13 +68,23 @@ def advance_lost(turn: Decisions) -> bool:
         while steps:
             step = steps[-1]
             if step.to_undo and step.blocked is None:
-                why = "the time of its block is over" if step.left == CUT_OFF else "its branch lost a race"
-                send(turn, step, why, "")
+                send(turn, step, *_why(step, steps[0]))
             if step.undo_open or step.blocked is not None:
                 break
+            if not step.outcome:
+                if step.kind != SCOPE:
+                    break  # in flight yet: its outcome is waited for
+                turn.add(Settle(step.path, UNDONE, b"", "", step.error))
             steps.pop()
     state.lost = [steps for steps in state.lost if steps]
     return not state.lost
+
+
+def _why(step: Step, first: Step) -> tuple[str, str]:
+    """Why a step is undone though the saga goes on, and because of which other step."""
+    if first.left == SCOPED:
+        return first.error, first.details
+    return "the time of its block is over" if step.left == CUT_OFF else "its branch lost a race", ""
 
 
 def send(turn: Decisions, step: Step, reason: str, failed_step: str) -> None:

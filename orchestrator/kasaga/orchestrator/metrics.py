@@ -16,7 +16,7 @@ from kasaga_wire import __version__
 
 from ..engine.driver import GRAVEYARD
 from ..engine.lifecycle import FINAL
-from ..engine.model import MESSAGES, SIGNAL, Clear, Move, Record, Send, Settle, Signalled
+from ..engine.model import MESSAGES, SCOPE, SIGNAL, Clear, Move, Record, Send, Settle, Signalled
 from ..store.base import Attention, SagaState
 from .functions import Functions
 from .relay import Relay
@@ -279,7 +279,7 @@ class Metrics:
                     sent[decision.type, decision.form] += 1
                 elif isinstance(decision, Settle):
                     step = run.state.steps[decision.step]
-                    type_ = step.kind if step.kind == SIGNAL else step.type or step.kind
+                    type_ = step.kind if step.kind in (SIGNAL, SCOPE) else step.type or step.kind
                     settled[type_, decision.outcome] += 1
                     self._seconds.labels(type_).observe((record.at - step.first_at) / 1e6)
                 elif isinstance(decision, Move):

@@ -11,9 +11,22 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..engine import lifecycle
-from ..engine.model import COMMAND, CUT_OFF, DONE, LOST, REFUSED, UNKNOWN, Clear, Send, Settle
+from ..engine.ending import in_order
+from ..engine.model import (
+    COMMAND,
+    CUT_OFF,
+    DONE,
+    LOST,
+    REFUSED,
+    SCOPED,
+    UNDONE,
+    UNKNOWN,
+    Clear,
+    Leave,
+    Send,
+    Settle,
+)
 from ..engine.relevance import EXECUTED
-from ..engine.scheduling import in_order
 from ..engine.step import Step
 from ..errors import CannotUndo, PivotPassed, StepFails, UndoFails
 from .faults import UNDO_FAILS
@@ -108,7 +121,7 @@ def _runs_once(result: Result) -> Iterator[str]:
 def _in_reverse(result: Result) -> Iterator[str]:
     """Steps known to be done are undone last first; one of unknown outcome may be cleared at any time.
 
-    So may the steps of a branch that lost a race, of which only their order among themselves is known.
+    So may those of a branch that lost a race, and those of a scope that was left: `_scopes` looks at these.
     """
     order = result.folded.order
     place = {step.path: index for index, step in enumerate(order)}
@@ -121,6 +134,28 @@ def _in_reverse(result: Result) -> Iterator[str]:
     ]
     if undone != sorted(undone, key=lambda path: -place[path]):
         yield f"its steps were undone in the order {', '.join(undone)}"
+
+
+def _scopes(result: Result) -> Iterator[str]:
+    """When code goes on behind a scope, all that was done in it is undone, last first."""
+    steps = result.folded.steps
+    place = {step.path: index for index, step in enumerate(result.folded.order)}
+    cleared: list[str] = []
+    left: dict[str, tuple[int, Leave]] = {}
+    for decision in (each for record in result.records for each in record.decisions):
+        if isinstance(decision, Clear):
+            cleared.append(decision.step)
+        elif isinstance(decision, Leave) and decision.why == SCOPED:
+            left[decision.steps[0]] = len(cleared), decision
+        elif isinstance(decision, Settle) and decision.outcome == UNDONE:
+            before, leave = left[decision.step]
+            done = [path for path in leave.steps if steps[path].outcome == DONE and steps[path].compensation]
+            for path in done:
+                if path not in cleared:
+                    yield f"{steps[path].type} (step {path}) isn't undone when its scope is left"
+            undone = [path for path in cleared[before:] if path in done and steps[path].left == SCOPED]
+            if undone != sorted(undone, key=lambda path: -place[path]):
+                yield f"the scope of step {decision.step} was undone in the order {', '.join(undone)}"
 
 
 def _each_is_cleared(result: Result) -> Iterator[str]:
@@ -172,7 +207,7 @@ def left_behind(result: Result) -> tuple[str, ...]:
 
 def _is_lost(step: Step) -> bool:
     """Whether it was to be undone while the saga went on, and could be."""
-    return step.left in (LOST, CUT_OFF) and bool(step.compensation)
+    return step.left in (LOST, CUT_OFF, SCOPED) and bool(step.compensation)
 
 
 def _no_matter(step: Step) -> bool:
@@ -180,4 +215,4 @@ def _no_matter(step: Step) -> bool:
     return step.left == LOST and not step.compensation and step.undo_how in ("", EXECUTED)
 
 
-BUILT_IN = (_ends, _finished_steps_rest, _runs_once, _in_reverse, _each_is_cleared, _nothing_is_left)
+BUILT_IN = (_ends, _finished_steps_rest, _runs_once, _in_reverse, _scopes, _each_is_cleared, _nothing_is_left)

@@ -13,8 +13,9 @@ from typing import Any
 from ..engine.model import Record
 from ..engine.state import State
 from ..store.base import SagaRow
-from ..timeline import Decode, as_text
+from ..timeline import as_text
 from ..timeline import timeline as told
+from ..timeline_data import Decode
 from ..wording import moment
 from .delivery import Handling
 from .faults import KINDS, Fault

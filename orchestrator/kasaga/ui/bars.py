@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..engine import lifecycle
+from ..engine.model import SCOPE, SLEEP
 from ..timeline import ACTION, CODE, PIVOT, START, STATE, UNDOING, attempt_text, meaning, summarised
 from ..timeline_entries import RECEIVED, UPDATE, Attempt, Entry
 from ..wording import STATE_MEANING, counted, length, printable, shortened
@@ -49,7 +50,7 @@ class Row:
     name: str
     step: str
     kind: str
-    """saga, command, undo, void, sleep, local."""
+    """saga, command, undo, void, sleep, local, scope."""
     tone: str
     text: str
     bars: list[Bar] = field(default_factory=list[Bar])
@@ -135,7 +136,7 @@ def _step_row(entry: Entry, scale: _Scale, now: datetime) -> Row:
     tone = meaning(entry) or "busy"
     row = Row(printable(entry.name), entry.step, entry.kind, tone, text)
     if not entry.attempts:
-        look = "sleep" if entry.kind == "sleep" else tone
+        look = "sleep" if entry.kind == SLEEP else "undo" if entry.kind == SCOPE and entry.reason else tone
         row.bars.append(scale.bar(entry.at, entry.ended or scale.end, look, row.text))
         return row
     shown = entry.attempts[-BARS_DRAWN:]

@@ -14,7 +14,8 @@ from datetime import datetime
 from ..explain import Explanation, lifecycle_final, waits_text
 from ..remedies import Remedy, cancelling
 from ..store.base import SagaRow, SagaState
-from ..timeline import ACTION, STATE, Decode, attempt_text, mark, meaning, summarised
+from ..timeline import ACTION, STATE, attempt_text, mark, meaning, summarised
+from ..timeline_data import Decode
 from ..timeline_entries import Entry
 from ..wording import STATE_MEANING, length, offset, printable, sentence, shortened, stamp
 from .bars import Chart, chart

@@ -1,0 +1,99 @@
+"""How each step of a saga stands, in words. Pure. Part of `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from .engine.model import DONE, LEFT, LOCAL, MISSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
+from .engine.step import NO_EFFECT, Step
+from .timeline import error_text
+from .wording import moment
+
+
+@dataclass(slots=True)
+class StepView:
+    """One step, in words. `next_at` is when its next attempt, or the next of its undo, is due."""
+
+    path: str
+    name: str
+    kind: str
+    state: str
+    """waiting, retrying, sleeping, running; done, refused, unknown; cut off, in time, missed; and of a
+    scope: open, undoing, undone, ended well."""
+    attempts: int
+    error: str = ""
+    next_at: datetime | None = None
+    undo: str = ""
+    """The compensation's name, or `void`; empty where nothing undoes the step."""
+    undo_state: str = ""
+    """undoing, retrying, stuck; undone, nothing, lost, voided, refused, executed, skipped, resolved."""
+    undo_attempts: int = 0
+    undo_error: str = ""
+
+
+def step_view(step: Step, now: datetime, sent: Mapping[tuple[str, bool], int]) -> StepView:
+    """Tell of one step; `sent` as for `explain`."""
+    view = StepView(step.path, step_name(step), step.kind, _step_state(step, now), step.attempt)
+    view.attempts = sent.get((step.path, False), step.attempt)
+    if step.outcome != DONE:
+        view.error = step.error or step.error_type
+    if not step.outcome:
+        view.error = error_text(step.error_type, step.error)
+    if step.kind in NO_EFFECT:
+        view.next_at = moment(step.due_at) if step.due_at and not step.outcome else None
+    elif view.state == "retrying":
+        view.next_at = moment(step.last_at)
+    if step.undo_form or step.undo_how or step.compensation:
+        view.undo = "void" if step.undo_form == VOID else step.compensation or "void"
+    if step.undo_how:
+        view.undo_state = step.undo_how
+    elif step.undo_form:
+        view.undo_state = _undo_state(step, now)
+        if view.undo_state == "retrying":
+            view.next_at = undo_sent(step)
+    view.undo_attempts = sent.get((step.path, True), step.undo_attempt)
+    view.undo_error = "" if step.undo_how else step.undo_error
+    return view
+
+
+def step_name(step: Step) -> str:
+    """What a person calls a step."""
+    return f"{step.kind} {step.type}".rstrip() if step.kind in (SIGNAL, SCOPE) else step.type or step.kind
+
+
+def _scope_state(step: Step) -> str:
+    if step.left == SCOPED:
+        return "undone" if step.outcome == UNDONE else "undoing"
+    return "ended well" if step.outcome == LEFT else "cut off" if step.outcome else "open"
+
+
+def _step_state(step: Step, now: datetime) -> str:
+    if step.kind == SCOPE:
+        return _scope_state(step)
+    if step.kind in (SLEEP, SIGNAL) and step.outcome not in ("", DONE, MISSED):
+        return "in time" if step.outcome == LEFT and step.type.startswith("timeout") else "cut off"
+    if step.outcome:
+        return step.outcome
+    if step.kind == SLEEP:
+        return "sleeping"
+    if step.kind == SIGNAL:
+        return "waiting"
+    if step.attempt > 1 and moment(step.last_at) > now:
+        return "retrying"
+    return "running" if step.kind == LOCAL else "waiting"
+
+
+def _undo_state(step: Step, now: datetime) -> str:
+    if step.blocked is not None:
+        return "stuck"
+    sent = undo_sent(step)
+    return "retrying" if sent is not None and sent > now else "undoing"
+
+
+def undo_sent(step: Step) -> datetime | None:
+    """When the undo's current attempt was, or will be, sent: its time-out less the time for one attempt."""
+    if not step.undo_due or step.undo_policy is None:
+        return None
+    return moment(step.undo_due - step.undo_policy.timeout)

@@ -1,0 +1,48 @@
+"""The entries of a saga's story as JSON-able values. Pure. Part of `timeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .timeline_entries import Attempt, Entry
+from .wording import rfc3339
+
+Decode = Callable[[bytes], object]
+"""A payload as JSON-able values."""
+
+
+def as_json(entries: Sequence[Entry], decode: Decode) -> list[dict[str, Any]]:
+    """The entries as JSON-able objects. Keys are stable; those that say nothing are left out."""
+    return [_entry_json(entry, decode) for entry in entries]
+
+
+def _entry_json(entry: Entry, decode: Decode) -> dict[str, Any]:
+    made: dict[str, Any] = {"at": rfc3339(entry.at), "kind": entry.kind, "name": entry.name}
+    given = {
+        "step": entry.step,
+        "ended_at": rfc3339(entry.ended) if entry.ended else "",
+        "outcome": entry.outcome,
+        "code": entry.code,
+        "reason": entry.reason,
+        "by": entry.by,
+    }
+    made.update((key, value) for key, value in given.items() if value)
+    if entry.value:
+        made["input"] = decode(entry.value)
+    if entry.result:
+        made["result"] = decode(entry.result)
+    if entry.attempts:
+        made["attempts"] = [_attempt_json(attempt) for attempt in entry.attempts]
+    return made
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    made: dict[str, Any] = {"attempt": attempt.number, "at": rfc3339(attempt.at)}
+    if attempt.ended is not None:
+        made["ended_at"] = rfc3339(attempt.ended)
+    if attempt.outcome:
+        made["outcome"] = attempt.outcome
+    if attempt.error:
+        made["error"] = attempt.error
+    return made
