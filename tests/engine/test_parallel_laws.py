@@ -14,9 +14,10 @@ from kasaga.errors import NotApplicable
 def _containers(inner: st.SearchStrategy[Act]) -> st.SearchStrategy[Act]:
     branch = st.lists(inner, min_size=1, max_size=3).map(tuple)
     several = st.lists(branch, min_size=1, max_size=3).map(tuple)
-    words = st.sampled_from(("gather", "keep", "race", "any", "spawn"))
+    words = st.sampled_from(("gather", "keep", "race", "any", "spawn", "nest"))
     catch = st.none() | st.lists(leaves, max_size=1).map(tuple)
-    return st.builds(Act, words, catch, several) | st.builds(Act, st.just("limit"), catch, st.tuples(branch))
+    blocks = st.sampled_from(("limit", "scope"))
+    return st.builds(Act, words, catch, several) | st.builds(Act, blocks, catch, st.tuples(branch))
 
 
 simple = st.sampled_from(PLAIN).map(Act) | leaves

@@ -11,8 +11,21 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from engine.world import Act, World
-from kasaga.engine.model import COMMAND, DONE, LOCAL, UNDO_FORMS, UNKNOWN, Asked, Faulted, RunLocal, Send
-from kasaga.engine.state import fold
+from kasaga.engine.model import (
+    COMMAND,
+    DONE,
+    LOCAL,
+    SCOPED,
+    UNDO_FORMS,
+    UNDONE,
+    UNKNOWN,
+    Asked,
+    Faulted,
+    RunLocal,
+    Send,
+    Settle,
+)
+from kasaga.engine.state import State, fold
 from kasaga.errors import NotApplicable
 
 PLAIN = ("inventory", "payments", "shipping", "mail", "nap", "read", "write")
@@ -89,8 +102,19 @@ def check_order(world: World) -> None:
                     assert (step is None) == (decision.attempt == 1)
                     assert step is None or not step.outcome
                     assert state.phase == "RUNNING"
+            elif isinstance(decision, Settle) and decision.outcome == UNDONE:
+                check_scope(state, decision.step)
             state.apply(decision)
         state.end()
+
+
+def check_scope(state: State, scope: str) -> None:
+    """Behind a scope that an outcome has left the code goes on when nothing in it is left to be undone."""
+    leaves = [leave for _, leave in state.leaves or () if leave.why == SCOPED and leave.steps[0] == scope]
+    assert len(leaves) == 1
+    within = [state.steps[path] for path in leaves[0].steps[1:]]
+    assert all(step.outcome for step in within)
+    assert not any(step.to_undo or step.undo_open or step.blocked for step in within)
 
 
 def check_end(world: World) -> None:
@@ -103,7 +127,7 @@ def check_end(world: World) -> None:
     writes = {step.path for step in state.order if step.kind == LOCAL and step.compensation}
     stays = {step.path for step in state.order if step.undo_how in ("skipped", "resolved")}
     final = {step.path for step in state.order if not step.compensation}
-    lost = {step.path for step in state.order if step.left in ("lost", "cut off")}
+    lost = {step.path for step in state.order if step.left in ("lost", "cut off", "scoped")}
     stays |= {path for path in lost if state.steps[path].undo_how == "executed"}
     assert not {path for path in lost - final - stays - writes if path in left} or state.state == "STUCK"
     if state.state == "COMPLETED":

@@ -46,7 +46,7 @@ class Act(NamedTuple):
     catch: tuple[Act, ...] | None = None
     branches: tuple[tuple[Act, ...], ...] = ()
     """Of gather, keep (a gather that goes on), race, any (a race that skips failures), limit (a block
-    with a time-out), spawn."""
+    with a time-out), scope, nest (a scope in which they are spawned), spawn."""
 
 
 def read() -> int:
@@ -95,6 +95,14 @@ async def _branches(ctx: SagaContext, order: Order, act: Act, *, mended: bool) -
             await ctx.race(*branches, skip_failures=True)
         case "limit":
             async with ctx.timeout(4):
+                await branches[0]
+        case "scope":
+            async with ctx.scope():
+                await branches[0]
+        case "nest":
+            async with ctx.scope("nest"):
+                for branch in branches[1:]:
+                    ctx.spawn(branch)
                 await branches[0]
         case _:
             for branch in branches:

@@ -95,6 +95,12 @@ NO_WAY_BACK = Rule(
     "Declare a @compensation for it, or make it the last step before ctx.pivot, or one that comes after it; "
     "if there is nothing to undo, say so: `# kasaga: ignore[KSG-622] it only reads`.",
 )
+SCOPE_MISUSED = Rule(
+    "KSG-623",
+    "ScopeMisused",
+    _E,
+    "Write `async with ctx.scope():` around the steps that belong together, and ctx.pivot outside of it.",
+)
 UNLISTED = Rule("KSG-611", "UnlistedParticipant", _E, "Add it to App(participants=[…]).")
 CLASH = Rule(
     "KSG-612",
@@ -158,6 +164,7 @@ RULES: dict[str, Rule] = {
         SHARED,
         NO_COMPENSATION,
         NO_WAY_BACK,
+        SCOPE_MISUSED,
         UNLISTED,
         CLASH,
         NO_COMMAND,

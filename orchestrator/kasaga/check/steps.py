@@ -19,6 +19,7 @@ from .rules import (
     NO_COMPENSATION,
     NO_WAY_BACK,
     NOT_AWAITED,
+    SCOPE_MISUSED,
     STEP_IN_FINALLY,
     SWALLOWS_INTERRUPT,
     SWALLOWS_OUTCOME,
@@ -66,13 +67,15 @@ class Flow:
         calls: tuple[object, ...] = (),
         pivot: bool = False,
         passed: bool = False,
+        within: bool = False,
     ) -> None:
-        """`pivot`: a function that calls this one has a pivot; `passed`: it is passed there."""
+        """Of who calls this one: `pivot`, it has one; `passed`, it is behind it; `within`, in a scope."""
         self._scope = scope
         self._desk = desk
         self._quiet = quiet
         self._calls = (*calls, scope.code.node)
         self._pivot, self._has_pivot, self._passed = Pivot(scope), pivot, passed
+        self._within = within
         self._loops: list[tuple[Later, Later]] = []
         """Of each loop around: what comes after it, and its first step."""
 
@@ -109,7 +112,7 @@ class Flow:
                 return self._try(node, later)
             case ast.With() | ast.AsyncWith():
                 self._suppressed(node)
-                after = self._block(node.body, later)
+                after = self._scoped(node, later)
                 for item in reversed(node.items):
                     after = self._expression(item.context_expr, after)
                 return after
@@ -121,6 +124,22 @@ class Flow:
             case _:
                 self._forgotten(node)
                 return self._expression(node, later)
+
+    def _begins_scope(self, node: ast.With | ast.AsyncWith) -> bool:
+        items = (item.context_expr for item in node.items)
+        return any(isinstance(each, ast.Call) and self._is_scope(each) for each in items)
+
+    def _is_scope(self, call: ast.Call) -> bool:
+        return self._scope.infer(call.func) == ContextCall("scope")
+
+    def _scoped(self, node: ast.With | ast.AsyncWith, later: Later) -> Later:
+        """Behind the pivot only what comes in the same scope can undo what is in it."""
+        if not self._begins_scope(node):
+            return self._block(node.body, later)
+        past, before, self._within = self._is_past(node), self._within, True
+        found = self._block(node.body, None if past else later) or later
+        self._within = before
+        return found
 
     def _loop(self, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], later: Later) -> Later:
         after = self._block(orelse, later)
@@ -205,11 +224,15 @@ class Flow:
 
     def _await(self, node: ast.Await, later: Later) -> Later:
         value = self._scope.infer(node.value)
+        if isinstance(node.value, ast.Call) and self._is_scope(node.value):
+            self._say(SCOPE_MISUSED, node, "ctx.scope is awaited, and is a block")
         if isinstance(value, Pending):
             made = value.made_by
             if isinstance(made, Command):
                 return self._command(node, made, later)
             if made.name == "pivot":
+                if self._within:
+                    self._say(SCOPE_MISUSED, node, "ctx.pivot is in a scope, which may be undone yet")
                 return None  # what comes after it undoes nothing that was before
             if made.name in BRANCHING and isinstance(node.value, ast.Call):
                 return self._branches(node.value, made.name, later)
@@ -226,12 +249,14 @@ class Flow:
             return f"{made.name} in line {node.lineno}"
         if spec is None:
             return later
-        if spec.compensation is None and later and not self._is_past(node):
+        past = self._is_past(node)
+        if spec.compensation is None and later and (self._within or not past):
+            to_pivot = (self._pivot.there or self._has_pivot) and not past
             self._say(
-                NO_WAY_BACK if self._pivot.there or self._has_pivot else NO_COMPENSATION,
+                NO_WAY_BACK if to_pivot else NO_COMPENSATION,
                 node,
                 f"{spec.type} has no compensation, and {later} comes after it: "
-                "if the saga is undone then, this stays done",
+                f"if the {'scope' if past else 'saga'} is undone then, this stays done",
             )
         return f"{spec.type} in line {node.lineno}"
 
@@ -243,7 +268,15 @@ class Flow:
         if scope is None or scope.code.node in self._calls or len(self._calls) > MAX_CALLS:
             return later
         pivot, passed = self._has_pivot or self._pivot.there, self._is_past(node)
-        flow = Flow(scope, self._desk, quiet=self._quiet, calls=self._calls, pivot=pivot, passed=passed)
+        flow = Flow(
+            scope,
+            self._desk,
+            quiet=self._quiet,
+            calls=self._calls,
+            pivot=pivot,
+            passed=passed,
+            within=self._within,
+        )
         return flow.walk(later)
 
     # --- what is caught
@@ -302,6 +335,8 @@ class Flow:
         call = node.value if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) else None
         if not isinstance(call, ast.Call):
             return
+        if isinstance(node, ast.Expr) and self._is_scope(call):
+            self._say(SCOPE_MISUSED, call, "ctx.scope is called and begins no block")
         what = self._unawaited(call)
         if not what:
             return

@@ -249,8 +249,8 @@ def _sum_up(branch: Branch) -> None:
         scopes[-1].asked += asked_by(branch.waiting.children)
     for scope in reversed(scopes):
         scope.asked += asked_by(scope.spawned)
-        if scope.outer is not None:
-            scope.outer += scope.asked
+        assert scope.outer is not None, "the saga's own branch is never ended by another"
+        scope.outer += scope.asked
 
 
 def in_order(path: str) -> tuple[int, ...]:

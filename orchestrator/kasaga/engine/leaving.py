@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .model import DRAINED, LEFT, SCOPE, SCOPED, Enter, Leave, Pivot
+from .model import CUT_OFF, DRAINED, LEFT, LOST, SCOPE, SCOPED, Enter, Leave, Pivot
 from .step import Step
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ def leave(state: State, decision: Leave, row: int) -> None:
 
 
 def _scope_left(state: State, steps: list[Step], decision: Leave) -> None:
-    """Those in flight that are waited for stay so: what is known of them decides how they are undone."""
+    """Those in flight have their outcome fed to the code all the same: an ended branch waits for it."""
     scope = steps[0]
     if scope.kind != SCOPE:
         raise ValueError(f"{scope.path} is no scope")
-    scope.left, scope.error, scope.details = SCOPED, decision.reason, decision.failed
-    for step in steps[1:]:
-        step.left = step.left or SCOPED
+    scope.error, scope.details = decision.reason, decision.failed
+    for step in steps:
+        if step is scope or step.left not in (CUT_OFF, LOST):
+            step.left = SCOPED
     within = set(decision.steps)
     _lose(state, [scope, *(step for step in state.order if step.path in within and step is not scope)])
 

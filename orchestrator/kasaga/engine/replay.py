@@ -102,11 +102,10 @@ class _Compared:
         if not steps:
             return
         leaves = state.leaves or ()
-        if self._leaves < len(leaves):
-            turn, recorded = leaves[self._leaves]
-            if (turn, recorded.steps, recorded.why) == (self._turns, steps, effect.why):
-                self._leaves += 1
-                return
+        here, now = leaves[self._leaves : self._leaves + 1], (self._turns, steps, effect.why)
+        if any((turn, recorded.steps, recorded.why) == now for turn, recorded in here):
+            self._leaves += 1
+            return
         saga, asks = f"saga {state.name} version {state.version}", f"gives up {_name(state, steps[0])}"
         error = Nondeterminism(f"{saga} now {asks}, where its history goes on with it")
         self._place(error, state.steps[steps[0]], self._driver.waiting)

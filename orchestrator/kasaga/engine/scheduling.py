@@ -80,7 +80,7 @@ class Scheduling(Ending):
 
     def _awaits(self, branch: Branch, wanted: object) -> None:
         """What is awaited is no step, or none that may be awaited here."""
-        if isinstance(wanted, Exit) and wanted.scope.host is self.host:
+        if isinstance(wanted, Exit):
             self._leaves(branch, wanted.scope)
         elif branch.interrupt is not None:
             self._insist(branch, wanted)

@@ -93,10 +93,17 @@ class Exit:
         self._error = error
 
     def __await__(self) -> Generator[Exit, Any, None]:
-        """Suspend the branch until the scope is over. Raises what a spawned branch ended with; a time-out."""
+        """Suspend the branch until the scope is over.
+
+        Raises what a spawned branch ended with, or that a time is over; NotAwaitable for one never begun.
+        """
         scope, error = self.scope, self._error
         scheduler = scope.host.scheduler
-        if not scope.host.attached or scheduler is None or scheduler.leave_scope(scope, error):
+        if not scope.host.attached:
+            return
+        if scope.branch is None or scheduler is None:
+            raise NotAwaitable(f"{scope.describe()} is left, and was never begun")
+        if scheduler.leave_scope(scope, error):
             return
         yield self
         found, scope.error = scope.error, None

@@ -17,11 +17,11 @@ from .model import (
     DRAINED,
     LOCAL,
     MESSAGES,
+    SCOPED,
     SIGNAL,
     SLEEP,
     TAKES_ROW,
     UNDO,
-    UNDONE,
     Accept,
     Alarm,
     Answered,
@@ -379,7 +379,7 @@ def _settle(state: State, decision: Settle, row: int) -> None:
         step.details = event.details if isinstance(event, Replied) else ""
     state.end_attempt(step)
     state.unblock(step)
-    if not step.left or step.left == DRAINED or decision.outcome == UNDONE:
+    if not step.left or step.left in (DRAINED, SCOPED):
         state.unfed.append(step)
     if isinstance(event, Asked) and event.action == "resolve":
         state.with_exceptions = True
