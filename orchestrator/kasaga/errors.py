@@ -35,6 +35,7 @@ KasagaError                      every error with a stable code and a remedy
     ├── SagaFailed               raised by the author on purpose
     ├── DeadlinePassed           the saga's own timeout is over
     ├── SagaCancelled            somebody cancelled it
+    ├── SagaTerminated           somebody ended it as it was, without undoing it
     ├── TimedOut                 the time of a `ctx.timeout` is over
     │   └── SignalTimeout        no signal came in time
     ├── BranchEnded              a spawned branch was ended together with the one that spawned it
@@ -335,6 +336,13 @@ class SagaCancelled(SagaOutcome):
     """Somebody cancelled the saga: it is undone."""
 
     code = "KSG-257"
+
+
+class SagaTerminated(SagaOutcome):
+    """Somebody ended the saga as it was: nothing is undone. Never raised: the code of why it ended."""
+
+    code = "KSG-261"
+    default_remedy = "Undo by hand what it left, if it mustn't stay: `kasaga describe` says what that is"
 
 
 class TimedOut(SagaOutcome):

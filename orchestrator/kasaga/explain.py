@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from .engine import lifecycle
+from .engine.leftovers import Leftover, leftovers
+from .engine.leftovers import told as told_leftovers
 from .engine.model import (
     COMMAND,
     DONE,
@@ -21,17 +23,17 @@ from .engine.model import (
     REFUSED,
     SCOPE,
     SCOPED,
-    SIGNAL,
-    SLEEP,
     UNKNOWN,
-    VOID,
+    Fired,
 )
-from .engine.state import State, Step
+from .engine.stand import Paused
+from .engine.state import State
 from .engine.step import NO_EFFECT
-from .explain_steps import StepView, step_name, step_view, undo_sent
-from .remedies import Remedy, can_cancel, remedies
+from .explain_steps import StepView, step_name, step_view
+from .remedies import Remedy, can_cancel, remedies, terminating
 from .store.base import OutboxRow, SagaRow, ShardLease
 from .timeline_data import Decode
+from .waits import Wait, waits_of
 from .wording import (
     PLAIN,
     Paint,
@@ -63,20 +65,6 @@ ERROR_SHOWN = 100
 
 
 @dataclass(slots=True)
-class Wait:
-    """One thing that the saga waits for. `text` is the sentence."""
-
-    text: str
-    kind: str
-    step: str = ""
-    name: str = ""
-    attempt: int = 0
-    topic: str = ""
-    sent_at: datetime | None = None
-    until: datetime | None = None
-
-
-@dataclass(slots=True)
 class Explanation:
     """All that a person asks about one saga."""
 
@@ -92,6 +80,12 @@ class Explanation:
     """Where it stands, in one sentence."""
     can_cancel: bool = False
     """Whether the saga's owner would take a cancel."""
+    paused: Paused | None = None
+    """Since when, by whom and why, while it is paused."""
+    halting: list[Remedy] = field(default_factory=list[Remedy])
+    """The last resort, while the saga lives and its history can be read."""
+    leaves: list[Leftover] = field(default_factory=list[Leftover])
+    """What a saga that was terminated left behind."""
 
 
 def explain(
@@ -113,115 +107,34 @@ def explain(
     made.owner = lease.owner or "" if lease is not None and not lease.expired else ""
     made.steps = [step_view(step, now, sent or {}) for step in state.order]
     if not state.final:
-        made.waits = _waits(state, rows, now)
+        made.waits = waits_of(state, rows, now)
         if lease is not None and not made.owner:
             text = f"for an orchestrator: nobody owns shard {row.shard}, so nothing of this saga moves"
             made.waits.insert(0, Wait(text, "owner"))
         made.remedies = remedies(row.saga_id, state)
         made.can_cancel = can_cancel(state)
+        made.halting = [terminating(row.saga_id, state)]
+    made.paused = state.paused
+    if state.paused is not None:
+        _hold(made, state)
+    if state.state == lifecycle.TERMINATED:
+        made.leaves = leftovers(state)
     made.progress = _progress(state) + _untaken(state)
     return made
 
 
-# --- what it waits for
-
-
-def _waits(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[Wait]:
-    found: list[Wait] = []
-    for step in state.order:
-        if not step.outcome and (step.row or step.kind == SIGNAL):
-            found.append(_waits_for_step(step, rows.get(step.row), now, after_pivot=state.pivot is not None))
-        if step.undo_row and step.undo_open:
-            found.append(_waits_for_undo(step, rows.get(step.undo_row), now))
-    if state.parked:
-        found.append(Wait("for mended code, with which it goes on by itself", "code"))
-    elif state.state == lifecycle.STUCK and not any(wait.kind in ("undo", "void") for wait in found):
-        found.append(Wait("for a decision of yours", "operator"))
-    elif not found:
-        found.append(Wait("for nothing but its turn, which comes in a moment", "turn"))
-    if state.deadline_row:
-        until = moment(state.deadline_due)
-        left, when = length(until - now), stamp(until)
-        text = f"for its own deadline too: in {left}, at {when} UTC, it is cancelled and undone"
-        found.append(Wait(text, "deadline", until=until))
-    return found
-
-
-def _waits_for_step(step: Step, row: OutboxRow | None, now: datetime, *, after_pivot: bool) -> Wait:
-    if step.kind == SLEEP:
-        until, name = moment(step.due_at), step.type or SLEEP
-        what = f"step {step.path} is a {name}" + (", if its block takes so long" if step.type else "")
-        text = f"until {stamp(until)} UTC, which is in {length(until - now)} ({what})"
-        return Wait(text, SLEEP, step.path, name, until=until)
-    if step.kind == SIGNAL:
-        wait = Wait(f"for a {step_name(step)} (step {step.path})", SIGNAL, step.path, step.type)
-        if step.due_at:
-            wait.until = moment(step.due_at)
-            wait.text += f", until {stamp(wait.until)} UTC, which is in {length(wait.until - now)}"
-        return wait
-    sent = moment(step.last_at)
-    if step.kind == LOCAL:
-        wait = Wait("", LOCAL, step.path, step.type, step.attempt, sent_at=sent)
-        what = f"for {step.type}, which runs in the orchestrator (step {step.path})"
-        wait.text = f"{what}, {_attempt(step.attempt, sent, now, 'begun')}"
-        return wait
-    wait = Wait("", COMMAND, step.path, step.type, step.attempt, _topic(step, row), sent, moment(step.due_at))
-    wait.text = _sent(
-        f"for {step.type} (step {step.path})", wait, now, last=_is_last(step, after_pivot=after_pivot)
-    )
-    return wait
-
-
-def _waits_for_undo(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
-    if step.undo_form == VOID:
-        what = (
-            f"for {step.participant} to say that {step.type} (step {step.path}) did not happen and never will"
-        )
-    else:
-        what = f"for {step.compensation}, which undoes step {step.path}"
-    sent = undo_sent(step)
-    wait = Wait("", step.undo_form, step.path, step.compensation, step.undo_attempt, sent_at=sent)
-    if step.kind == LOCAL or sent is None:
-        wait.text = f"{what}, attempt {step.undo_attempt}"
-        return wait
-    wait.topic, wait.until = _topic(step, row), moment(step.undo_due)
-    wait.text = _sent(what, wait, now, last=False)
-    return wait
-
-
-def _topic(step: Step, row: OutboxRow | None) -> str:
-    return row.topic if row is not None and row.topic else f"{step.participant}.commands"
-
-
-def _attempt(number: int, sent: datetime, now: datetime, word: str) -> str:
-    when = f"in {length(sent - now)}" if sent > now else f"{word} {length(now - sent)} ago"
-    return when if number == 1 else f"attempt {number}, {when}"
-
-
-def _sent(what: str, wait: Wait, now: datetime, *, last: bool) -> str:
-    """`waits for X, attempt 3, sent 12 s ago to T; next attempt in 48 s`, without its first word."""
-    sent, until = wait.sent_at, wait.until
-    assert sent is not None
-    assert until is not None
-    if sent > now:
-        return f"{what}: attempt {wait.attempt} goes to {wait.topic} in {length(sent - now)}"
-    text = f"{what}, {_attempt(wait.attempt, sent, now, 'sent')} to {wait.topic}"
-    if until <= now:
-        return f"{text}; its time is over, which is decided in a moment"
-    if last:
-        return f"{text}; it is the last attempt, and has {length(until - now)} left"
-    return f"{text}; next attempt in {length(until - now)}"
-
-
-def _is_last(step: Step, *, after_pivot: bool) -> bool:
-    policy = step.policy
-    if policy is None:
-        return False
-    end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
-    used_up = bool(policy.maximum_attempts) and step.attempt >= policy.maximum_attempts
-    if after_pivot and not step.left:
-        return False
-    return bool(step.left) or used_up or bool(end and step.due_at >= end)
+def _hold(made: Explanation, state: State) -> None:
+    """Say of each step what the pause keeps: an attempt that doesn't go out, an answer that isn't decided."""
+    news = {(event.step, event.form) for event in state.pending if not isinstance(event, Fired)}
+    for step, view in zip(state.order, made.steps, strict=True):
+        if not step.outcome and (step.path, step.kind) in news:
+            view.state = "answered"
+        elif not step.outcome and not step.row and step.kind in (COMMAND, LOCAL) and step.blocked is None:
+            view.state, view.next_at = "held", None
+        if step.undo_open and (step.path, step.undo_form) in news:
+            view.undo_state = "answered"
+        elif step.undo_open and not step.undo_row and view.undo_state == "retrying":
+            view.undo_state, view.next_at = "held", None
 
 
 # --- where it stands
@@ -246,6 +159,8 @@ def _progress(state: State) -> str:
         return "What was done is undone" + (
             ", except what an operator skipped or resolved" if state.with_exceptions else ""
         )
+    if state.state == lifecycle.TERMINATED:
+        return f"Ended as it was; {told_leftovers(leftovers(state))}"
     open_steps = [f"{step.path} ({step_name(step)})" for step in order if not step.outcome]
     if len(open_steps) > OPEN_SHOWN:
         open_steps = [*open_steps[: OPEN_SHOWN - 1], f"{len(open_steps) - OPEN_SHOWN + 1} others"]
@@ -301,7 +216,33 @@ def as_json(told: Explanation, decode: Decode) -> dict[str, Any]:
     made["steps"] = [_plain(step) for step in told.steps]
     made["waits_for"] = [_plain(wait) for wait in told.waits]
     made["remedies"] = [{"command": each.command, "effect": each.effect} for each in told.remedies]
+    made["paused"] = _paused_json(told.paused) if told.paused is not None else None
+    made["leaves"] = leaves_json(told.leaves)
     return made
+
+
+def _paused_json(paused: Paused) -> dict[str, Any]:
+    cancel = paused.cancel
+    return {
+        "since": rfc3339(moment(paused.at)),
+        "by": paused.by,
+        "reason": paused.said or None,
+        "state": paused.beneath.state,
+        "cancelled_by": cancel.by if cancel is not None else None,
+    }
+
+
+def leaves_json(left: Iterable[Leftover]) -> list[dict[str, Any]]:
+    """What a saga leaves, or would leave, behind, as JSON-able values."""
+    return [
+        {
+            "step": each.step,
+            "name": each.name,
+            "what": each.what,
+            "compensation": each.compensation or None,
+        }
+        for each in left
+    ]
 
 
 def _plain(view: StepView | Wait) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from .engine.model import DONE, LEFT, LOCAL, MISSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
 from .engine.step import NO_EFFECT, Step
-from .timeline import error_text
+from .timeline_entries import error_text
 from .wording import moment
 
 

@@ -9,6 +9,7 @@ import shlex
 from dataclasses import dataclass
 
 from .engine import lifecycle
+from .engine.leftovers import leftovers, told
 from .engine.state import State, Step
 
 
@@ -19,7 +20,7 @@ class Remedy:
     command: str
     effect: str
     action: str = ""
-    """retry, resolve, skip or cancel."""
+    """retry, resolve, skip, cancel, pause, resume or terminate."""
     step: str = ""
     """The step that has to be named, where the saga is stuck at several; else empty."""
     value: bool = False
@@ -27,7 +28,11 @@ class Remedy:
 
 
 def remedies(saga_id: str, state: State) -> list[Remedy]:
-    """Say what may be done about a STUCK saga; nothing where it isn't."""
+    """Say what may be done about a STUCK or PAUSED saga; nothing where it is neither."""
+    if state.paused is not None:
+        resume = _remedy(saga_id, "resume", "let it go on where it was")
+        undo = _remedy(saga_id, "cancel", "have what was done undone when it is resumed")
+        return [resume, undo] if can_cancel(state) else [resume]
     if state.state != lifecycle.STUCK:
         return []
     cancel = [cancelling(saga_id)] if can_cancel(state) else []
@@ -42,12 +47,23 @@ def remedies(saga_id: str, state: State) -> list[Remedy]:
 
 def can_cancel(state: State) -> bool:
     """Whether the saga's owner would take a cancel."""
-    return state.phase == lifecycle.RUNNING and state.pivot is None
+    cancelled = state.paused is not None and state.paused.cancel is not None
+    return state.phase == lifecycle.RUNNING and state.pivot is None and not cancelled
 
 
 def cancelling(saga_id: str) -> Remedy:
     """The remedy that fits every saga that isn't being undone yet."""
     return _remedy(saga_id, "cancel", "undo what was done, and end")
+
+
+def pausing(saga_id: str) -> Remedy:
+    """What fits every saga that lives and isn't paused."""
+    return _remedy(saga_id, "pause", "let nothing more go out until it is resumed")
+
+
+def terminating(saga_id: str, state: State) -> Remedy:
+    """The last resort, which fits every saga that lives."""
+    return _remedy(saga_id, "terminate", f"last resort: end it as it is; {told(leftovers(state))}")
 
 
 def rereading(saga_id: str) -> Remedy:
@@ -59,7 +75,7 @@ def _remedy(saga_id: str, action: str, effect: str, step: str = "", *, value: bo
     command = f"kasaga {action} {shlex.quote(saga_id)}"
     if step:
         command += f" --step {step}"
-    if action != "retry":
+    if action not in ("retry", "resume"):
         command += " --reason '…'"
     if value:
         command += " --value '{…}'"

@@ -41,13 +41,17 @@ from .engine.model import (
     Drop,
     Enter,
     Event,
+    Fence,
     Fired,
+    Hold,
     Leave,
     Listen,
     Move,
     Pivot,
+    Postpone,
     Ran,
     Record,
+    Release,
     Replied,
     Return,
     RunLocal,
@@ -59,7 +63,7 @@ from .engine.model import (
     Undeliverable,
 )
 from .timeline_data import Decode
-from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received
+from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received, error_text, withdraw
 from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
 
 START, STATE, ACTION, CODE, PIVOT = "start", "state", "action", "code", "pivot"
@@ -190,8 +194,8 @@ class _Story:
                 self._cleared(decision, event, at)
             case Move():
                 self._moved(decision, at)
-            case Pivot():
-                self.entries.append(Entry(at, PIVOT, "pivot"))
+            case Pivot() | Hold() | Release() | Postpone() | Fence():
+                self._turned(decision, at)
             case Return():
                 self._returned = decision.result
             case Listen() | Alarm() | Take() | Drop() | Accept() | Answered():
@@ -224,7 +228,7 @@ class _Story:
         entry = self._steps.get(key)
         if entry is None or entry.kind != form:
             entry = self._steps[key] = self._add(Entry(at, form, name, step, value=payload))
-        _withdraw(entry, at)
+        withdraw(entry, at)
         entry.attempts.append(Attempt(attempt, moment(send_at) if send_at else at))
 
     def _add(self, entry: Entry) -> Entry:
@@ -233,7 +237,7 @@ class _Story:
 
     def _settled(self, decision: Settle, event: Event, at: datetime) -> None:
         entry = self._steps[decision.step, False]
-        _withdraw(entry, at)
+        withdraw(entry, at)
         entry.ended, entry.outcome = at, decision.outcome
         entry.result = decision.payload
         entry.reason = error_text(decision.error_type, decision.error)
@@ -257,10 +261,28 @@ class _Story:
         if entry is None:
             name = self._compensations.get(decision.step, "")
             entry = self._steps[decision.step, True] = self._add(Entry(at, "undo", name, decision.step))
-        _withdraw(entry, at)
+        withdraw(entry, at)
         entry.ended, entry.outcome = at, decision.how
-        if isinstance(event, Asked):
+        if isinstance(event, Asked) and event.action in ("skip", "resolve"):
             entry.by = event.by
+
+    def _turned(self, decision: Pivot | Hold | Release | Postpone | Fence, at: datetime) -> None:
+        """The saga has passed its pivot, is paused, goes on, or ends as it is."""
+        match decision:
+            case Pivot():
+                self.entries.append(Entry(at, PIVOT, "pivot"))
+            case Hold():
+                for entry in self._steps.values():
+                    withdraw(entry, at)
+                self._add(Entry(at, STATE, lifecycle.PAUSED))
+            case Release():
+                self._add(Entry(at, STATE, self._state))
+            case Postpone():
+                self.entries[-1].outcome = "when it is resumed"
+            case Fence(step=step):
+                name = f"void {self._steps[step, False].name}"
+                entry = Entry(at, VOID, name, step, ended=at, outcome="sent, and not waited for")
+                self._steps[step, True] = self._add(entry)
 
     def _moved(self, decision: Move, at: datetime) -> None:
         first, self._state = not self._state, decision.state
@@ -273,12 +295,6 @@ class _Story:
             entry.result = self._returned
 
 
-def _withdraw(entry: Entry, at: datetime) -> None:
-    """Take back an attempt whose time hadn't come when something else was decided: it was never sent."""
-    if entry.attempts and entry.attempts[-1].at > at and not entry.attempts[-1].outcome:
-        del entry.attempts[-1]
-
-
 def attempts_sent(records: Iterable[Record], now: datetime) -> dict[tuple[str, bool], int]:
     """Return how many attempts were sent of each step (its path, False) and of its undo (its path, True).
 
@@ -289,13 +305,6 @@ def attempts_sent(records: Iterable[Record], now: datetime) -> dict[tuple[str, b
         (entry.step, entry.kind in UNDOING): sum(attempt.at <= now for attempt in entry.attempts)
         for entry in entries
     }
-
-
-def error_text(type_: str, message: str) -> str:
-    """`Type: message`, without the types that are Kasaga's own."""
-    if not type_ or type_.startswith("kasaga."):
-        return message
-    return f"{type_}: {message}" if message else type_
 
 
 # --- text ---------------------------------------------------------------------------------------------
@@ -368,7 +377,8 @@ def summarised(entry: Entry, now: datetime) -> str:
     if entry.kind == STATE:
         return f"{entry.code}: {entry.reason}" if entry.code else entry.reason
     if entry.kind == ACTION:
-        return f"by {entry.by}" + (f": {entry.reason}" if entry.reason else "")
+        when = f" ({entry.outcome})" if entry.outcome else ""
+        return f"by {entry.by}{when}" + (f": {entry.reason}" if entry.reason else "")
     if entry.kind == START:
         return f"started by {entry.by}" if entry.by else "started"
     if entry.kind == CODE:

@@ -48,6 +48,19 @@ class Entry:
     attempts: list[Attempt] = field(default_factory=list[Attempt])
 
 
+def withdraw(entry: Entry, at: datetime) -> None:
+    """Take back an attempt whose time hadn't come when something else was decided: it was never sent."""
+    if entry.attempts and entry.attempts[-1].at > at and not entry.attempts[-1].outcome:
+        del entry.attempts[-1]
+
+
+def error_text(type_: str, message: str) -> str:
+    """`Type: message`, without the types that are Kasaga's own."""
+    if not type_ or type_.startswith("kasaga."):
+        return message
+    return f"{type_}: {message}" if message else type_
+
+
 class Received:
     """Signals and updates of one story, from when they came until they were taken."""
 

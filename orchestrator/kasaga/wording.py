@@ -151,6 +151,7 @@ STATE_MEANING = {
     "STUCK": "bad",
     "COMPLETED": "good",
     "COMPENSATED": "warn",
+    "TERMINATED": "bad",
 }
 
 PLAIN = Paint(colours=False)

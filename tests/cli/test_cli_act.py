@@ -88,12 +88,15 @@ def test_a_filter_of_cancel_means_live_sagas(shop: Shell) -> None:
 
 def test_a_bulk_is_shown_first(shop: Shell) -> None:
     said = shop("retry", "--state", "STUCK", "--dry-run")
-    assert (said.status, said.err) == (0, "This would retry 2 sagas.\n")
-    assert said.out.splitlines()[1].startswith("o-4   payment  STUCK")
+    assert (said.status, said.err) == (0, "This would retry 2 sagas. Nothing was done.\n")
+    assert said.out.splitlines()[1:] == [
+        "o-4   payment  STUCK  runs its code again, with what runs now",
+        "o-3   payment  STUCK  tries 1 (inventory.reserve) again",
+    ]
     assert shop.owner.sent == []
     lines = shop("retry", "--state", "STUCK", "--dry-run", "-o", "json").jsonl
     assert [(line["saga_id"], line["outcome"]) for line in lines] == [("o-4", "dry_run"), ("o-3", "dry_run")]
-    assert shop("retry", "o-3", "--dry-run").err == "This would retry 1 saga.\n"
+    assert shop("retry", "o-3", "--dry-run").err == "This would retry 1 saga. Nothing was done.\n"
 
 
 def test_a_bulk_is_not_done_unasked(shop: Shell) -> None:

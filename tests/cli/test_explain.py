@@ -244,4 +244,6 @@ def test_json_is_stable() -> None:
             }
         ],
         "remedies": [],
+        "paused": None,
+        "leaves": [],
     }

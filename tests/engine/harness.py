@@ -31,6 +31,7 @@ from kasaga.engine.model import (
     Decision,
     Event,
     Faulted,
+    Fence,
     Fired,
     Ran,
     Record,
@@ -93,6 +94,8 @@ class Play:
         self.rows: dict[int, Decision] = {}
         """Open rows, those of records that are only told left out."""
         self.told: list[Tell] = []
+        self.fenced: list[str] = []
+        """Steps that were fenced when the saga was terminated."""
         self.sent: list[Send | RunLocal] = []
         """Every attempt that was ever sent."""
         self.last: Record | Ignored | NotApplicable | None = None
@@ -174,6 +177,8 @@ class Play:
             assert row not in self.rows
             if isinstance(decision, Tell):
                 self.told.append(decision)
+            elif isinstance(decision, Fence):
+                self.fenced.append(decision.step)
             else:
                 self.rows[row] = decision
         for row in state.closes:
@@ -399,13 +404,22 @@ def check(live: State, folded: State) -> None:
     check_mail(live)
     if live.final:
         assert not live.blocked
+        assert all(step.outcome for step in live.order)
+        assert live.paused is None
+    if live.state == lifecycle.TERMINATED:
+        assert live.code == "KSG-261"
+        assert live.reason.startswith("terminated by ")
+    elif live.final:
         assert not live.undos_open
         for step in live.order:
-            assert step.outcome
             assert not step.to_undo or (live.state == lifecycle.COMPLETED and step.outcome == DONE)
             assert not step.undo_open
     else:
-        assert (live.state == lifecycle.STUCK) == (live.parked or bool(live.blocked))
+        beneath = live.state if live.paused is None else live.paused.beneath.state
+        assert (beneath == lifecycle.STUCK) == (live.parked or bool(live.blocked))
+        assert (live.state == lifecycle.PAUSED) == (live.paused is not None)
+        assert live.held == (live.parked or live.paused is not None)
+        assert live.held or not live.pending
     if live.state == lifecycle.STUCK:
         assert live.code.startswith("KSG-2")
         assert live.reason

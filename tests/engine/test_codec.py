@@ -109,4 +109,8 @@ def test_codes_are_never_used_again() -> None:
         18: "Answered",
         19: "Pivot",
         20: "Enter",
+        21: "Hold",
+        22: "Release",
+        23: "Postpone",
+        24: "Fence",
     }

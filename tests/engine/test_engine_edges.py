@@ -35,8 +35,11 @@ from kasaga.engine.model import (
     CodeArrived,
     Faulted,
     Fired,
+    Hold,
     Move,
+    Postpone,
     Record,
+    Release,
     Replied,
     Send,
     Settle,
@@ -80,16 +83,14 @@ def test_an_unread_history_is_said_to_be_so_once_and_the_same_news_are_kept_once
     assert unread(play) == []
 
 
-def test_a_pause_in_a_history_is_read() -> None:
-    """No release has written one; the table of moves has it, and what it stands over goes on as it was."""
+@pytest.mark.parametrize(
+    "decisions", [(Move("PAUSED"),), (Release(),), (Postpone(),), (Hold(),), (Hold(), Hold())]
+)
+def test_a_pause_that_can_not_be(decisions: tuple[Any, ...]) -> None:
     play = started(payment)
-    rows = (play.now, play.next_row)
-    pause, go_on = (
-        Record(seq, *rows, CodeArrived("x"), (Move(state),)) for seq, state in ((2, "PAUSED"), (3, "RUNNING"))
-    )
-    paused = fold("run", [*play.records, pause])
-    assert (paused.state, paused.phase) == ("PAUSED", "RUNNING")
-    assert fold("run", [*play.records, pause, go_on]).state == "RUNNING"
+    record = Record(2, play.now, play.next_row, CodeArrived("x"), decisions)
+    with pytest.raises(HistoryUnreadable, match="row 2 can't be"):
+        fold("run", [*play.records, record])
 
 
 def test_marks_are_bounded() -> None:

@@ -247,6 +247,19 @@ def test_a_record_that_no_topic_takes_stays_and_stops_nobody() -> None:
     assert bench.relay.acknowledged(0, 10_000) == 9_999
 
 
+def test_a_fence_that_nobody_is_there_to_read_is_given_up() -> None:
+    """Its saga was terminated, and nobody waits: it must not be tried for ever."""
+    bench = Bench()
+    bench.producers[0].refuse = lambda topic: DeliveryError("UNKNOWN_TOPIC", topic, permanent=True)
+    bench.send(bench.row(5, RowKind.RECORD, step="1~void", topic="commands"))
+    bench.poll()
+    assert bench.relay.take_acked(0) == [(0, 5)]
+    assert bench.relay.acknowledged(0, 6) == 5
+    bench.producers[0].refuse = lambda topic: None
+    bench.poll(LONGEST_WAIT)
+    assert bench.sent() == []
+
+
 def test_a_producer_that_died_is_replaced_and_all_that_is_not_acknowledged_goes_out_in_order() -> None:
     bench = Bench()
     bench.delivers = False

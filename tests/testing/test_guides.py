@@ -17,6 +17,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
     [
         ("parallel.md", 6, "test_trips.py", 8),
         ("pivot.md", 2, "test_orders.py", 4),
+        ("pausing.md", 2, "test_ends.py", 4),
         ("scopes.md", 2, "test_trips.py", 4),
     ],
 )

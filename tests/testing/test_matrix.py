@@ -48,7 +48,7 @@ def test_how_each_fault_ends(report: Report) -> None:
         kind: {cell.state for row in report.rows if (cell := report.cells[row, kind]) is not None}
         for kind in KINDS
     }
-    done = {"duplicated", "slow_reply", "crash_before_commit", "crash_after_commit", "restart"}
+    done = {"duplicated", "slow_reply", "crash_before_commit", "crash_after_commit", "restart", "paused"}
     stuck = {"undo_fails"}
     assert {kind for kind, states in ends.items() if states == {"COMPLETED"}} == done
     assert {kind for kind, states in ends.items() if states == {"STUCK"}} == stuck

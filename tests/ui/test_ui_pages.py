@@ -76,19 +76,30 @@ def test_a_saga_that_is_stuck_says_why_and_what_can_be_done() -> None:
     assert "KSG-220 release has failed 2 times: no disk." in page.text
     assert "Mend the participant: the next retry goes through by itself." in page.text
     assert "It waits for inventory.release, which undoes step 1, attempt 3" in page.text
-    assert [each.text for each in page.all("a", role="button")] == ["Retry…", "Resolve…", "Skip…"]
+    assert [each.text for each in page.all("a", role="button")] == [
+        "Retry…",
+        "Resolve…",
+        "Skip…",
+        "Pause…",
+        "Terminate…",
+    ]
     assert page.one("a", href="/act?saga=o-1&action=skip").attributes["title"].startswith("leave inventory.")
     assert page.one(id_="live").attributes["data-every"] == "2.0"
 
 
 def test_a_saga_that_runs_can_be_cancelled_and_one_that_ended_cannot() -> None:
     desk = a_desk(Tale(1).reserved(), Tale(2).reserved().completed(), Tale(3).reserved().charge_refused())
-    assert [each.text for each in see(desk, "/sagas/o-1").all("a", role="button")] == ["Cancel…"]
+    assert [each.text for each in see(desk, "/sagas/o-1").all("a", role="button")] == [
+        "Cancel…",
+        "Pause…",
+        "Terminate…",
+    ]
     ended = see(desk, "/sagas/o-2")
     assert ended.all("a", role="button") == []
     assert "data-every" not in ended.one(id_="live").attributes
     assert "All 2 steps are done" in ended.text
-    assert see(desk, "/sagas/o-3").all("a", role="button") == []
+    undoing = see(desk, "/sagas/o-3").all("a", role="button")
+    assert [each.text for each in undoing] == ["Pause…", "Terminate…"]
 
 
 def test_a_history_with_payloads() -> None:

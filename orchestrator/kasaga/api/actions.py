@@ -1,4 +1,7 @@
-"""Acting on sagas: retry, skip, resolve, cancel. Each is a record to the saga's owner, who answers."""
+"""Acting on a saga: cancel, pause, resume, terminate, retry, skip, resolve.
+
+Each is a record to the saga's owner, who answers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ from ..client.errors import NoAnswer
 from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
-from .models import ActionQuery, ActionResult, CancelRequest, ResolveRequest, RetryRequest, SkipRequest
+from .models import (
+    ActionQuery,
+    ActionResult,
+    CancelRequest,
+    PauseRequest,
+    ResolveRequest,
+    ResumeRequest,
+    RetryRequest,
+    SkipRequest,
+    TerminateRequest,
+)
 from .paths import SagaId
 from .waiting import check_wait, unless_gone
 
@@ -73,9 +86,9 @@ class Acting:
                 remedy = f"Send it again with Idempotency-Key: {self.key}; it is carried out once per key"
                 raise NoAnswer(error.message, sent=False, remedy=remedy) from None
             return answer({**made, "outcome": "sent", "state": None, "run_id": None}, 202)
-        return answer(
-            {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id or None}
-        )
+        applied = {"outcome": "applied", "state": status.state or None, "run_id": status.run_id or None}
+        left = {"reason": status.reason} if action == "terminate" else {}
+        return answer({**made, **applied, **left})
 
 
 async def _acting(
@@ -146,3 +159,39 @@ async def resolve(asked: ResolveRequest, acting: ActingOf) -> Response:
 async def cancel(asked: CancelRequest, acting: ActingOf) -> Response:
     """Answered when it is decided, not when it is done."""
     return await acting.act("cancel", reason=asked.reason, by=asked.by)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/pause",
+    operation_id="pause_saga",
+    summary="Let no step, retry or undo of a saga go out until it is resumed",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def pause(asked: PauseRequest, acting: ActingOf) -> Response:
+    """Answers, signals and timers still get in, and are decided when it is resumed."""
+    return await acting.act("pause", reason=asked.reason, by=asked.by)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/resume",
+    operation_id="resume_saga",
+    summary="Let a PAUSED saga go on where it was",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def resume(asked: ResumeRequest, acting: ActingOf) -> Response:
+    """What came while it was paused is decided first."""
+    return await acting.act("resume", reason=asked.reason, by=asked.by)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/terminate",
+    operation_id="terminate_saga",
+    summary="Last resort: end a saga as it is, without undoing",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def terminate(asked: TerminateRequest, acting: ActingOf) -> Response:
+    """The answer's reason says what it leaves behind."""
+    return await acting.act("terminate", reason=asked.reason, by=asked.by)

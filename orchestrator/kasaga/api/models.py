@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
 
 from ..store.base import SagaState
+from .halt_models import LeftOut, PausedOut
 
 MAX_PAGE, USUAL_PAGE = 500, 50
 """Sagas, or entries of a history, in one answer."""
@@ -120,7 +121,8 @@ class StepOut(BaseModel):
     name: str
     kind: str = Field(description="command, local, sleep or signal.")
     state: str = Field(
-        description="waiting, retrying, sleeping, running; done, refused, unknown; of sleeps, time-outs and "
+        description="waiting, retrying, sleeping, running; while it is paused held, answered; "
+        "done, refused, unknown; of sleeps, time-outs and "
         "signals also cut off, in time, missed."
     )
     attempts: int
@@ -164,6 +166,8 @@ class SagaDetail(SagaSummary):
     steps: list[StepOut]
     waits_for: list[WaitOut]
     remedies: list[RemedyOut]
+    paused: PausedOut | None = Field(description="While it is PAUSED.")
+    leaves: list[LeftOut] = Field(description="What it left behind, if it was TERMINATED.")
 
 
 class AttemptOut(BaseModel):
@@ -255,6 +259,9 @@ class ActionResult(BaseModel):
     )
     state: str | None = Field(description="The saga's state after it.", examples=["COMPENSATING"])
     run_id: str | None
+    reason: str | None = Field(
+        default=None, description="Of terminate: who and why, and what the saga leaves behind."
+    )
     action_id: str = Field(description="Send it as Idempotency-Key to send this very action again.")
 
 
@@ -350,6 +357,14 @@ class CancelRequest(_Asked):
     by: Who = ""
 
 
+class PauseRequest(CancelRequest):
+    """Let nothing of a saga go out until it is resumed."""
+
+
+class ResumeRequest(CancelRequest):
+    """Let a PAUSED saga go on where it was."""
+
+
 class RetryRequest(CancelRequest):
     """Let a STUCK saga try again, now."""
 
@@ -362,6 +377,13 @@ class SkipRequest(_Asked):
     reason: Reason
     by: Who = ""
     step: Step = ""
+
+
+class TerminateRequest(_Asked):
+    """End a saga as it is: the last resort."""
+
+    reason: Reason
+    by: Who = ""
 
 
 class ResolveRequest(SkipRequest):

@@ -58,7 +58,7 @@ class SagaFacts:
 
     @property
     def final(self) -> bool:
-        """The saga has ended."""
+        """The saga has ended all done or all undone. One that was terminated leaves what it says."""
         return self.state in ("COMPLETED", "COMPENSATED")
 
     @property
@@ -101,7 +101,7 @@ def _lean(decision: Decision, event: Event, at: int, found: _Gathered) -> Decisi
             found.undo_types[decision.step] = decision.type
         return decision._replace(payload=b"") if decision.payload else decision
     if isinstance(decision, Settle):
-        if isinstance(event, Asked):
+        if isinstance(event, Asked) and event.action == "resolve":
             found.resolved.add(decision.step)
         if decision.payload:
             found.results[decision.step] = _sum(decision.payload)

@@ -35,6 +35,9 @@ ABOUT_SAGAS = {
     "skip": "act.skip",
     "resolve": "act.resolve",
     "cancel": "act.cancel",
+    "pause": "act.pause",
+    "resume": "act.resume",
+    "terminate": "act.terminate",
 }
 COMMANDS = {
     "dev": "dev.dev",

@@ -1,7 +1,7 @@
-"""`kasaga retry`, `skip`, `resolve` and `cancel`: of one saga, of several, or of all that a filter chooses.
+"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip` and `resolve`: actions on sagas.
 
-Each is a record to the saga's owner, who carries it out once, keeps who did it and why in the history,
-and answers.
+Of one saga, of several, or of all that a filter chooses. Each is a record to the saga's owner, who carries
+it out once, keeps who did it and why in the history, and answers.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID, uuid5
 
 import click
 
-from ..client import Client, NoAnswer, UnknownSaga
+from ..client import Client, NoAnswer, SagaStatus, UnknownSaga
 from ..client import acting as client_actions
 from ..errors import NotApplicable
-from ..explain import row_json
+from ..foresight import Intent, as_json, foresee_all
+from ..lookup import asked_before
 from ..store.base import SagaFilter, SagaRow, SagaState
-from ..wording import counted, sentence
+from ..wording import counted, printable, sentence, table
 from .errors import BadInput, NotConfirmed
 from .inputs import read_text
 from .output import Output
-from .read import chosen, filters, make_filter, saga_table
+from .read import chosen, filters, make_filter
 from .session import Session, pass_session, sends
 
 AT_ONCE = 64
@@ -39,7 +41,19 @@ PROGRESS_SECONDS = 1.0
 
 STUCK = (SagaState.STUCK,)
 LIVE = (SagaState.RUNNING, SagaState.STUCK)
-DONE = {"retry": "retried", "skip": "skipped", "resolve": "resolved", "cancel": "cancelled"}
+MOVING = (*LIVE, SagaState.COMPENSATING, SagaState.CANCELLING)
+PAUSED = (SagaState.PAUSED,)
+DONE = {
+    "retry": "retried",
+    "skip": "skipped",
+    "resolve": "resolved",
+    "cancel": "cancelled",
+    "pause": "paused",
+    "resume": "resumed",
+    "terminate": "terminated",
+}
+_BULKS = UUID("6b617361-6761-5a70-b000-000000000000")
+"""The name space of the ids of a bulk's actions."""
 
 
 class ActionFailed(click.exceptions.Exit):
@@ -55,9 +69,20 @@ class Action:
     step: str = ""
     value: Any = None
     timeout: float | None = None
+    bulk: str = ""
+    """With the same one, each saga is acted on once, however often it is asked."""
 
-    async def apply(self, client: Client, saga_id: str, by: str) -> dict[str, Any]:
-        """Do it to one saga; what became of it, as JSON-able values."""
+    def id_for(self, saga_id: str) -> str:
+        """The action's id; empty for a new one."""
+        return str(uuid5(_BULKS, f"{self.bulk}\n{self.name}\n{saga_id}")) if self.bulk else ""
+
+    async def apply(
+        self, client: Client, saga_id: str, by: str, before: Callable[[str, str], SagaRow | None]
+    ) -> dict[str, Any]:
+        """Do it to one saga; what became of it, as JSON-able values.
+
+        `before` takes the saga's id and the action's, and returns the saga's row if it was done before.
+        """
         made: dict[str, Any] = {"saga_id": saga_id, "action": self.name}
         try:
             status = await client.act(
@@ -68,11 +93,21 @@ class Action:
                 value=self.value,
                 by=by,
                 timeout=self.timeout,
+                action_id=self.id_for(saga_id),
             )
         except (NotApplicable, UnknownSaga, NoAnswer) as error:
+            # An owner forgets what was asked of a saga that has ended; its history doesn't.
+            if self.bulk and isinstance(error, NotApplicable):
+                row = await asyncio.to_thread(before, saga_id, self.id_for(saga_id))
+                if row is not None:
+                    return self._applied(made, SagaStatus.of_row(row))
             why = {"code": error.code, "reason": error.message, "remedy": error.remedy}
             return {**made, "outcome": _outcome(error), **why}
-        return {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id}
+        return self._applied(made, status)
+
+    def _applied(self, made: dict[str, Any], status: SagaStatus) -> dict[str, Any]:
+        applied = {**made, "outcome": "applied", "state": status.state or None, "run_id": status.run_id}
+        return {**applied, "left": status.reason} if self.name == "terminate" else applied
 
 
 def _outcome(error: NotApplicable | UnknownSaga | NoAnswer) -> str:
@@ -86,8 +121,15 @@ def action_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.argument("saga_ids", nargs=-1, metavar="[SAGA_ID]..."),
         filters,
-        click.option("--dry-run", is_flag=True, help="Show which sagas a filter chooses; do nothing."),
+        click.option("--dry-run", is_flag=True, help="Show what would happen to which sagas; do nothing."),
         click.option("--yes", is_flag=True, help="Don't ask before a bulk action."),
+        click.option(
+            "--bulk-id",
+            "bulk",
+            default="",
+            metavar="TEXT",
+            help="Yours: with the same one each saga is acted on once, so that it can be run again.",
+        ),
         click.option(
             "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="For each answer."
         ),
@@ -103,9 +145,9 @@ def action_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--reason", default="", help="Why, for the history.")
 @click.option("--step", default="", help="Only if the saga is stuck at this step.")
 @pass_session
-def retry(session: Session, /, reason: str, step: str, timeout: float | None, **rest: Any) -> None:
+def retry(session: Session, /, reason: str, step: str, timeout: float | None, bulk: str, **rest: Any) -> None:
     """Let STUCK sagas try again, now."""
-    act(session, Action("retry", reason, step, timeout=timeout), STUCK, **rest)
+    act(session, Action("retry", reason, step, timeout=timeout, bulk=bulk), STUCK, **rest)
 
 
 @click.command()
@@ -113,12 +155,12 @@ def retry(session: Session, /, reason: str, step: str, timeout: float | None, **
 @click.option("--reason", required=True, help="Why, for the history.")
 @click.option("--step", default="", help="Only if the saga is stuck at this step.")
 @pass_session
-def skip(session: Session, /, reason: str, step: str, timeout: float | None, **rest: Any) -> None:
+def skip(session: Session, /, reason: str, step: str, timeout: float | None, bulk: str, **rest: Any) -> None:
     """Leave the step that a saga is stuck at undoing as it is, and go on.
 
     The saga's end is then COMPENSATED with exceptions.
     """
-    act(session, Action("skip", reason, step, timeout=timeout), STUCK, **rest)
+    act(session, Action("skip", reason, step, timeout=timeout, bulk=bulk), STUCK, **rest)
 
 
 @click.command()
@@ -130,7 +172,14 @@ def skip(session: Session, /, reason: str, step: str, timeout: float | None, **r
 )
 @pass_session
 def resolve(
-    session: Session, /, reason: str, step: str, value: str, timeout: float | None, **rest: Any
+    session: Session,
+    /,
+    reason: str,
+    step: str,
+    value: str,
+    timeout: float | None,
+    bulk: str,
+    **rest: Any,
 ) -> None:
     """Say what became of the step that a saga is stuck at.
 
@@ -143,16 +192,49 @@ def resolve(
         raise BadInput(
             f"--value is no JSON: {error}", remedy="""Quote it for your shell: '{"id": 3}'"""
         ) from None
-    act(session, Action("resolve", reason, step, parsed, timeout), STUCK, **rest)
+    act(session, Action("resolve", reason, step, parsed, timeout, bulk), STUCK, **rest)
 
 
 @click.command()
 @action_options
 @click.option("--reason", default="", help="Why, for the history.")
 @pass_session
-def cancel(session: Session, /, reason: str, timeout: float | None, **rest: Any) -> None:
+def cancel(session: Session, /, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
     """Undo what sagas have done, and end them."""
-    act(session, Action("cancel", reason, timeout=timeout), LIVE, **rest)
+    act(session, Action("cancel", reason, timeout=timeout, bulk=bulk), (*LIVE, SagaState.PAUSED), **rest)
+
+
+@click.command()
+@action_options
+@click.option("--reason", default="", help="Why, for the history.")
+@pass_session
+def pause(session: Session, /, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
+    """Let nothing of sagas go out until they are resumed: no step, no retry, no undo.
+
+    Answers, signals and timers still get in, and are decided then.
+    """
+    act(session, Action("pause", reason, timeout=timeout, bulk=bulk), MOVING, **rest)
+
+
+@click.command()
+@action_options
+@click.option("--reason", default="", help="Why, for the history.")
+@pass_session
+def resume(session: Session, /, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
+    """Let PAUSED sagas go on where they were."""
+    act(session, Action("resume", reason, timeout=timeout, bulk=bulk), PAUSED, **rest)
+
+
+@click.command()
+@action_options
+@click.option("--reason", required=True, help="Why, for the history.")
+@pass_session
+def terminate(session: Session, /, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
+    """Last resort: end sagas as they are. Nothing is undone, and what stays is said.
+
+    A filter means STUCK sagas, unless it names states.
+    """
+    act(session, Action("terminate", reason, timeout=timeout, bulk=bulk), STUCK, **rest)
 
 
 # --- doing it
@@ -210,12 +292,22 @@ def _choose(
 
 
 def _dry_run(out: Output, action: Action, rows: Sequence[SagaRow], session: Session) -> None:
+    intent = Intent(action.name, action.reason, session.who(), action.step)
+    fits, cells = 0, list[tuple[str, ...]]()
+    with session.store() as store:
+        for seen in foresee_all(store, intent, rows, session.now()):
+            fits += not seen.refused
+            if out.json:
+                out.line(as_json(seen, action.name))
+                continue
+            said = f"would be refused: {seen.refused}" if seen.refused else seen.would
+            row = seen.row
+            cells.append((printable(row.saga_id), row.name, row.state.value, printable(said)))
     if out.json:
-        for row in rows:
-            out.line({**row_json(row), "action": action.name, "outcome": "dry_run"})
         return
-    out.lines(saga_table(out, rows, session))
-    out.note(f"This would {action.name} {counted(len(rows), 'saga')}.")
+    out.lines(table(("SAGA", "NAME", "STATE", "WHAT WOULD HAPPEN"), cells, paint=out.paint, state=2))
+    refused = f", and {len(rows) - fits} would refuse" if fits < len(rows) else ""
+    out.note(f"This would {action.name} {counted(fits, 'saga')}{refused}. Nothing was done.")
 
 
 async def _apply(
@@ -227,10 +319,14 @@ async def _apply(
     results: list[dict[str, Any]] = [{} for _ in saga_ids]
     began, done = time.monotonic(), 0
 
+    def before(saga_id: str, action_id: str) -> SagaRow | None:
+        with session.store() as store:
+            return asked_before(store, saga_id, action_id)
+
     async def work(client: Client) -> None:
         nonlocal done
         for place, saga_id in waiting:
-            results[place] = await action.apply(client, saga_id, by)
+            results[place] = await action.apply(client, saga_id, by, before)
             done += 1
             if out.json:
                 out.line(results[place])
@@ -263,7 +359,8 @@ def _report(out: Output, action: Action, results: Sequence[dict[str, Any]]) -> N
 def _told(out: Output, action: Action, result: dict[str, Any]) -> str:
     if result["outcome"] == "applied":
         state = f", now {out.paint.state(result['state'])}" if result["state"] else ""
-        return f"{result['saga_id']}: {DONE[action.name]}{state}"
+        left = f": {printable(sentence(result['left']))}" if result.get("left") else ""
+        return f"{result['saga_id']}: {DONE[action.name]}{state}{left}"
     reason = sentence(result["reason"].removeprefix(f"saga {result['saga_id']}: "))
     why = f"{result['code']}: {reason} Remedy: {sentence(result['remedy'])}"
     return f"{result['saga_id']}: {out.paint('bad', 'not ' + DONE[action.name])}: {why}"

@@ -23,6 +23,7 @@ from .errors import (
     SagaCompensated,
     SagaEndedBadly,
     SagaStuck,
+    SagaWasTerminated,
     StartUnconfirmed,
     UnknownSaga,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "SagaEndedBadly",
     "SagaStatus",
     "SagaStuck",
+    "SagaWasTerminated",
     "StartUnconfirmed",
     "UnknownSaga",
 ]

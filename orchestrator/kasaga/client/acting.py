@@ -21,7 +21,7 @@ from .handle import FIRST_WAIT
 from .ids import uuid7
 from .status import SagaStatus
 
-Action = Literal["retry", "skip", "resolve", "cancel"]
+Action = Literal["retry", "skip", "resolve", "cancel", "pause", "resume", "terminate"]
 
 ANSWER_SECONDS = 30.0
 """How long a saga's owner may take to answer an action: longer than a take-over after a crash."""
@@ -50,6 +50,24 @@ class Acting(ABC):
     ) -> SagaStatus:
         """Undo what a saga has done, and end it. Returns when that is decided, not when it is done."""
         return await self.act("cancel", id, reason=reason, by=by, timeout=timeout)
+
+    async def pause(
+        self, id: str, *, reason: str = "", by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """Let no step, retry or undo of a saga go out until it is resumed; answers still get in."""
+        return await self.act("pause", id, reason=reason, by=by, timeout=timeout)
+
+    async def resume(
+        self, id: str, *, reason: str = "", by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """Let a PAUSED saga go on where it was."""
+        return await self.act("resume", id, reason=reason, by=by, timeout=timeout)
+
+    async def terminate(
+        self, id: str, *, reason: str, by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """End a saga as it is, the last resort: nothing is undone. The status' reason says what it leaves."""
+        return await self.act("terminate", id, reason=reason, by=by, timeout=timeout)
 
     async def retry(
         self, id: str, *, reason: str = "", step: str = "", by: str = "", timeout: float | None = None
@@ -97,7 +115,7 @@ class Acting(ABC):
         Args:
             action: what to do.
             id: of the saga.
-            reason: why, for the history; `skip` and `resolve` want one.
+            reason: why, for the history; `skip`, `resolve` and `terminate` want one.
             step: only if the saga is stuck at this one.
             value: of `resolve` alone.
             by: who acts, for the history; the client's name by default.

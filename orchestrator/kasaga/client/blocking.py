@@ -128,6 +128,18 @@ class BlockingClient:
         """Undo what a saga has done, and end it; see `Client.cancel`."""
         return self.call(self._client.cancel(id, reason=reason, by=by, timeout=timeout))
 
+    def pause(self, id: str, *, reason: str = "", by: str = "", timeout: float | None = None) -> SagaStatus:
+        """Let nothing of a saga go out until it is resumed; see `Client.pause`."""
+        return self.call(self._client.pause(id, reason=reason, by=by, timeout=timeout))
+
+    def resume(self, id: str, *, reason: str = "", by: str = "", timeout: float | None = None) -> SagaStatus:
+        """Let a PAUSED saga go on; see `Client.resume`."""
+        return self.call(self._client.resume(id, reason=reason, by=by, timeout=timeout))
+
+    def terminate(self, id: str, *, reason: str, by: str = "", timeout: float | None = None) -> SagaStatus:
+        """End a saga as it is, the last resort; see `Client.terminate`."""
+        return self.call(self._client.terminate(id, reason=reason, by=by, timeout=timeout))
+
     def retry(self, id: str, *, reason: str = "", by: str = "", timeout: float | None = None) -> SagaStatus:
         """Let a STUCK saga try again; see `Client.retry`."""
         return self.call(self._client.retry(id, reason=reason, by=by, timeout=timeout))

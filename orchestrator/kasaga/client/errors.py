@@ -13,7 +13,8 @@ KasagaError
 │   └── ResultForgotten        KSG-512  the saga was completed, and purged since
 └── SagaEndedBadly             never raised itself
     ├── SagaCompensated        KSG-510  the saga ended undone
-    └── SagaStuck              KSG-511  the saga needs a person
+    ├── SagaStuck              KSG-511  the saga needs a person
+    └── SagaWasTerminated      KSG-513  somebody ended the saga as it was
 """
 
 from __future__ import annotations
@@ -123,3 +124,10 @@ class SagaStuck(SagaEndedBadly):
     """The saga can't go on by itself; a person must act. It isn't over: ask again afterwards."""
 
     code = "KSG-511"
+
+
+class SagaWasTerminated(SagaEndedBadly):
+    """Somebody ended the saga as it was: nothing is undone. `reason` says who, why, and what that left."""
+
+    code = "KSG-513"
+    default_remedy = "Undo by hand what it left, if it mustn't stay: `kasaga describe` lists it"

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from kasaga_wire.codec import Codec
 from kasaga_wire.records import Answer
 
-from .errors import RejectedStart, ResultForgotten, ResultTimeout, SagaCompensated, SagaStuck, UnknownSaga
+from .errors import (
+    RejectedStart,
+    ResultForgotten,
+    ResultTimeout,
+    SagaCompensated,
+    SagaStuck,
+    SagaWasTerminated,
+    UnknownSaga,
+)
 from .ids import uuid7
 from .status import FINAL, STUCK, SagaStatus, state_of
 
@@ -65,6 +73,7 @@ class Handle(Generic[R]):
 
         Raises:
             SagaCompensated: it ended undone; says why.
+            SagaWasTerminated: somebody ended it as it was; says what that left.
             SagaStuck: it needs a person; says why and what to do. It isn't over.
             RejectedStart: the id belongs to a saga with another name or input.
             ResultTimeout: it hasn't ended within `timeout` seconds. It goes on.
@@ -85,6 +94,18 @@ class Handle(Generic[R]):
     async def cancel(self, *, reason: str = "", by: str = "", timeout: float | None = None) -> SagaStatus:
         """Undo what the saga has done, and end it; see `Client.cancel`."""
         return await self._client.cancel(self.id, reason=reason, by=by, timeout=timeout)
+
+    async def pause(self, *, reason: str = "", by: str = "", timeout: float | None = None) -> SagaStatus:
+        """Let nothing of the saga go out until it is resumed; see `Client.pause`."""
+        return await self._client.pause(self.id, reason=reason, by=by, timeout=timeout)
+
+    async def resume(self, *, reason: str = "", by: str = "", timeout: float | None = None) -> SagaStatus:
+        """Let the saga go on; see `Client.resume`."""
+        return await self._client.resume(self.id, reason=reason, by=by, timeout=timeout)
+
+    async def terminate(self, *, reason: str, by: str = "", timeout: float | None = None) -> SagaStatus:
+        """End the saga as it is, the last resort; see `Client.terminate`."""
+        return await self._client.terminate(self.id, reason=reason, by=by, timeout=timeout)
 
     async def signal(
         self, name: str, value: object = None, *, key: str = "", timeout: float | None = None
@@ -170,6 +191,15 @@ class Handle(Generic[R]):
                 reason=answer.reason or "",
                 step=answer.step or "",
                 why=answer.error or "",
+            )
+        if answer.what == "TERMINATED":
+            raise SagaWasTerminated(
+                f"saga {self.id} was ended as it was: {answer.reason or 'no reason is given'}",
+                saga_id=self.id,
+                reason=answer.reason or "",
+                step="",
+                why=answer.error or "",
+                remedy=answer.remedy or "",
             )
         if answer.result is None:
             raise ResultForgotten(f"saga {self.id} was completed so long ago that its result is forgotten")

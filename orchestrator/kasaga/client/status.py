@@ -12,7 +12,7 @@ from kasaga_wire.records import Answer
 if TYPE_CHECKING:
     from ..store.base import SagaRow
 
-FINAL = frozenset({"COMPLETED", "COMPENSATED"})
+FINAL = frozenset({"COMPLETED", "COMPENSATED", "TERMINATED"})
 STUCK = "STUCK"
 
 
@@ -23,7 +23,7 @@ class SagaStatus:
     saga_id: str
     run_id: str
     state: str
-    """RUNNING, COMPENSATING, CANCELLING, STUCK, PAUSED, COMPLETED, COMPENSATED."""
+    """RUNNING, COMPENSATING, CANCELLING, STUCK, PAUSED, COMPLETED, COMPENSATED, TERMINATED."""
     step: str = ""
     """The path of the step that the state is about, or empty."""
     code: str = ""

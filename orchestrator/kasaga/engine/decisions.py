@@ -12,6 +12,7 @@ from . import lifecycle
 from .driver import Guard
 from .model import COMMAND, LOCAL, Decision, Move, RunLocal, Send, Tell
 from .run import Definitions, Run
+from .stand import paused_since
 from .state import MAX_REASON, Step
 
 
@@ -37,10 +38,21 @@ class Decisions:
         """Send a command once more because an operator wants it, whatever its policy says."""
         self.send_again(step, self.at, 0)
 
+    def close_at(self, step: Step) -> int:
+        """When all attempts of a step are over, or 0; the time of a pause doesn't count."""
+        policy = step.policy
+        if policy is None or not policy.schedule_to_close:
+            return 0
+        return step.first_at + policy.schedule_to_close + paused_since(self.state, step.first_at)
+
     def send_again(self, step: Step, send_at: int, end: int) -> None:
         """Let the next attempt of a step go out at `send_at`; `end`: when all of them are over, or 0."""
+        self.send_attempt(step, step.attempt + 1, send_at, end)
+
+    def send_attempt(self, step: Step, attempt: int, send_at: int, end: int) -> None:
+        """Let one attempt of a step go out, as `send_again`."""
         assert step.policy is not None
-        attempt, delayed = step.attempt + 1, send_at if send_at > self.at else 0
+        delayed = send_at if send_at > self.at else 0
         if step.kind == LOCAL:
             self.add(RunLocal(step.path, LOCAL, attempt, step.type, delayed))
         else:

@@ -1,23 +1,26 @@
 """The states of a saga and the only moves between them.
 
 `RUNNING → COMPLETED`; `RUNNING → COMPENSATING | CANCELLING → COMPENSATED`; STUCK from any of the
-three and back; PAUSED and back. A move that isn't in the table is an error that names both states.
+three and back; PAUSED from any that hasn't ended, and back to the same; TERMINATED from any that hasn't
+ended. A move that isn't in the table is an error that names both states.
 """
 
 from __future__ import annotations
 
 RUNNING, COMPENSATING, CANCELLING = "RUNNING", "COMPENSATING", "CANCELLING"
 STUCK, PAUSED, COMPLETED, COMPENSATED = "STUCK", "PAUSED", "COMPLETED", "COMPENSATED"
+TERMINATED = "TERMINATED"
 
 MOVES: dict[str, frozenset[str]] = {
     "": frozenset({RUNNING}),
-    RUNNING: frozenset({COMPLETED, COMPENSATING, CANCELLING, STUCK, PAUSED}),
-    COMPENSATING: frozenset({COMPENSATED, STUCK, PAUSED}),
-    CANCELLING: frozenset({COMPENSATED, STUCK, PAUSED}),
-    STUCK: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK}),
-    PAUSED: frozenset({RUNNING, COMPENSATING, CANCELLING}),
+    RUNNING: frozenset({COMPLETED, COMPENSATING, CANCELLING, STUCK, PAUSED, TERMINATED}),
+    COMPENSATING: frozenset({COMPENSATED, STUCK, PAUSED, TERMINATED}),
+    CANCELLING: frozenset({COMPENSATED, STUCK, PAUSED, TERMINATED}),
+    STUCK: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK, PAUSED, TERMINATED}),
+    PAUSED: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK, TERMINATED}),
     COMPLETED: frozenset(),
     COMPENSATED: frozenset(),
+    TERMINATED: frozenset(),
 }
 """From each state ("": not begun) the states it may move to."""
 

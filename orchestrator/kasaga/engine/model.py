@@ -115,7 +115,7 @@ class Undeliverable(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """An operator's or a client's action: cancel, retry, skip, resolve, watch."""
+    """An operator's or a client's action: pause, resume, cancel, terminate, retry, skip, resolve, watch."""
 
     action_id: str
     action: str
@@ -315,6 +315,31 @@ class Pivot(NamedTuple):
     """
 
 
+class Hold(NamedTuple):
+    """The saga is paused by the action of this record: nothing of it goes out until it is released.
+
+    Attempts whose time to go out hasn't come are taken back. What comes is recorded undecided.
+    """
+
+
+class Release(NamedTuple):
+    """The saga isn't paused any more: what came meanwhile is decided behind this."""
+
+
+class Postpone(NamedTuple):
+    """The action of this record, a cancel, is carried out when the saga is released."""
+
+
+class Fence(NamedTuple):
+    """A void that nobody waits for: the saga ends here, and the step had better not happen later.
+
+    Takes one outbox row, which is deleted when Kafka has it.
+    """
+
+    step: str
+    due_at: int
+
+
 class Tell(NamedTuple):
     """A record for others: an event (empty `to`) or an answer to `to`. Takes one outbox row."""
 
@@ -393,9 +418,13 @@ Decision = (
     | Answered
     | Pivot
     | Enter
+    | Hold
+    | Release
+    | Postpone
+    | Fence
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence})
 
 
 class Record(NamedTuple):

@@ -1,4 +1,4 @@
-"""What an operator may ask of a saga: cancel, retry, skip, resolve; and a client: watch.
+"""What may be asked of a saga: pause, resume, cancel, terminate, retry, skip, resolve; by a client: watch.
 
 Each action is an event like any other: recorded with who asked and why, and known again by its id.
 """
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from kasaga_wire.errors import KasagaError
 
-from ..errors import SagaCancelled
-from . import lifecycle, undo
-from .model import DONE, Asked, Clear, Settle, Tell
+from . import halt, lifecycle, undo
+from .model import DONE, Asked, Clear, Postpone, Settle, Tell
 from .state import RESOLVED
 
 if TYPE_CHECKING:
@@ -22,11 +21,14 @@ if TYPE_CHECKING:
 MAX_WATCHERS = 100
 """Clients that one saga tells its end."""
 
-ACTIONS = ("cancel", "retry", "skip", "resolve", "watch")
+ACTIONS = ("cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "watch")
 
 
-def refuses(state: State, event: Asked, defs: Definitions) -> str:
-    """Say why an action doesn't fit the saga's state, or return an empty text."""
+def refuses(state: State, event: Asked, defs: Definitions | None) -> str:
+    """Say why an action doesn't fit the saga's state, or return an empty text.
+
+    Without definitions the value of a resolve isn't looked at.
+    """
     action = event.action
     if action not in ACTIONS:
         return f"there is no action {action!r}; there are {', '.join(ACTIONS)}"
@@ -34,15 +36,37 @@ def refuses(state: State, event: Asked, defs: Definitions) -> str:
         return f"the saga has ended: it is {state.state}"
     if action == "watch":
         return f"{MAX_WATCHERS} watch this saga already" if len(state.watchers) >= MAX_WATCHERS else ""
+    if action == "terminate":
+        return "" if event.reason else "terminate needs a reason, which is kept in the history"
+    if action in ("pause", "resume"):
+        return _refuses_pause(state, action)
     if action == "cancel":
-        if state.pivot is not None:
-            return "the saga has passed its pivot: it only goes forward"
-        return "" if state.phase == lifecycle.RUNNING else "the saga is being undone already"
+        return _refuses_cancel(state)
+    if state.paused is not None:
+        return f"the saga is {state.reason}: resume it first"
     if state.state != lifecycle.STUCK:
         return f"only a STUCK saga can be {_PARTICIPLE[action]}, this one is {state.state}"
     if event.step and event.step not in state.blocked:
         return f"the saga isn't stuck at step {event.step}{_stuck_at(state)}"
     return "" if action == "retry" else _refuses_step(state, event, defs)
+
+
+def _refuses_pause(state: State, action: str) -> str:
+    if action == "resume":
+        return (
+            ""
+            if state.paused is not None
+            else f"only a PAUSED saga can be resumed, this one is {state.state}"
+        )
+    return "" if state.paused is None else f"the saga is PAUSED already: {state.reason}"
+
+
+def _refuses_cancel(state: State) -> str:
+    if state.pivot is not None:
+        return "the saga has passed its pivot: it only goes forward"
+    if state.paused is not None and state.paused.cancel is not None:
+        return "the saga is cancelled already: it is undone when it is resumed"
+    return "" if state.phase == lifecycle.RUNNING else "the saga is being undone already"
 
 
 _PARTICIPLE = {"retry": "retried", "skip": "skipped", "resolve": "resolved"}
@@ -52,7 +76,7 @@ def _stuck_at(state: State) -> str:
     return f", but at {', '.join(state.blocked)}" if state.blocked else ""
 
 
-def _refuses_step(state: State, event: Asked, defs: Definitions) -> str:
+def _refuses_step(state: State, event: Asked, defs: Definitions | None) -> str:
     if not event.reason:
         return f"{event.action} needs a reason, which is kept in the history"
     if state.parked:
@@ -65,6 +89,8 @@ def _refuses_step(state: State, event: Asked, defs: Definitions) -> str:
     if event.action == "skip":
         what = f"step {step.path} ({step.type})"
         return f"{what} has no result that the saga could go on with: resolve it, or cancel"
+    if defs is None:
+        return ""
     try:
         _value(step, event, defs)
     except (KasagaError, ValueError) as error:
@@ -92,8 +118,16 @@ def note(turn: Turn, event: Asked) -> None:
     if event.action == "watch":
         return
     if event.action == "cancel":
-        reason = f"cancelled by {event.by}: {event.reason}" if event.reason else f"cancelled by {event.by}"
-        turn.begin_undo(lifecycle.CANCELLING, SagaCancelled.code, reason)
+        if state.paused is None:
+            halt.cancel(turn, event)
+        else:
+            turn.add(Postpone())
+    elif event.action == "pause":
+        halt.pause(turn)
+    elif event.action == "resume":
+        halt.resume(turn)
+    elif event.action == "terminate":
+        halt.terminate(turn, event)
     elif event.action == "retry":
         _retry(turn, event)
     else:

@@ -1,7 +1,7 @@
 """Which events change anything: duplicates, late answers and those of old attempts do not.
 
 Asked by `decide` before anything is recorded, and again by `Turn` when it notes what was recorded
-while the saga was parked.
+while the saga was held: parked or paused.
 """
 
 from __future__ import annotations
@@ -62,16 +62,17 @@ def irrelevant(state: State, event: Event, at: int) -> str:
     if state.final:
         return "saga has ended"
     if isinstance(event, Faulted):
-        same = state.parked and (state.code, state.reason) == (
+        shown = state if state.paused is None else state.paused.beneath
+        same = state.parked and (shown.code, shown.reason) == (
             event.code,
             clean_text(event.reason, MAX_REASON),
         )
         return "the same fault" if same else ""
     if isinstance(event, CodeArrived):
-        stuck = state.parked or state.fingerprint
+        stuck = state.parked or (state.fingerprint and state.paused is None)
         return "" if stuck and state.fingerprint != event.fingerprint else "not for new code"
     why = stale(state, event, at)
-    return "duplicate" if not why and state.parked and is_pending(state, event) else why
+    return "duplicate" if not why and state.held and is_pending(state, event) else why
 
 
 _SENT = (Asked, Signalled, Updated)

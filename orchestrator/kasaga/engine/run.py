@@ -26,8 +26,10 @@ class Definitions(NamedTuple):
     """Changes when the code does: parked sagas are then tried again."""
     max_payload: int = 900_000
     """Bytes of one value."""
-    events: frozenset[str] = frozenset({lifecycle.STUCK, lifecycle.COMPENSATED})
-    """The states that are told on the events topic; coming out of STUCK is always told."""
+    events: frozenset[str] = frozenset(
+        {lifecycle.STUCK, lifecycle.COMPENSATED, lifecycle.PAUSED, lifecycle.TERMINATED}
+    )
+    """The states that are told on the events topic; coming out of STUCK and PAUSED is always told."""
     max_together: int = 16_000_000
     """Bytes of the inputs of steps that go out together: they are one row of history."""
     max_steps: int = 50_000

@@ -7,10 +7,10 @@ code of the saga's author; `replay` finds here all that it needs to do so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from ..errors import HistoryUnreadable
-from . import leaving, lifecycle, mail
+from . import leaving, lifecycle, mail, stand
 from .mail import Mail
 from .model import (
     COMMAND,
@@ -33,13 +33,17 @@ from .model import (
     EndedFields,
     Enter,
     Event,
+    Fence,
+    Hold,
     Leave,
     Listen,
     Mark,
     Move,
     Pivot,
+    Postpone,
     Ran,
     Record,
+    Release,
     Replied,
     Resume,
     Return,
@@ -54,6 +58,7 @@ from .model import (
     Undeliverable,
     Watcher,
 )
+from .stand import Paused
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 
 __all__ = ["MAX_REASON", "RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "extend", "fold"]
@@ -82,6 +87,7 @@ class State:
         "fed",
         "fingerprint",
         "first_row",
+        "held",
         "input",
         "leaves",
         "lost",
@@ -92,6 +98,8 @@ class State:
         "opens",
         "order",
         "parked",
+        "paused",
+        "pauses",
         "pending",
         "phase",
         "pivot",
@@ -123,14 +131,16 @@ class State:
         self.run_id = run_id
         self.saga_id = self.name = self.traceparent = self.tracestate = ""
         self.version, self.next_seq, self.input = 0, 1, b""
-        self.started_at = self.at = 0
+        self.started_at = self.at = self.deadline_row = self.deadline_due = 0
         self.state = self.phase = ""
         """`phase`: the state under STUCK and PAUSED, what the saga is doing."""
-        self.code = self.reason = self.remedy = self.stuck_step = ""
+        self.code = self.reason = self.remedy = self.stuck_step = self.fingerprint = ""
         self.undo_code = self.undo_reason = self.undo_step = ""
-        self.parked = False
-        self.fingerprint = ""
-        self.begun_at = self.undos_open = 0
+        self.parked = self.held = False
+        """Its code can't go on; and: nothing of it is decided now, because of that or of a pause."""
+        self.paused: Paused | None = None
+        self.pauses: list[tuple[int, int]] | None = None  # from when to when; most sagas never were paused
+        self.begun_at = self.undos_open = self.first_row = self.row = 0
         """When the saga's code was started, 0: it wasn't; how many undos are out."""
         self.returned: bytes | None = None
         self.raised = self.with_exceptions = False
@@ -152,17 +162,15 @@ class State:
         self.blocked: dict[str, Step] = {}
         """Steps that make the saga STUCK, oldest first."""
         self.pending: tuple[StepEvent, ...] = ()
-        """What came while the saga was parked."""
+        """What came while the saga was held."""
         self.actions: frozenset[str] = frozenset()
         self.watchers: tuple[Watcher, ...] = ()
         """A tuple like the two above: most sagas have none."""
         self.marks: list[Mark] = []
         self.mail: Mail | None = None
         """Signals and updates; most sagas have none."""
-        self.deadline_row = self.deadline_due = 0
         # Of the record at hand:
         self.event: Event | None = None
-        self.first_row = self.row = 0
         self.opens: list[tuple[int, Decision]] = []
         self.closes: list[int] = []
         self.ended: list[EndedFields] = []
@@ -190,7 +198,7 @@ class State:
             elif event.reply_to:
                 asker = Watcher(event.reply_to, event.action_id, event.traceparent, event.tracestate)
                 self.watchers += (asker,)
-        elif self.parked and isinstance(event, STEP_EVENTS):
+        elif self.held and isinstance(event, STEP_EVENTS):
             self.pending += (event,)
         elif isinstance(event, MESSAGES):
             mail.note(self, event)
@@ -400,49 +408,6 @@ def _return(state: State, decision: Return, row: int) -> None:
     state.returned = decision.result
 
 
-def _move(state: State, decision: Move, row: int) -> None:
-    lifecycle.check_move(state.state, decision.state)
-    target = decision.state
-    if state.state and target not in lifecycle.FINAL:
-        state.mark(target, "", decision.reason, decision.step)
-    state.state = target
-    state.code, state.reason, state.remedy = decision.code, decision.reason, decision.remedy
-    state.stuck_step = decision.step
-    state.fingerprint = decision.fingerprint
-    if state.parked and not decision.parked:
-        state.pending = ()
-    state.parked = decision.parked
-    if target == lifecycle.STUCK:
-        if decision.step and not decision.parked:
-            _block(state, decision)
-        if not decision.fingerprint:
-            state.fingerprint = next((code for code in _codes(state) if code), "")
-        return
-    if target == lifecycle.PAUSED:
-        return
-    if target in lifecycle.UNDOING and state.phase not in lifecycle.UNDOING:
-        state.undo_code, state.undo_reason, state.undo_step = decision.code, decision.reason, decision.step
-        state.raised = target == lifecycle.COMPENSATING
-    state.phase = target
-    if state.deadline_row and target != lifecycle.RUNNING:
-        state.close_row(state.deadline_row)
-        state.deadline_row = 0
-
-
-def _block(state: State, decision: Move) -> None:
-    step = state.steps[decision.step]
-    step.blocked = decision
-    state.blocked[step.path] = step
-    if decision.halted and not step.outcome:
-        state.end_attempt(step)
-    elif decision.halted:
-        state.end_undo(step)
-
-
-def _codes(state: State) -> Iterator[str]:
-    return (step.blocked.fingerprint for step in state.blocked.values() if step.blocked is not None)
-
-
 def _unblock(state: State, decision: Unblock, row: int) -> None:
     state.unblock(state.steps[decision.step])
 
@@ -460,7 +425,7 @@ _APPLY: dict[type, Callable[..., None]] = {
     Settle: _settle,
     Clear: _clear,
     Return: _return,
-    Move: _move,
+    Move: stand.move,
     Tell: _tell,
     Unblock: _unblock,
     Leave: leaving.leave,
@@ -472,4 +437,8 @@ _APPLY: dict[type, Callable[..., None]] = {
     Accept: mail.accept,
     Answered: mail.answered,
     Pivot: leaving.pivot,
+    Hold: stand.hold,
+    Release: stand.release,
+    Postpone: stand.postpone,
+    Fence: _tell,
 }

@@ -91,7 +91,7 @@ class Turn(Decisions):
     def note(self, event: Event) -> None:
         """Take the event into account, without running any of the saga's code."""
         if isinstance(event, STEP_EVENTS):
-            if not self.state.parked:
+            if not self.state.held:
                 self.note_step(event)
         elif isinstance(event, Started):
             self.add(Move(lifecycle.RUNNING))
@@ -173,7 +173,7 @@ class Turn(Decisions):
         assert policy is not None
         wait = 0 if error_type == TIMED_OUT else backoff(policy, step.attempt, f"{state.run_id}.{step.path}")
         send_at = self.at + wait
-        end = step.first_at + policy.schedule_to_close if policy.schedule_to_close else 0
+        end = self.close_at(step)
         used_up = policy.maximum_attempts and step.attempt >= policy.maximum_attempts
         over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end) or step.left
         if not over and state.phase == lifecycle.RUNNING:
@@ -221,16 +221,27 @@ class Turn(Decisions):
         self.add(Tell("", state.phase))
 
     def _new_code(self, event: CodeArrived) -> None:
+        if self.state.paused is not None:  # what it does goes on when it is released
+            self.add(Move(self.state.phase, self.state.undo_code, self.state.undo_reason))
+            return
+        self.wake(event.fingerprint)
+
+    def wake(self, fingerprint: str) -> None:
+        """Try again with other code what the saga is STUCK at because of its code."""
         if self.state.parked:
             self.unpark()
         for step in list(self.state.blocked.values()):
-            if step.blocked is not None and step.blocked.fingerprint not in ("", event.fingerprint):
+            if step.blocked is not None and step.blocked.fingerprint not in ("", fingerprint):
                 undo.go_on(self, step)
 
     def unpark(self) -> None:
-        """Decide what was recorded while the saga's code couldn't go on: answers first, then timers."""
+        """Decide what was recorded while the saga's code couldn't go on."""
         pending = self.state.pending
         self._unstuck()
+        self.catch_up(pending)
+
+    def catch_up(self, pending: Iterable[StepEvent]) -> None:
+        """Decide what came while the saga was held: answers first, then signals, then timers."""
         self._note_pending(event for event in pending if not isinstance(event, Fired))
         while self.state.mail is not None and signals.take(self):
             pass  # a signal that is there wins over the time-out of its wait
@@ -241,25 +252,33 @@ class Turn(Decisions):
             if not stale(self.state, event, self.at):
                 self.note_step(event)
 
-    def begin_undo(self, target: str, code: str, reason: str, step: str = "") -> None:
-        """Stop the saga's code and start to undo; what came while it was parked still counts."""
+    def begin_undo(
+        self, target: str, code: str, reason: str, step: str = "", held: tuple[StepEvent, ...] = ()
+    ) -> None:
+        """Stop the saga's code and start to undo; what came while it was held still counts."""
         assert self.state.pivot is None, "a saga isn't undone after its pivot"
         driver, self.run.driver = self.run.driver, None
         if driver is not None:
             driver.cancel()
         state, reason = self.state, clean_text(reason, MAX_REASON)
-        pending = state.pending
+        pending = state.pending or held
         self.add(Move(target, code, reason, "", step))
         self._note_pending(event for event in pending if not isinstance(event, Fired))
-        for open_step in state.order:
-            if not open_step.outcome:
-                self.add(Settle(open_step.path, UNKNOWN, b"", CANCELLED, reason))
+        self.settle_open(CANCELLED, reason)
+
+    def settle_open(self, error_type: str, reason: str) -> None:
+        """Give up what has no outcome yet: nobody waits for it any more."""
+        for step in self.state.order:
+            if not step.outcome:
+                self.add(Settle(step.path, UNKNOWN, b"", error_type, reason))
 
     # --- advancing ---
 
     def advance(self) -> None:
         """Run until nothing is ready."""
         state = self.state
+        if state.held:
+            return
         while state.phase == lifecycle.RUNNING and not state.parked and state.returned is None:
             if state.unfed:
                 self._feed(state.unfed[0])
@@ -267,7 +286,7 @@ class Turn(Decisions):
                 self._feed(None)
             elif (state.mail is None or not signals.take(self)) and not self._scope_over():
                 break
-        if state.parked or state.final:
+        if state.held or state.final:
             return
         if state.phase in lifecycle.UNDOING:
             over = undo.advance(self)

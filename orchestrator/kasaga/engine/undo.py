@@ -196,9 +196,13 @@ def _fails(step: Step, error: str) -> UndoFails:
 
 def again(turn: Decisions, step: Step, send_at: int) -> None:
     """Send the undo or void once more, with the same bytes."""
+    send_attempt(turn, step, step.undo_attempt + 1, send_at)
+
+
+def send_attempt(turn: Decisions, step: Step, attempt: int, send_at: int) -> None:
+    """Let one attempt of an undo or void go out that isn't its first."""
     policy = step.undo_policy
     assert policy is not None
-    attempt = step.undo_attempt + 1
     delayed = send_at if send_at > turn.at else 0
     if step.kind == LOCAL:
         turn.add(RunLocal(step.path, UNDO, attempt, step.compensation, delayed))

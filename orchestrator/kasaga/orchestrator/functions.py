@@ -99,7 +99,7 @@ class Functions:
         self._later: list[tuple[int, int, int]] = []
         """A heap of (when, shard, seq); an entry whose row is gone is dropped when it comes up."""
         self._held: dict[tuple[int, str], list[OutboxRow]] = {}
-        """Due while its saga is parked, by shard and run id: to find a function is to run the saga's code."""
+        """Due while its saga is held, by shard and run id: to find a function is to run the saga's code."""
 
     @classmethod
     def of(cls, settings: Settings, schemas: Schemas, sampling: Sampling) -> Functions:
@@ -129,11 +129,11 @@ class Functions:
         self._held = {key: rows for key, rows in self._held.items() if key[0] != shard}
 
     def hold(self, row: OutboxRow) -> None:
-        """Keep a row until its saga isn't parked any more."""
+        """Keep a row until its saga isn't parked or paused any more."""
         self._held.setdefault((row.shard, str(row.run_id)), []).append(row)
 
     def went_on(self, shard: int, run_id: str) -> None:
-        """Let what was held of a saga be started: it isn't parked any more."""
+        """Let what was held of a saga be started: it isn't parked or paused any more."""
         for row in self._held.pop((shard, run_id), ()):
             self.add(row)
 
@@ -159,7 +159,7 @@ class Functions:
         return rows
 
     def start(self, row: OutboxRow, run: Run, defs: Definitions, guard: Guard) -> None:
-        """Start one function, unless its step has been decided meanwhile; hold it while its saga is parked.
+        """Start one function, unless its step has been decided meanwhile; hold it while its saga is held.
 
         Raises SagaCodeError when the saga's code can't be brought back to its call; it is held then, too.
         """
@@ -167,7 +167,7 @@ class Functions:
         step = run.state.steps.get(path)
         if step is None or row.seq not in (step.row, step.undo_row):
             return
-        if run.state.parked:
+        if run.state.held:
             self.hold(row)
             return
         if form == UNDO:

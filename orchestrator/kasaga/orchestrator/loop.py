@@ -442,7 +442,7 @@ class Loop:
         happened = work.happened
         if self._functions.holds:
             for each in happened:
-                if not each.run.state.parked:
+                if not each.run.state.held:
                     self._functions.went_on(*each.key)
         self._metrics.committed(happened, sagas)
         self._tracer.committed(happened)

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from kasaga_wire import __version__
 
 from ..engine.driver import GRAVEYARD
-from ..engine.lifecycle import FINAL
-from ..engine.model import MESSAGES, SCOPE, SIGNAL, Clear, Move, Record, Send, Settle, Signalled
+from ..engine.lifecycle import FINAL, PAUSED
+from ..engine.model import MESSAGES, SCOPE, SIGNAL, Clear, Hold, Move, Record, Send, Settle, Signalled
 from ..store.base import Attention, SagaState
 from .functions import Functions
 from .relay import Relay
@@ -289,6 +289,8 @@ class Metrics:
                         self._saga_seconds.labels(self._label(run.state.name), decision.state).observe(
                             seconds
                         )
+                elif isinstance(decision, Hold):
+                    moves[self._label(run.state.name), PAUSED] += 1
                 elif isinstance(decision, Clear):
                     cleared[decision.how,] += 1
         _add(self._started, started)

@@ -36,6 +36,10 @@ ORDER_SLACK = 1000
 takes must not make it grow for ever."""
 
 
+FENCE = "~void"
+"""How the step of a record ends that is the fence behind a saga that was terminated."""
+
+
 @dataclass(slots=True)
 class _Sent:
     """The rows of one shard that are out and not acknowledged."""
@@ -246,6 +250,11 @@ class Relay:
             # The row stays open in the store; the engine's next attempt replaces it.
             sent.rows.pop(row.seq)
             self.refusals.append(Refusal(row.shard, row.run_id, row.step, row.attempt, str(error)))
+            return
+        if error.permanent and row.kind is RowKind.RECORD and row.step.endswith(FENCE):
+            # A fence behind a saga that was terminated: who isn't there can't execute the step either.
+            sent.rows.pop(row.seq)
+            sent.acked.append(row.seq)
             return
         wait = min(FIRST_WAIT * 2 ** min(tries - 1, 10), LONGEST_WAIT)
         heapq.heappush(self._later, (self.now() + wait, row.shard, row.seq))

@@ -27,6 +27,7 @@ from ..engine.model import (
     Alarm,
     Asked,
     Deadline,
+    Fence,
     Record,
     RunLocal,
     Send,
@@ -34,11 +35,12 @@ from ..engine.model import (
     Tell,
 )
 from ..engine.state import State
+from ..engine.undo import VOID_TYPE
 from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from .clock import to_datetime
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
-WRITES_SAGA = frozenset({"Move", "Return"})
+WRITES_SAGA = frozenset({"Move", "Return", "Hold", "Release", "Postpone"})
 
 
 Trace = tuple[str | None, str | None]
@@ -154,6 +156,8 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
             )
         case Tell():
             return _told(state, decision, seq, shard, at, where)
+        case Fence():
+            return _fence(state, decision, seq, shard, at, where)
         case _:
             raise AssertionError(f"takes no row: {decision!r}")
 
@@ -199,6 +203,15 @@ def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Add
         to_datetime(send.send_at) if send.send_at else None,
         to_datetime(send.due_at),
     )
+
+
+def _fence(state: State, fence: Fence, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    """A void that nobody waits for: gone when Kafka has it."""
+    step = state.steps[fence.step]
+    void = Send(fence.step, VOID, 1, VOID_TYPE, step.participant, fence.due_at, 0, step.key)
+    row = _command(state, void, seq, shard, at, where)
+    row.kind, row.due_at = RowKind.RECORD, None
+    return row
 
 
 def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:

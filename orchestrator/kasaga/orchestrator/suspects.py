@@ -14,7 +14,7 @@ from kasaga_wire.nodes import clean_text
 from ..engine import lifecycle
 from ..engine.decide import Definitions, Run
 from ..engine.driver import Driver, place
-from ..engine.model import Asked, CodeArrived, Event, Faulted, Started
+from ..engine.model import Asked, CodeArrived, Event, Faulted, Started, Updated
 from ..engine.state import State
 from ..errors import KilledProcess
 from ..saga import App
@@ -56,7 +56,9 @@ def wakes(state: State, event: Event | None) -> bool:
     if state.phase != lifecycle.RUNNING or state.returned is not None or not state.begun_at:
         return False
     if isinstance(event, Asked):
-        return event.action not in ("watch", "cancel")
+        return event.action not in ("watch", "cancel", "pause", "terminate")
     if isinstance(event, Faulted | Started):
         return False
+    if state.paused is not None:
+        return isinstance(event, Updated) and not state.parked  # its validator runs
     return not state.parked or isinstance(event, CodeArrived)

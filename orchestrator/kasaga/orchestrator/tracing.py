@@ -21,6 +21,7 @@ from kasaga_wire.errors import TracingSettingsError
 from kasaga_wire.tracing import BATCH_SPANS, SpanExport, export_from, exporter_names, exporter_of, is_disabled
 
 from ..engine.driver import TIMED_OUT
+from ..engine.halt import TERMINATED
 from ..engine.lifecycle import FINAL, STUCK
 from ..engine.model import (
     COMMAND,
@@ -315,7 +316,7 @@ def _outcome(
     return ("superseded" if decision is None else decision.how), "", "", 0
 
 
-_WORDS = {CANCELLED: "cancelled", LOST_RACE: LEFT}
+_WORDS = {CANCELLED: "cancelled", TERMINATED: "terminated", LOST_RACE: LEFT}
 """By the engine's own error types, what became of an attempt that nobody waits for any more."""
 
 

@@ -50,7 +50,7 @@ __all__ = [
 
 
 class SagaState(StrEnum):
-    """Where a saga stands. COMPLETED and COMPENSATED are final."""
+    """Where a saga stands. COMPLETED, COMPENSATED and TERMINATED are final."""
 
     RUNNING = "RUNNING"
     COMPENSATING = "COMPENSATING"
@@ -59,9 +59,10 @@ class SagaState(StrEnum):
     PAUSED = "PAUSED"
     COMPLETED = "COMPLETED"
     COMPENSATED = "COMPENSATED"
+    TERMINATED = "TERMINATED"
 
 
-FINAL_STATES = frozenset({SagaState.COMPLETED, SagaState.COMPENSATED})
+FINAL_STATES = frozenset({SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.TERMINATED})
 
 
 class RowKind(IntEnum):

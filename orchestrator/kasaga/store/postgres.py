@@ -49,7 +49,15 @@ HISTORY_SLICE = 10_000
 FORGET_FACTOR = 10
 """Remembered ids deleted at most in one slice, as a multiple of its limit: they are small."""
 
-ATTENTION = frozenset({SagaState.STUCK, SagaState.PAUSED, SagaState.CANCELLING, SagaState.COMPENSATING})
+ATTENTION = frozenset(
+    {
+        SagaState.STUCK,
+        SagaState.PAUSED,
+        SagaState.CANCELLING,
+        SagaState.COMPENSATING,
+        SagaState.TERMINATED,
+    }
+)
 """The states in the partial index; the column `attention` says the same."""
 
 _LEASE = read_statements("lease")

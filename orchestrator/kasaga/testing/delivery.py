@@ -28,6 +28,8 @@ LONGEST_TRANSIT = SECOND // 2
 """The same where it is drawn by chance: long enough for records to overtake each other."""
 AWAY = 6 * SECOND
 """Nanoseconds until a participant that died reads its records again: a consumer group's session."""
+PAUSE = 7 * SECOND
+"""Nanoseconds until a saga that was paused is resumed."""
 ATTEMPT = 60 * SECOND
 """Nanoseconds of an attempt whose command names no deadline."""
 
@@ -68,12 +70,12 @@ class Courier:
         *,
         nanos: Callable[[], int],
         now: Callable[[], datetime],
-        cancel: Callable[[], None],
+        ask: Callable[[str], None],
         dice: Random | None,
     ) -> None:
-        """`cancel` asks the orchestrator to cancel the saga; `dice` draws how long records are on the way."""
+        """`ask` asks for an action on the saga; `dice` draws how long records are on the way."""
         self._network, self._services, self._plan = network, services, plan
-        self._nanos, self._now, self._cancel, self._dice = nanos, now, cancel, dice
+        self._nanos, self._now, self._ask, self._dice = nanos, now, ask, dice
         self._mail: list[tuple[int, int, Callable[[], object]]] = []
         self._posted = 0
         self._away: dict[str, int] = {}
@@ -134,7 +136,12 @@ class Courier:
         if first and self._strikes(faults.RESTART, path, type_):
             self.restart = True
         if first and self._strikes(faults.CANCELLED, path, type_):
-            self._cancel()
+            self._ask("cancel")
+        if first and self._strikes(faults.PAUSED, path, type_):
+            self._ask("pause")
+            self._post(PAUSE, lambda: self._ask("resume"))
+        if first and self._strikes(faults.TERMINATED, path, type_):
+            self._ask("terminate")
         if self._strikes(faults.TIMEOUT_NOT_HAPPENED, path, type_):
             return
         if self._strikes(faults.LATE_COMMAND, path, type_):

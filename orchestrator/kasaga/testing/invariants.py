@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engine import lifecycle
 from ..engine.ending import in_order
+from ..engine.leftovers import leftovers
 from ..engine.model import (
     COMMAND,
     CUT_OFF,
@@ -159,7 +160,7 @@ def _scopes(result: Result) -> Iterator[str]:
 
 
 def _each_is_cleared(result: Result) -> Iterator[str]:
-    if result.state not in lifecycle.FINAL:
+    if result.state not in lifecycle.FINAL or result.state == lifecycle.TERMINATED:
         return
     undone = result.state == lifecycle.COMPENSATED
     for step in result.folded.order:
@@ -176,12 +177,15 @@ def _nothing_is_left(result: Result) -> Iterator[str]:
     if result.state not in lifecycle.FINAL:
         return
     steps = result.folded.steps
+    said = {left.step for left in leftovers(result.folded)}
     undone = {each.step for each in result.handled if each.kind == "undo" and each.stands}
     stands = {each.step for each in result.handled if each.kind == "command" and each.stands} - undone
     for path in sorted(stands, key=in_order):
         step = steps[path]
         if _no_matter(step):
             continue
+        if result.state == lifecycle.TERMINATED and path not in said:
+            yield f"TERMINATED, and {step.type} (step {path}) stands, which it doesn't say"
         if result.state == lifecycle.COMPLETED and (step.outcome != DONE or _is_lost(step)):
             yield f"COMPLETED, and {step.type} (step {path}) stands, though it is {step.left or step.outcome}"
         if result.state == lifecycle.COMPENSATED and (step.compensation or step.outcome != DONE):

@@ -23,12 +23,17 @@ GAP = "  "
 NONE = "·"
 
 LEGEND = (
-    "done: COMPLETED · undone: COMPENSATED · STUCK: with reason and remedy · "
+    "done: COMPLETED · undone: COMPENSATED · ended: TERMINATED · STUCK: with reason and remedy · "
     f"✗: an invariant doesn't hold · {NONE}: no occasion"
 )
 
-WORDS = {lifecycle.COMPLETED: "done", lifecycle.COMPENSATED: "undone"}
-MEANING = {lifecycle.COMPLETED: "good", lifecycle.COMPENSATED: "warn", lifecycle.STUCK: "busy"}
+WORDS = {lifecycle.COMPLETED: "done", lifecycle.COMPENSATED: "undone", lifecycle.TERMINATED: "ended"}
+MEANING = {
+    lifecycle.COMPLETED: "good",
+    lifecycle.COMPENSATED: "warn",
+    lifecycle.STUCK: "busy",
+    lifecycle.TERMINATED: "busy",
+}
 
 
 def word(result: Result | None) -> str:

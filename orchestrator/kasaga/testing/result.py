@@ -18,7 +18,7 @@ from ..timeline import timeline as told
 from ..timeline_data import Decode
 from ..wording import moment
 from .delivery import Handling
-from .faults import KINDS, Fault
+from .faults import NAMED, Fault
 
 Invariant = Callable[["Result"], object]
 """Raises AssertionError, or gives False, where a result mustn't be."""
@@ -45,7 +45,7 @@ class Result:
         saga: its name.
         faults: what went wrong; of drawn faults, those that there was occasion for.
         struck: those of them that there was occasion for.
-        state: COMPLETED, COMPENSATED or STUCK; RUNNING or another where it came to no end.
+        state: COMPLETED, COMPENSATED, STUCK or TERMINATED; RUNNING or another where it came to no end.
         code, reason, remedy: why it was undone or is stuck, and what a person can do.
         value: what the saga returned, None unless it is COMPLETED.
         handled: what the participants did, in order.
@@ -88,7 +88,7 @@ class Result:
     def what(self) -> str:
         """What goes wrong, in words: `2 payments.charge timed out, happened`."""
         told_of = [
-            f"{each.step} {self.steps[each.step]} {KINDS[each.kind][0]}"
+            f"{each.step} {self.steps[each.step]} {NAMED[each.kind][0]}"
             if each.step in self.steps
             else str(each)
             for each in self.faults

@@ -140,7 +140,7 @@ class World:
             plan,
             nanos=lambda: self.nanos,
             now=self.now,
-            cancel=self._cancel,
+            ask=self._ask,
             dice=dice,
         )
         self.turns = self._signalled = 0
@@ -277,15 +277,17 @@ class World:
             value, headers = signal.record(SAGA_ID, self._signalled, self.now())
             self._network.append(self._stage.topics.control, 0, SAGA_ID.encode(), value, headers)
 
-    def _cancel(self) -> None:
+    def _ask(self, action: str) -> None:
         envelope = ControlEnvelope(
             id=str(self._uuid()),
             source="/kasaga/testing",
-            action="cancel",
+            action=action,
             time=self.now(),
             saga_id=SAGA_ID,
         )
-        body = control_codec.encode(Control(action="cancel", by="the test", reason="the test cancels it"))
+        body = control_codec.encode(
+            Control(action=action, by="the test", reason=f"the test asks to {action} it")
+        )
         self._network.append(self._stage.topics.control, 0, SAGA_ID.encode(), body, envelope.to_headers())
 
     # --- what came of it

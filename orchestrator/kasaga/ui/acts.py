@@ -22,14 +22,17 @@ from ..errors import NotApplicable
 from ..wording import sentence
 from .session import NAME_SHOWN, Said
 
-ACTIONS: tuple[Action, ...] = ("retry", "skip", "resolve", "cancel")
+ACTIONS: tuple[Action, ...] = ("retry", "skip", "resolve", "cancel", "pause", "resume", "terminate")
 DONE: dict[Action, str] = {
     "retry": "Retried",
     "skip": "Skipped",
     "resolve": "Resolved",
     "cancel": "Cancelled",
+    "pause": "Paused",
+    "resume": "Resumed",
+    "terminate": "Terminated",
 }
-REASON_NEEDED = frozenset({"skip", "resolve"})
+REASON_NEEDED = frozenset({"skip", "resolve", "terminate"})
 
 ANSWER_SECONDS = 15.0
 """How long a page waits for the owner's answer: longer than a take-over after a crash."""

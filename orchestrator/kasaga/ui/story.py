@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..explain import Explanation, lifecycle_final, waits_text
-from ..remedies import Remedy, cancelling
+from ..remedies import Remedy, cancelling, pausing
 from ..store.base import SagaRow, SagaState
 from ..timeline import ACTION, STATE, attempt_text, mark, meaning, summarised
 from ..timeline_data import Decode
 from ..timeline_entries import Entry
 from ..wording import STATE_MEANING, length, offset, printable, sentence, shortened, stamp
+from .acts import REASON_NEEDED
 from .bars import Chart, chart
 
 ENTRIES_SHOWN = 100
@@ -134,6 +135,9 @@ def actions(told: Explanation) -> list[Action]:
     remedies = list(told.remedies)
     if told.can_cancel and not any(each.action == "cancel" for each in remedies):
         remedies.append(cancelling(told.row.saga_id))
+    if told.halting and told.paused is None:
+        remedies.append(pausing(told.row.saga_id))
+    remedies += told.halting
     return [_action(each) for each in remedies]
 
 
@@ -141,7 +145,7 @@ def _action(remedy: Remedy) -> Action:
     label = remedy.action.capitalize()
     if remedy.step:
         label += f" step {remedy.step}"
-    needed = remedy.action in ("skip", "resolve")
+    needed = remedy.action in REASON_NEEDED
     return Action(remedy.action, label, printable(sentence(remedy.effect)), remedy.step, remedy.value, needed)
 
 

@@ -8,7 +8,7 @@ WITH bounds AS (
         (lpad(to_hex(floor(extract(epoch FROM clock_timestamp() + interval '1 day') * 1000)::bigint), 12, '0')
             || repeat('f', 20))::uuid AS beyond
 )
-SELECT s.run_id, s.shard, s.state IN ('COMPLETED', 'COMPENSATED') AND s.ended_at < $2
+SELECT s.run_id, s.shard, s.state IN ('COMPLETED', 'COMPENSATED', 'TERMINATED') AND s.ended_at < $2
 FROM kasaga.saga s, bounds b
 WHERE s.run_id > $1 AND (s.run_id <= b.young OR s.run_id > b.beyond)
 ORDER BY s.run_id LIMIT $3

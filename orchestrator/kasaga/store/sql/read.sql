@@ -99,8 +99,9 @@ WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
 GROUP BY state
 
 -- attention: int4[]
+-- Sagas that were terminated are in the index, too: they wait for nobody, and are few.
 SELECT name, state, count(*), extract(epoch FROM clock_timestamp() - min(updated_at))::float8
-FROM kasaga.saga WHERE attention AND shard = ANY ($1) GROUP BY name, state
+FROM kasaga.saga WHERE attention AND shard = ANY ($1) AND state <> 'TERMINATED' GROUP BY name, state
 
 -- pulse: int4 float8 int4
 -- $1 of the newest sagas, $2 seconds back, in $3 slices. A full sample that begins later tells of less time.
