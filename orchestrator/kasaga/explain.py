@@ -14,18 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from .engine import lifecycle
+from .engine.deferrals import Deferred
 from .engine.leftovers import Leftover, leftovers
 from .engine.leftovers import told as told_leftovers
-from .engine.model import (
-    COMMAND,
-    DONE,
-    LOCAL,
-    REFUSED,
-    SCOPE,
-    SCOPED,
-    UNKNOWN,
-    Fired,
-)
+from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SCOPE, SCOPED, UNKNOWN, Fired
 from .engine.stand import Paused
 from .engine.state import State
 from .engine.step import NO_EFFECT
@@ -59,6 +51,9 @@ OPEN_SHOWN = 5
 """Of many open steps, so many are named where it stands."""
 
 AT_WORK = frozenset({"undoing", "retrying", "stuck"})
+
+NO_ANSWER = (Fired, Deferred)
+"""News of a step that don't answer it."""
 
 ERROR_SHOWN = 100
 """Characters of a step's error in the table of steps; the whole of it is in the history."""
@@ -125,7 +120,7 @@ def explain(
 
 def _hold(made: Explanation, state: State) -> None:
     """Say of each step what the pause keeps: an attempt that doesn't go out, an answer that isn't decided."""
-    news = {(event.step, event.form) for event in state.pending if not isinstance(event, Fired)}
+    news = {(event.step, event.form) for event in state.pending if not isinstance(event, NO_ANSWER)}
     for step, view in zip(state.order, made.steps, strict=True):
         if not step.outcome and (step.path, step.kind) in news:
             view.state = "answered"

@@ -9,7 +9,10 @@ from datetime import datetime
 from .engine.model import DONE, LEFT, LOCAL, MISSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
 from .engine.step import NO_EFFECT, Step
 from .timeline_entries import error_text
-from .wording import moment
+from .wording import length, moment, printable, shortened
+
+PROGRESS_SHOWN = 200
+"""Characters of a participant's progress in a sentence; the data have all of it."""
 
 
 @dataclass(slots=True)
@@ -20,7 +23,7 @@ class StepView:
     name: str
     kind: str
     state: str
-    """waiting, retrying, sleeping, running; done, refused, unknown; cut off, in time, missed; and of a
+    """waiting, retrying, deferred, sleeping, running; done, refused, unknown; cut off, in time, missed; of a
     scope: open, undoing, undone, ended well."""
     attempts: int
     error: str = ""
@@ -82,7 +85,27 @@ def _step_state(step: Step, now: datetime) -> str:
         return "waiting"
     if step.attempt > 1 and moment(step.last_at) > now:
         return "retrying"
+    if step.late is not None and step.late.run:
+        return "deferred"
     return "running" if step.kind == LOCAL else "waiting"
+
+
+def accepted(step: Step, now: datetime) -> str:
+    """`for X, which its participant has accepted and answers later`, and how it goes, of a deferred step."""
+    late = step.late
+    assert late is not None, "only of a deferred step"
+    text = f"for {step.type} (step {step.path}), which its participant has accepted and answers later"
+    if late.number:
+        text += f"; last heartbeat {length(now - moment(late.at))} ago"
+    if late.progress:
+        text += f": {shortened(printable(late.progress), PROGRESS_SHOWN)}"
+    if not step.due_at:
+        return text
+    left = moment(step.due_at) - now
+    if moment(step.due_at) <= now:
+        return f"{text}; its time is over, which is decided in a moment"
+    beat = late.heartbeat and step.due_at == late.at + late.heartbeat
+    return f"{text}; without {'a heartbeat' if beat else 'an answer'} it times out in {length(left)}"
 
 
 def _undo_state(step: Step, now: datetime) -> str:

@@ -16,6 +16,7 @@ from kasaga_wire.errors import KasagaError
 from kasaga_wire.schema import schema_id
 
 from .engine import lifecycle
+from .engine.deferrals import Deferred
 from .engine.model import (
     COMMAND,
     DEADLINE,
@@ -63,7 +64,7 @@ from .engine.model import (
     Undeliverable,
 )
 from .timeline_data import Decode
-from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received, error_text, withdraw
+from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received, error_text, heartbeats, withdraw
 from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
 
 START, STATE, ACTION, CODE, PIVOT = "start", "state", "action", "code", "pivot"
@@ -150,6 +151,8 @@ class _Story:
                 )
             case Undeliverable():
                 self._answered(event, at, "undeliverable", event.error)
+            case Deferred():
+                self._deferred(event, at)
             case Fired():
                 self._fired(event, at)
             case _:
@@ -160,6 +163,12 @@ class _Story:
         for attempt in entry.attempts if entry else ():
             if attempt.number == event.attempt and not attempt.outcome:
                 attempt.ended, attempt.outcome, attempt.error = at, outcome, error
+
+    def _deferred(self, event: Deferred, at: datetime) -> None:
+        entry = self._steps.get((event.step, False))
+        if entry is not None:
+            entry.deferred_at, entry.heartbeats = entry.deferred_at or at, event.number
+            entry.progress = event.progress or entry.progress
 
     def _fired(self, event: Fired, at: datetime) -> None:
         if event.form in (SLEEP, SIGNAL, DEADLINE):
@@ -408,6 +417,7 @@ def summarised(entry: Entry, now: datetime) -> str:
         text += f" {'after' if entry.outcome == UNKNOWN else 'in'} {length(entry.ended - entry.at)}"
     if len(entry.attempts) > 1:
         text += f", {len(entry.attempts)} attempts"
+    text += f", deferred{heartbeats(entry)}" if entry.deferred_at is not None else ""
     return f"{text}: {entry.reason}" if entry.reason else text
 
 
@@ -419,6 +429,8 @@ def _so_far(entry: Entry, now: datetime) -> str:
     number = f"attempt {last.number}, {begun}" if last.number > 1 else begun
     if last.outcome:
         return f"attempt {last.number}: {last.outcome}" + (f": {last.error}" if last.error else "")
+    if entry.deferred_at is not None:
+        return f"{number} {length(now - last.at)} ago, answered later{heartbeats(entry)}"
     if last.at > now:
         return f"attempt {last.number} in {length(last.at - now)}"
     return f"{number} {length(now - last.at)} ago"

@@ -26,6 +26,9 @@ def _entry_json(entry: Entry, decode: Decode) -> dict[str, Any]:
         "code": entry.code,
         "reason": entry.reason,
         "by": entry.by,
+        "deferred_at": rfc3339(entry.deferred_at) if entry.deferred_at else "",
+        "heartbeats": entry.heartbeats,
+        "progress": entry.progress,
     }
     made.update((key, value) for key, value in given.items() if value)
     if entry.value:

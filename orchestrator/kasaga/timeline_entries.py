@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from .engine.model import DONE, SIGNAL, Accept, Alarm, Answered, Drop, Listen, Message, Signalled, Take
-from .wording import length, moment
+from .wording import counted, length, moment, printable, shortened
 
 RECEIVED, UPDATE = "received", "update"
 """Kinds of entries: a signal that came, an update that came."""
@@ -46,6 +46,19 @@ class Entry:
     """What went in: the saga's input, a command's, an undo's."""
     result: bytes = b""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    deferred_at: datetime | None = None
+    """When its participant said that the answer comes later."""
+    heartbeats: int = 0
+    progress: str = ""
+    """JSON text, of the last heartbeat that had any."""
+
+
+def heartbeats(entry: Entry) -> str:
+    """` (3 heartbeats, the last: …)` of a command that is answered later; empty before the first."""
+    if not entry.heartbeats:
+        return ""
+    last = f", the last: {shortened(printable(entry.progress), 100)}" if entry.progress else ""
+    return f" ({counted(entry.heartbeats, 'heartbeat')}{last})"
 
 
 def withdraw(entry: Entry, at: datetime) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .engine import lifecycle
+from .engine.deferrals import Deferred
 from .engine.model import COMMAND, LOCAL, SIGNAL, SLEEP, VOID
 from .engine.stand import Paused, paused_since
 from .engine.state import State, Step
-from .explain_steps import step_name, undo_sent
+from .explain_steps import accepted, step_name, undo_sent
 from .store.base import OutboxRow
 from .wording import counted, length, moment, stamp
 
@@ -30,6 +31,8 @@ class Wait:
     topic: str = ""
     sent_at: datetime | None = None
     until: datetime | None = None
+    progress: str = ""
+    """JSON text that a participant gave with its last heartbeat, of a command that it answers later."""
 
 
 def waits_of(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list[Wait]:
@@ -37,7 +40,7 @@ def waits_of(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list
     found: list[Wait] = []
     paused = state.paused
     news = (
-        {(event.step, event.form) for event in state.pending}
+        {(event.step, event.form) for event in state.pending if not isinstance(event, Deferred)}
         if paused is not None
         else set[tuple[str, str]]()
     )
@@ -98,7 +101,11 @@ def _waits_for_step(
         what = f"for {step.type}, which runs in the orchestrator (step {step.path})"
         wait.text = f"{what}, {_attempt(step.attempt, sent, now, 'begun')}"
         return wait
-    wait = Wait("", COMMAND, step.path, step.type, step.attempt, _topic(step, row), sent, moment(step.due_at))
+    wait = Wait("", COMMAND, step.path, step.type, step.attempt, _topic(step, row), sent)
+    wait.until = moment(step.due_at) if step.due_at else None
+    if step.late is not None and step.late.run:
+        wait.text, wait.progress = accepted(step, now), step.late.progress
+        return wait
     wait.text = _sent(
         f"for {step.type} (step {step.path})", wait, now, last=_is_last(step, paused, after_pivot=after_pivot)
     )

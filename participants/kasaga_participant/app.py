@@ -12,17 +12,19 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
-from kasaga_wire.contracts import command_of, contract_of
+from kasaga_wire.contracts import CommandSpec, command_of, contract_of
 from kasaga_wire.interpreter import tune_interpreter
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.logs import configure_logs
 from kasaga_wire.topics import DRILL_PREFIX
 
 from . import settings as environment
+from .deferred import Deferred
 from .errors import RegistrationError
 from .handlers import Registry
 from .inbox.rows import Rules
 from .inbox.statements import Limits
+from .later import Late, SyncLate
 from .process import Process
 from .settings import FROM_ENVIRONMENT, Settings, Unset
 from .store import PostgresStore
@@ -47,6 +49,12 @@ class HandleCommand(Generic[I, R]):
     ) -> Callable[[I, Tx], Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(self, fn: Callable[[I, SyncTx], R]) -> Callable[[I, SyncTx], R]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[I, Tx], Coroutine[Any, Any, R | Deferred]]
+    ) -> Callable[[I, Tx], Coroutine[Any, Any, R | Deferred]]: ...
+    @overload
+    def __call__(self, fn: Callable[[I, SyncTx], R | Deferred]) -> Callable[[I, SyncTx], R | Deferred]: ...
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Register it, and give it back as it is."""
         self._add(fn)
@@ -168,6 +176,27 @@ class Participant:
             registry.add_function(spec, fn)
 
         return HandleCommand[Any, Any](add)
+
+    # --- answering later
+
+    def late(self, command: Callable[[S, I], Coroutine[Any, Any, R]], /) -> Late[R]:
+        """Answers commands of this kind whose handler has returned Deferred, by their tokens.
+
+        In any process that reaches the inbox's database. Raises RegistrationError for a compensation.
+        """
+        spec, url = self._deferrable(command)
+        return Late(spec, url)
+
+    def sync_late(self, command: Callable[[S, I], Coroutine[Any, Any, R]], /) -> SyncLate[R]:
+        """The same, for code that isn't async."""
+        spec, url = self._deferrable(command)
+        return SyncLate(spec, url)
+
+    def _deferrable(self, command: Callable[..., Any]) -> tuple[CommandSpec, str | None]:
+        spec = command_of(command)
+        if not isinstance(spec, CommandSpec):
+            raise RegistrationError(f"{spec.type} is a compensation", remedy="name the command")
+        return spec, environment.database_url(self._database_url)
 
     def _registry(self, contract_or_command: Callable[..., Any]) -> Registry:
         contract = contract_of(contract_or_command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,13 +18,14 @@ from psycopg.rows import TupleRow
 from kasaga_wire.contracts import CommandSpec, CompensationSpec
 from kasaga_wire.errors import CodecError, DecodeError, KasagaError
 from kasaga_wire.logs import bind, unbind
-from kasaga_wire.records import clean_error, errors_codec
+from kasaga_wire.records import Deferral, clean_error, deferral_codec, errors_codec
 from kasaga_wire.schema import Schemas
 
-from .errors import HandlerError, Refused, ResultTooLarge, UnknownCommand
+from .deferred import Deferred
+from .errors import CannotDefer, HandlerError, Refused, ResultTooLarge, UnknownCommand
 from .handlers import Handler
 from .inbox.algorithm import Undecodable
-from .inbox.rows import Kind, Work
+from .inbox.rows import Kind, Later, Work
 from .jobs import Job
 from .log import about, fields, logger
 from .metrics import Metrics
@@ -60,6 +61,8 @@ class Calls:
     def __init__(self, schemas: Schemas, metrics: Metrics, tracing: Tracing) -> None:
         """`schemas`: all that are known; grows while the process runs."""
         self.schemas = schemas
+        self.token: Callable[[str], str] | None = None
+        """Makes the token of a command, once the inbox is there."""
         self._metrics = metrics
         self._tracing = tracing
         self._running: dict[Job, tuple[float, float]] = {}
@@ -84,33 +87,36 @@ class Calls:
 
     async def call(
         self, work: Work, stored: bytes | None, connection: AsyncConnection[TupleRow] | None
-    ) -> bytes | None:
+    ) -> bytes | Later | None:
         """Run an async handler. Raises what it raises, and Undecodable."""
         job, handler = _job(work)
         arguments = self._arguments(job, handler, stored)
         assert handler.call is not None
-        tx = Tx(connection, _info(job))
+        tx = Tx(connection, _info(job), self._token(job))
         try:
             with self._run(job, handler):
                 result = await handler.call(*arguments, tx)
         finally:
             tx.close()
-        return _encoded(handler, result)
+        return _encoded(job, handler, result)
 
     def call_sync(
         self, work: Work, stored: bytes | None, connection: Connection[TupleRow] | None
-    ) -> bytes | None:
+    ) -> bytes | Later | None:
         """Run a plain function, in the thread it is called in."""
         job, handler = _job(work)
         arguments = self._arguments(job, handler, stored)
         assert handler.call_sync is not None
-        tx = SyncTx(connection, _info(job))
+        tx = SyncTx(connection, _info(job), self._token(job))
         try:
             with self._run(job, handler):
                 result = handler.call_sync(*arguments, tx)
         finally:
             tx.close()
-        return _encoded(handler, result)
+        return _encoded(job, handler, result)
+
+    def _token(self, job: Job) -> Callable[[str], str] | None:
+        return self.token if job.registry.contract.inbox else None
 
     def _arguments(self, job: Job, handler: Handler, stored: bytes | None) -> tuple[object, ...]:
         """What the handler is called with: the stored result wins over the one that the undo carries."""
@@ -177,11 +183,36 @@ def _info(job: Job) -> CommandInfo:
     )
 
 
-def _encoded(handler: Handler, result: Any) -> bytes | None:
-    """A command's result; of a compensation nothing is asked."""
+def _encoded(job: Job, handler: Handler, result: Any) -> bytes | Later | None:
+    """A command's result, or that it comes later; of a compensation nothing is asked."""
     spec = handler.spec
+    if isinstance(result, Deferred):
+        return _later(job, result)
     if isinstance(spec, CompensationSpec):
         return None
+    return encode_result(spec, result)
+
+
+def _later(job: Job, deferred: Deferred) -> Later:
+    """What is kept of a command that is answered later."""
+    envelope = job.envelope
+    if deferred.command_id != envelope.command_id:
+        raise CannotDefer(f"{envelope.command_id} can't be answered by the token of {deferred.command_id}")
+    seconds = deferred.heartbeat.total_seconds() if deferred.heartbeat is not None else None
+    return Later(
+        deferral_codec.encode(Deferral(attempt=envelope.attempt, heartbeat=seconds)),
+        seconds,
+        job.registry.contract.name,
+        envelope.attempt,
+        str(envelope.reply_to) if envelope.reply_to is not None else "",
+        envelope.saga_id,
+        envelope.traceparent,
+        envelope.tracestate,
+    )
+
+
+def encode_result(spec: CommandSpec, result: Any) -> bytes:
+    """A command's result as a reply's payload. Raises EncodeError and ResultTooLarge."""
     payload = spec.result.encode(result)
     if len(payload) > MAX_REPLY_BYTES:
         raise ResultTooLarge(f"the result of {spec.type} has {len(payload)} bytes; {MAX_REPLY_BYTES} fit")

@@ -28,6 +28,7 @@ from .inbox.rows import (
     Answer,
     ExaminedRow,
     Kind,
+    Later,
     NewRow,
     Rules,
     Work,
@@ -103,7 +104,7 @@ class DrillCalls(Calls):
 
     async def call(
         self, work: Work, stored: bytes | None, connection: AsyncConnection[TupleRow] | None
-    ) -> bytes | None:
+    ) -> bytes | Later | None:
         """As `Calls.call`. Raises what a deferred constraint finds, too."""
         if connection is None:
             return await super().call(work, stored, connection)
@@ -115,7 +116,7 @@ class DrillCalls(Calls):
 
     def call_sync(
         self, work: Work, stored: bytes | None, connection: Connection[TupleRow] | None
-    ) -> bytes | None:
+    ) -> bytes | Later | None:
         """The same in a thread."""
         if connection is None:
             return super().call_sync(work, stored, connection)

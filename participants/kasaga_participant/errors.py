@@ -23,6 +23,11 @@ Station: the bottom of the participant's room. Imports the wire's errors only.
             ├── ReplyNotAllowed         KSG-424  a command asks for its reply on a foreign topic
             ├── NotDrilled              KSG-425  a drill asks for what isn't run in one
             ├── InboxRefused            KSG-430  the database refuses the inbox's own statement
+            ├── CannotDefer             KSG-450  Deferred where nothing could be answered later
+            ├── BadToken                KSG-451  a token that isn't this database's, or of another command
+            ├── NotDeferred             KSG-452  the command doesn't wait for an answer: not yet, or no more
+            ├── GivenUp                 KSG-453  the saga has given the command up; it is undone or voided
+            ├── AlreadyAnswered         KSG-454  the command was answered before, and otherwise
             └── StartError              KSG-440  the process can't start serving
 """
 
@@ -169,6 +174,41 @@ class InboxRefused(ParticipantError):
     """The database refuses what the inbox has to write for this one command."""
 
     code = "KSG-430"
+
+
+class CannotDefer(ParticipantError):
+    """A handler returns Deferred where nothing could be answered later."""
+
+    code = "KSG-450"
+    default_remedy = "defer commands only, and only those of a participant with an inbox"
+
+
+class BadToken(ParticipantError):
+    """A token that wasn't made in this database, or is another command's."""
+
+    code = "KSG-451"
+    default_remedy = "answer in the database where the command was accepted, with the token as it was made"
+
+
+class NotDeferred(ParticipantError):
+    """The command doesn't wait for an answer: its handler's transaction isn't over yet, or it has failed."""
+
+    code = "KSG-452"
+    default_remedy = "try again in a moment; if that doesn't help, the command failed, and may be tried anew"
+
+
+class GivenUp(ParticipantError):
+    """The saga waits no more: the command is undone, or voided. Whatever was done for it is to be left."""
+
+    code = "KSG-453"
+    default_remedy = "stop working at it, and take back what the compensation doesn't know of"
+
+
+class AlreadyAnswered(ParticipantError):
+    """The command was answered before, and otherwise; that answer stands."""
+
+    code = "KSG-454"
+    default_remedy = "find out who else answers with this token"
 
 
 class StartError(ParticipantError):

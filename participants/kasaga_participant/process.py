@@ -18,16 +18,18 @@ from prometheus_client import REGISTRY
 
 from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, SettingsError, TopicMismatch, TopicRefused
 from kasaga_wire.kafka import Admin, Consumer, GroupConsumer, Producer
-from kasaga_wire.records import audited_codec
+from kasaga_wire.records import audited_codec, deferral_codec
 from kasaga_wire.schema import Schema, Schemas
 from kasaga_wire.topics import Topics, TopicSpec, reply_topics
 from kasaga_wire.tracing import CLOSE_SECONDS
 
 from .calls import Calls
+from .courier import Courier, LateStore, Whose
 from .drill import Drill, DrillCalls, DrillStore, guarded_url
 from .errors import StartError
 from .handlers import Registry
 from .http import HttpServer
+from .inbox.late import Tokens
 from .inbox.upkeep import PURGE_SLICE
 from .log import LEADERLESS_SECONDS, Throttle, logger
 from .metrics import metrics_of
@@ -67,6 +69,8 @@ class Process:
         self._stop = asyncio.Event()
         self._store: Store = PlainStore(settings.concurrency)
         self._plain: Store = self._store
+        self._late: LateStore | None = None
+        """Where answers that come later are kept; None: nothing can be answered later."""
         self._runtime: Runtime | None = None
         self._readers: list[Reader] = []
         self._book = SchemaBook(self._schemas, self._schema_topics(), self._schema_consumer)
@@ -86,7 +90,7 @@ class Process:
                 self.http_port = await http.start(self._settings.http_host, self._settings.http_port)
                 logger.info("/metrics, /live and /ready on port %d", self.http_port)
             self._make_store()
-            await self._wait_for("the inbox's database", self._store.prepare)
+            await self._wait_for("the inbox's database", self._prepare)
             await self._wait_for("Kafka's topics", lambda: asyncio.to_thread(self._ensure_topics))
             await self._wait_for("the schemas", lambda: asyncio.to_thread(self._publish_schemas))
             if not self._stop.is_set():
@@ -121,6 +125,19 @@ class Process:
                 prepare=settings.prepare,
             )
             self._store = store if self._drill is None else DrillStore(store)
+            self._late = store if self._drill is None else None
+
+    async def _prepare(self) -> None:
+        """Bring the inbox up to date. Raises psycopg.Error."""
+        await self._store.prepare()
+        if self._late is None:
+            return
+        try:
+            key = await self._late.late_key()
+        except psycopg.errors.InsufficientPrivilege as error:
+            logger.warning("no command can be answered later: %s", str(error).strip())
+        else:
+            self._calls.token = Tokens(key).make if key is not None else None
 
     async def _wait_for(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
         """Try until it works, or until the process is told to stop."""
@@ -165,7 +182,8 @@ class Process:
         ours: dict[int, Schema] = {
             schema.id: schema for each in self._registries.values() for schema in each.contract.schemas()
         }
-        ours[audited_codec.schema.id] = audited_codec.schema
+        for own in (audited_codec.schema, deferral_codec.schema):
+            ours[own.id] = own
         producer = self._producer()
         try:
             self._book.publish(producer, ours.values())
@@ -223,6 +241,9 @@ class Process:
         self._runtime = runtime = Runtime(contracts, parts)
         self._readers = [self._reader(name, runtime) for name in self._registries]
         tasks += [asyncio.create_task(self._tick(sender)), asyncio.create_task(self._purge())]
+        if self._late is not None and self._calls.token is not None:
+            whose = Whose(sorted(self._registries), sorted(allowed))
+            tasks.append(asyncio.create_task(Courier(self._late, whose, runtime.post).run()))
         for reader in self._readers:
             reader.start()
         if self._drill is not None:

@@ -26,7 +26,7 @@ from .metrics import Metrics
 from .outage import Outage
 from .progress import Progress, Room
 from .reader import Delivered, Reader
-from .sender import Sender
+from .sender import Outgoing, Sender
 from .store import Store
 from .tracing import Tracing
 from .worker import Worker
@@ -286,6 +286,12 @@ class Runtime:
             self.error.set_result(error)
 
     # --- acknowledgements
+
+    def post(self, records: Sequence[Outgoing]) -> None:
+        """Send records that answer nothing in hand."""
+        for outgoing in records:
+            self._parts.sender.send(outgoing)
+        self._poll_soon()
 
     def _poll_soon(self) -> None:
         """Replies were sent: hand them over, all of this turn of the loop together, and poll for them."""

@@ -16,13 +16,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from .calls import Calls
+from .courier import Whose
 from .inbox.algorithm import Plan
 from .inbox.connections import HandlerConnection, SyncHandlerConnection, is_lost
 from .inbox.drive import AsyncSession, InboxAway, drive_async, drive_sync
+from .inbox.late import LateReply
 from .inbox.memory import MemoryInbox, MemorySession, PlainSession
 from .inbox.postgres import PostgresSession, SyncPostgresSession
-from .inbox.rows import Answer, ExaminedRow, Work
-from .inbox.statements import Limits
+from .inbox.rows import Answer, ExaminedRow, Later, Work
+from .inbox.statements import Limits, statements
 from .inbox.upkeep import examine, migrate, pending, purge_slice
 
 Plans = Callable[[], Plan[list[Answer]]]
@@ -115,6 +117,8 @@ class PostgresStore:
         self._async: _Idle[PostgresSession] = _Idle()
         self._sync: _Idle[SyncPostgresSession] = _Idle()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kasaga-handler")
+        self._late: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
+        """For late answers, which are looked for twice a second."""
 
     async def settle(self, plans: Plans, calls: Calls, *, sync: bool) -> list[Answer]:
         """Carry out a new plan."""
@@ -172,8 +176,32 @@ class PostgresStore:
         async with await psycopg.AsyncConnection.connect(self._url) as connection:
             return await examine(connection, runs, after, limit)
 
+    async def late_key(self) -> bytes | None:
+        """Read the secret."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            row = await (await connection.execute(statements()["late_secret"])).fetchone()
+        return None if row is None else bytes(row[0])
+
+    async def take_late(self, whose: Whose, seconds: float, limit: int) -> list[LateReply]:
+        """Over a connection of its own, kept."""
+        parameters = (seconds, list(whose.participants), list(whose.topics), limit)
+        cursor = await (await self._for_late()).execute(statements()["late_take"], parameters, prepare=False)
+        rows = await cursor.fetchall()
+        return [LateReply(*row) for row in sorted(rows, key=lambda row: row[-1])]
+
+    async def sent_late(self, seqs: Sequence[int]) -> None:
+        """Forget them."""
+        await (await self._for_late()).execute(statements()["late_sent"], (list(seqs),), prepare=False)
+
+    async def _for_late(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+        if self._late is None or self._late.closed:
+            self._late = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+        return self._late
+
     async def close(self) -> None:
         """Close all connections; whatever still runs in a thread loses its own."""
+        if self._late is not None:
+            await self._late.close()
         for session in self._async.all:
             await session.connection.close()
         for in_thread in self._sync.all:
@@ -190,7 +218,7 @@ class _LoopStore:
     async def settle(self, plans: Plans, calls: Calls, *, sync: bool) -> list[Answer]:
         """Carry out a new plan."""
 
-        async def in_thread(work: Work, stored: bytes | None, _: None) -> bytes | None:
+        async def in_thread(work: Work, stored: bytes | None, _: None) -> bytes | Later | None:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, calls.call_sync, work, stored, None)
 
@@ -202,6 +230,17 @@ class _LoopStore:
     async def prepare(self) -> list[str]:
         """Nothing to prepare."""
         return []
+
+    async def late_key(self) -> bytes | None:
+        """Nothing can be answered later: nobody would know of it."""
+        return None
+
+    async def take_late(self, whose: Whose, seconds: float, limit: int) -> list[LateReply]:
+        """There are none."""
+        return []
+
+    async def sent_late(self, seqs: Sequence[int]) -> None:
+        """There were none."""
 
     async def close(self) -> None:
         """End the threads."""
@@ -237,6 +276,15 @@ class MemoryStore(_LoopStore):
 
     def _session(self) -> AsyncSession[None]:
         return MemorySession(self._inbox, None)
+
+    async def late_key(self) -> bytes | None:
+        """The inbox's."""
+        return self._inbox.key
+
+    async def take_late(self, whose: Whose, seconds: float, limit: int) -> list[LateReply]:
+        """All there are; nobody else takes them."""
+        late, self._inbox.late = self._inbox.late, []
+        return late
 
     async def purge(self, retention: float) -> int:
         """Forget all that is old."""

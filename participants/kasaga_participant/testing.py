@@ -19,11 +19,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection, Connection
@@ -37,18 +37,23 @@ from kasaga_wire.schema import Schemas
 
 from .app import Participant
 from .calls import Calls
+from .inbox.late import Tokens
 from .inbox.memory import MemoryInbox
 from .inbox.statements import Limits
+from .later import Late
 from .metrics import Metrics
 from .progress import Progress, Room
 from .runtime import Parts, Runtime
 from .sender import Headers, OnAck, Sender
 from .settings import IN_HAND_BYTES, IN_HAND_RECORDS
-from .store import MemoryStore, PlainStore, PostgresStore, Store
+from .store import MemoryStore, PlainStore, PostgresStore
 from .tracing import tracing
 from .tx import CommandInfo, SyncTx, Tx
 
 __all__ = ["DeadLetter", "Harness", "MemoryInbox", "Reply", "make_sync_tx", "make_tx"]
+
+I = TypeVar("I")  # noqa: E741 (input)
+R = TypeVar("R")
 
 REPLIES = "harness.replies"
 SECONDS = 30.0
@@ -57,12 +62,12 @@ SECONDS = 30.0
 
 def make_tx(connection: AsyncConnection[Any] | None = None, **command: Any) -> Tx:
     """A transaction for an async handler that is tested alone; `command`: fields of CommandInfo."""
-    return Tx(connection, _info(command))
+    return Tx(connection, _info(command), Tokens(b"test").make)
 
 
 def make_sync_tx(connection: Connection[Any] | None = None, **command: Any) -> SyncTx:
     """The same for a handler that is a plain function."""
-    return SyncTx(connection, _info(command))
+    return SyncTx(connection, _info(command), Tokens(b"test").make)
 
 
 def _info(command: Mapping[str, Any]) -> CommandInfo:
@@ -138,7 +143,7 @@ class Harness:
         self._progress: dict[str, Progress] = {}
         self._offset = 0
         self._runtime: Runtime | None = None
-        self._store: Store | None = None
+        self._store: PlainStore | MemoryStore | PostgresStore | None = None
 
     def _now(self) -> float:
         return time.time() + self._skew
@@ -172,6 +177,8 @@ class Harness:
             clock=self._now,
         )
         plain = PlainStore(4)
+        key = await self._store.late_key()
+        parts.calls.token = Tokens(key).make if key is not None else None
         self._runtime = Runtime(
             {
                 f"{name}.commands": (each, self._store if each.contract.inbox else plain)
@@ -190,7 +197,7 @@ class Harness:
         if self._store is not None:
             await self._store.close()
 
-    def _make_store(self) -> Store:
+    def _make_store(self) -> PlainStore | MemoryStore | PostgresStore:
         if not self._keep:
             return PlainStore(4)
         if self._database_url is None:
@@ -281,6 +288,12 @@ class Harness:
         envelope.undoes = Undoes(spec.type, "unknown", self._moment())
         return await self._ask(spec, None, envelope, NULL_PAYLOAD, None)
 
+    def late(self, command: Callable[[Any, I], Coroutine[Any, Any, R]]) -> Late[R]:
+        """What answers commands of this kind whose handler has returned Deferred, as `Participant.late`."""
+        spec = command_of(command)
+        assert isinstance(spec, CommandSpec), "what is answered is a command"
+        return Late(spec, self._database_url, self.inbox if self._keep and not self._database_url else None)
+
     async def feed(
         self, participant: str, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
     ) -> None:
@@ -312,13 +325,13 @@ class Harness:
         self, spec: CommandSpec, value: Any, envelope: CommandEnvelope, payload: bytes, key: str | None
     ) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._asked[f"{envelope.id}.r"] = (spec, value, future)
+        self._asked[envelope.id] = (spec, value, future)
         record_key = (key or envelope.saga_id).encode()
         self._accept(f"{spec.participant}.commands", record_key, payload, list(envelope.to_headers()))
         try:
             return await asyncio.wait_for(future, SECONDS)
         finally:
-            self._asked.pop(f"{envelope.id}.r", None)
+            self._asked.pop(envelope.id, None)
 
     def _accept(
         self, topic: str, key: bytes, value: bytes | None, headers: list[tuple[str, bytes | None]]
@@ -337,7 +350,7 @@ class Harness:
             self.dead_letters.append(DeadLetter(topic, value, texts))
             return
         envelope = ReplyEnvelope.parse(headers)
-        asked = self._asked.get(envelope.id)
+        asked = self._asked.get(f"{envelope.command_id}.{envelope.attempt}")
         if asked is None or asked[2].done():
             return
         spec, given, future = asked

@@ -5,6 +5,7 @@ Station: made by the worker around each call of a handler; imported by authors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -12,7 +13,7 @@ from typing import Generic, TypeVar
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import TupleRow
 
-from .errors import NoConnection, TransactionOver
+from .errors import CannotDefer, NoConnection, TransactionOver
 
 C = TypeVar("C")
 
@@ -50,11 +51,14 @@ class CommandInfo:
 class BaseTx(Generic[C]):
     """One command's transaction. Good until the handler returns."""
 
-    __slots__ = ("_connection", "_over", "command")
+    __slots__ = ("_connection", "_over", "_token", "command")
 
-    def __init__(self, connection: C | None, command: CommandInfo) -> None:
-        """`connection` None: there is no inbox, hence no transaction."""
+    def __init__(
+        self, connection: C | None, command: CommandInfo, token: Callable[[str], str] | None = None
+    ) -> None:
+        """`connection` None: there is no inbox, hence no transaction. `token`: makes a command's token."""
         self._connection = connection
+        self._token = token
         self._over = False
         self.command = command
 
@@ -70,6 +74,18 @@ class BaseTx(Generic[C]):
         if self._connection is None:
             raise NoConnection(f"{self.command.participant} runs without an inbox")
         return self._connection
+
+    @property
+    def token(self) -> str:
+        """With what the command can be answered later, if its handler returns Deferred.
+
+        Raises CannotDefer where there is no inbox, and for a compensation.
+        """
+        if self._token is None:
+            raise CannotDefer(f"{self.command.participant} runs without an inbox")
+        if self.command.undoes is not None:
+            raise CannotDefer(f"{self.command.type} is a compensation: nobody would wait for it")
+        return self._token(self.command.id)
 
     def close(self) -> None:
         """The handler has returned: whatever it left running finds no connection."""

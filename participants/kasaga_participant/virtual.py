@@ -29,7 +29,7 @@ from .errors import UnknownCommand
 from .inbox.algorithm import Abort, Close, Invoke, Retreat, settle
 from .inbox.drive import AsyncInvoke, RowEffect, drive_async
 from .inbox.memory import MemoryInbox, MemorySession, PlainSession
-from .inbox.rows import FAILED, UNDECODABLE, Answer, Kind, Rules, Work
+from .inbox.rows import FAILED, UNDECODABLE, Answer, Kind, Later, Rules, Work
 from .jobs import Intake, Job
 from .metrics import Metrics
 from .progress import Progress
@@ -176,7 +176,7 @@ class _Invoke:
         self._calls, self._raises = calls, raises
         self.ran = False
 
-    async def run(self, work: Work, stored: bytes | None, connection: Any) -> bytes | None:
+    async def run(self, work: Work, stored: bytes | None, connection: Any) -> bytes | Later | None:
         if self._raises is not None:
             raise self._raises
         self.ran = True
@@ -209,7 +209,7 @@ class _Session(MemorySession[Any]):
             raise Died(committed=True, ran=self._invoke.ran)
         return found
 
-    async def handler(self, effect: Invoke, invoke: AsyncInvoke[Any]) -> bytes | None:
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[Any]) -> bytes | Later | None:
         if self._data is not None:
             self._before = copy.deepcopy(self._data)
         return await super().handler(effect, invoke)

@@ -65,7 +65,9 @@ CONTROL = "kasaga.control."
 ANSWER = "kasaga.answer."
 EVENT = "kasaga.saga."
 
-COMMAND_OUTCOMES = frozenset({"done", "refused", "failed", "expired", "conflict", "undecodable"})
+DEFERRED = "deferred"
+"""Outcome of a reply that is none yet: the command is accepted, and answered later."""
+COMMAND_OUTCOMES = frozenset({DEFERRED, "done", "refused", "failed", "expired", "conflict", "undecodable"})
 UNDO_OUTCOMES = frozenset({"undone", "nothing", "lost"})
 VOID_OUTCOMES = frozenset({"voided", "refused", "executed"})
 OUTCOMES = COMMAND_OUTCOMES | UNDO_OUTCOMES | VOID_OUTCOMES
@@ -211,11 +213,13 @@ class ReplyEnvelope:
     outcome: str
     traceparent: str | None = None
     tracestate: str | None = None
+    suffix: str = "r"
+    """Behind the id of the record that is answered: `r`; of a deferral and its heartbeats `d0`, `d1`, …"""
 
     @property
     def id(self) -> str:
-        """`ce_id`: the one of the attempt that asked, and `.r`."""
-        return f"{self.command_id}.{self.attempt}.r"
+        """`ce_id`: the one of the attempt that asked, and the suffix."""
+        return f"{self.command_id}.{self.attempt}.{self.suffix}"
 
     @classmethod
     def to(cls, command: CommandEnvelope, outcome: str, *, source: str, time: datetime) -> ReplyEnvelope:
@@ -229,6 +233,7 @@ class ReplyEnvelope:
             outcome=outcome,
             traceparent=command.traceparent,
             tracestate=command.tracestate,
+            suffix="d0" if outcome == DEFERRED else "r",
         )
 
     def to_headers(self) -> Headers:
@@ -236,7 +241,7 @@ class ReplyEnvelope:
         command = self.command_id.encode()
         headers: Headers = [
             _SPEC,
-            ("ce_id", b"%b.%d.r" % (command, self.attempt)),
+            ("ce_id", b"%b.%d.%b" % (command, self.attempt, self.suffix.encode())),
             ("ce_source", self.source.encode()),
             _REPLY,
             ("ce_time", rfc3339(self.time).encode()),
@@ -261,15 +266,18 @@ class ReplyEnvelope:
                 "ce_kasagaoutcome", "no outcome that is known", remedy=", ".join(sorted(OUTCOMES))
             )
         parent, state = fields.trace()
+        id_ = fields.need("ce_id", MAX_ID_CHARACTERS + 24)
+        suffix = id_.rpartition(".")[2] if outcome == DEFERRED else "r"
         return cls(
             command_id=command,
-            attempt=_attempt(fields.need("ce_id", MAX_ID_CHARACTERS + 18), command, ".r"),
+            attempt=_attempt(id_, command, f".{suffix}"),
             source=fields.need("ce_source"),
             time=fields.time("ce_time"),
             saga_id=fields.need("ce_subject", MAX_SAGA_ID_CHARACTERS),
             outcome=outcome,
             traceparent=parent,
             tracestate=state,
+            suffix=suffix,
         )
 
 

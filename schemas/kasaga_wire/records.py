@@ -17,6 +17,7 @@ from .schema import Schema
 
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_DETAILS_CHARACTERS = 16_000
+MAX_PROGRESS_CHARACTERS = 2_000
 MAX_AUDIT_RUNS = 500
 MAX_AUDIT_ROWS = 1_000
 """Rows of one answer: 700 kB where ids are as long as they may be, 150 kB where they are usual."""
@@ -30,6 +31,19 @@ class Error(pydantic.BaseModel):
     code: str | None = None
     details: str | None = None
     retryable: bool = False
+
+
+class Deferral(pydantic.BaseModel):
+    """A command is accepted, and its answer comes later; or, later, that this still holds.
+
+    `attempt`: the one whose handler said so. `number`: 0, then counted with each heartbeat. `heartbeat`:
+    seconds within which the next one comes; None: none is promised. `progress`: JSON text, for people.
+    """
+
+    attempt: int
+    number: int = 0
+    heartbeat: float | None = None
+    progress: str | None = None
 
 
 class Control(pydantic.BaseModel):
@@ -114,6 +128,7 @@ class Audited(pydantic.BaseModel):
 
 
 errors_codec: Codec[Error] = codec_for(Error, name="kasaga", where="kasaga.Error")
+deferral_codec: Codec[Deferral] = codec_for(Deferral, name="kasaga", where="kasaga.Deferral")
 control_codec: Codec[Control] = codec_for(Control, name="kasaga", where="kasaga.Control")
 answer_codec: Codec[Answer] = codec_for(Answer, name="kasaga", where="kasaga.Answer")
 event_codec: Codec[Event] = codec_for(Event, name="kasaga", where="kasaga.Event")
@@ -157,5 +172,6 @@ def own_schemas() -> list[Schema]:
         null_codec,
         audit_codec,
         audited_codec,
+        deferral_codec,
     ]
     return [codec.schema for codec in codecs]

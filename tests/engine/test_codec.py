@@ -87,6 +87,7 @@ def test_codes_are_never_used_again() -> None:
         8: "CodeArrived",
         9: "Signalled",
         10: "Updated",
+        11: "Deferred",
     }
     assert {code: kind.__name__ for code, kind in decisions.items()} == {
         1: "Resume",
@@ -113,4 +114,5 @@ def test_codes_are_never_used_again() -> None:
         22: "Release",
         23: "Postpone",
         24: "Fence",
+        25: "Defer",
     }

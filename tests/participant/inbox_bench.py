@@ -7,13 +7,14 @@ import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-from kasaga_participant.inbox.rows import Answer, Kind, Original, Rules, StoredRow, Work
+from kasaga_participant.inbox.late import LateReply, Plan
+from kasaga_participant.inbox.rows import Answer, Kind, Later, Original, Rules, StoredRow, Work
 
 DAY = 86_400.0
 NOW = 1_700_000_000.0
 RULES = Rules(max_age=7 * DAY, retention=14 * DAY)
 
-Handler = Callable[[Work, bytes | None], Awaitable[bytes | None]]
+Handler = Callable[[Work, bytes | None], Awaitable[bytes | Later | None]]
 
 
 def encode_error(error: BaseException) -> bytes:
@@ -43,6 +44,18 @@ class Bench(Protocol):
         """Purge one row."""
         ...
 
+    async def key(self) -> bytes:
+        """What tokens are made by."""
+        ...
+
+    async def late(self, plan: Plan) -> None:
+        """Answer something later, in a transaction of its own."""
+        ...
+
+    async def replies(self) -> list[LateReply]:
+        """Take the late replies that are to be sent."""
+        ...
+
     async def close(self) -> None:
         """Let go of what the runners hold."""
         ...
@@ -68,11 +81,11 @@ def void(of: str = "r.1", *, done: bool = False, last: float = NOW, sent: float 
 class Shop:
     """A handler that notes its runs and does as it was told."""
 
-    def __init__(self, *behaviour: bytes | BaseException) -> None:
+    def __init__(self, *behaviour: bytes | Later | BaseException) -> None:
         self.behaviour = list(behaviour)
         self.runs: list[tuple[str, bytes | None]] = []
 
-    async def __call__(self, work: Work, stored: bytes | None) -> bytes | None:
+    async def __call__(self, work: Work, stored: bytes | None) -> bytes | Later | None:
         self.runs.append((work.id, stored))
         what = self.behaviour.pop(0) if self.behaviour else b"bought"
         if isinstance(what, BaseException):

@@ -9,10 +9,12 @@ import pytest
 
 from kasaga_participant.inbox.algorithm import Invoke, settle
 from kasaga_participant.inbox.drive import RowEffect, drive_async
+from kasaga_participant.inbox.late import LateReply, Plan, drive_late_memory
 from kasaga_participant.inbox.memory import MemoryInbox, MemorySession
-from kasaga_participant.inbox.rows import Answer, Rules, StoredRow, Work
+from kasaga_participant.inbox.rows import Answer, Later, Rules, StoredRow, Work
 from participant.inbox_bench import DAY, NOW, RULES, Handler, Shop, command, encode_error
 from participant.inbox_suite import InboxSuite
+from participant.late_suite import LateSuite
 
 
 class MemoryRunner:
@@ -22,7 +24,7 @@ class MemoryRunner:
     async def settle(
         self, works: Sequence[Work], handler: Handler, now: float = NOW, *, guarded: bool = False
     ) -> list[Answer]:
-        async def invoke(work: Work, stored: bytes | None, _: None) -> bytes | None:
+        async def invoke(work: Work, stored: bytes | None, _: None) -> bytes | Later | None:
             return await handler(work, stored)
 
         return await drive_async(
@@ -46,8 +48,20 @@ class MemoryBench:
 
     async def forget(self, id_: str) -> None:
         self.now += RULES.retention + 1
+        before = self.inbox.row(id_)
         self.inbox.purge()
         self.now = NOW
+        assert before is None or self.inbox.row(id_) is None
+
+    async def key(self) -> bytes:
+        return self.inbox.key
+
+    async def late(self, plan: Plan) -> None:
+        await drive_late_memory(plan, self.inbox)
+
+    async def replies(self) -> list[LateReply]:
+        late, self.inbox.late = self.inbox.late, []
+        return late
 
     async def close(self) -> None:
         pass
@@ -59,6 +73,10 @@ def _bench() -> MemoryBench:
 
 
 class TestMemory(InboxSuite):
+    pass
+
+
+class TestLateInMemory(LateSuite):
     pass
 
 

@@ -41,13 +41,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_public_face_is_small() -> None:
     assert sorted(kasaga_participant.__all__) == [
+        "AlreadyAnswered",
+        "BadToken",
+        "CannotDefer",
         "CommandInfo",
+        "Deferred",
+        "GivenUp",
         "HandlerError",
         "KafkaSettings",
+        "Late",
+        "NotDeferred",
         "Participant",
         "ParticipantError",
         "Refused",
         "RetryableError",
+        "SyncLate",
         "SyncTx",
         "Tx",
     ]

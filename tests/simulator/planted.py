@@ -192,9 +192,9 @@ def _cached() -> contextlib.AbstractContextManager[Any]:
     real = algorithm._Batch.run  # pyright: ignore[reportPrivateUsage]
     batch_type = algorithm._Batch  # pyright: ignore[reportPrivateUsage]
 
-    def run(self: Any, work: Any, stored: bytes | None) -> Any:
+    def run(self: Any, work: Any, verdict: Any) -> Any:
         before = len(self.released)
-        yield from real(self, work, stored)
+        yield from real(self, work, verdict)
         answer = self.answers[-1]
         if answer.outcome == FAILED and work.original is None:
             del self.released[before:]

@@ -21,7 +21,7 @@ from kasaga_participant.calls import Calls
 from kasaga_participant.inbox.algorithm import Abort, Close, Guard, Invoke, Open, Plan, Retreat
 from kasaga_participant.inbox.drive import AsyncInvoke, InboxAway, RowEffect, drive_async
 from kasaga_participant.inbox.memory import MemoryInbox, MemorySession
-from kasaga_participant.inbox.rows import Answer, ExaminedRow, NewRow, StoredRow
+from kasaga_participant.inbox.rows import Answer, ExaminedRow, Later, NewRow, StoredRow
 from simulator.machine import SECOND, Process
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ class Session(MemorySession[Transaction]):
             self._release()
 
     def _release(self) -> None:
-        claimed, self._claimed = self._claimed, dict[str, NewRow]()
+        claimed = (*self._claimed, *self._held)
+        self._claimed, self._held = dict[str, NewRow](), ()
         if claimed:
             self._inbox.end(claimed, {}, self._mine)
 
@@ -275,7 +276,7 @@ class Session(MemorySession[Transaction]):
                 self._database.open.remove(self)
             raise InboxAway(ConnectionError("the answer to the commit is lost"))
 
-    async def handler(self, effect: Invoke, invoke: AsyncInvoke[Transaction]) -> bytes | None:
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[Transaction]) -> bytes | Later | None:
         if self._lost:
             raise InboxAway(ConnectionError("the connection is lost"), effect.work)
         result = await super().handler(effect, invoke)

@@ -34,6 +34,7 @@ _MICROS = 1_000_000
 _WORDS = {
     DONE: "done",
     REFUSED: "refused",
+    "deferred": "accepted, and not answered yet",
     "void": "fenced: it never ran, and never will",
     "unknown": "fenced, too old to tell whether it ran",
 }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
 from ..errors import HistoryUnreadable
+from .deferrals import Defer, Deferred
 from .model import (
     Accept,
     Alarm,
@@ -70,6 +71,7 @@ _EVENTS: dict[int, type[NamedTuple]] = {
     8: CodeArrived,
     9: Signalled,
     10: Updated,
+    11: Deferred,
 }
 _DECISIONS: dict[int, type[NamedTuple]] = {
     1: Resume,
@@ -96,6 +98,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     22: Release,
     23: Postpone,
     24: Fence,
+    25: Defer,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .deferrals import Defer, Deferred
+
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
 """Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
 
@@ -171,7 +173,7 @@ Message = Signalled | Updated
 MESSAGES = (Signalled, Updated)
 """The same for isinstance."""
 
-Event = Started | Replied | Fired | Ran | Undeliverable | Asked | Faulted | CodeArrived | Message
+Event = Started | Replied | Deferred | Fired | Ran | Undeliverable | Asked | Faulted | CodeArrived | Message
 
 
 # --- decisions --------------------------------------------------------------------------------------
@@ -422,9 +424,10 @@ Decision = (
     | Release
     | Postpone
     | Fence
+    | Defer
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer})
 
 
 class Record(NamedTuple):

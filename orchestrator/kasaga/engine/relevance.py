@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from kasaga_wire.nodes import clean_text
 
+from . import late
+from .deferrals import Deferred
 from .model import (
     COMMAND,
     DEADLINE,
@@ -109,7 +111,12 @@ def stale(state: State, event: StepEvent, at: int) -> str:
         attempt, row, due = step.attempt, step.row, step.due_at
     if isinstance(event, Fired):
         return "not due" if not row or not due or due > at else ""
-    return "" if _is_knowledge(event) or event.attempt == attempt else "old attempt"
+    if _is_knowledge(event):
+        return ""
+    if isinstance(event, Deferred):
+        return late.stale(step, event)
+    current = event.attempt == attempt or (event.form == COMMAND and late.runs(step, event.attempt))
+    return "" if current else "old attempt"
 
 
 def _is_knowledge(event: StepEvent) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..errors import HistoryUnreadable
-from . import leaving, lifecycle, mail, stand
+from . import late, leaving, lifecycle, mail, stand
+from .deferrals import Defer
 from .mail import Mail
 from .model import (
     COMMAND,
@@ -316,6 +317,7 @@ def _again(state: State, decision: Send | RunLocal) -> Step:
     """The step whose next attempt this is; it keeps what the last answer said until it has an outcome."""
     step = state.steps[decision.step]
     state.end_attempt(step)
+    late.again(step, state.event)
     if isinstance(state.event, (Replied, Ran)):
         step.error_type, step.error = state.event.error_type, state.event.error
     elif isinstance(state.event, Undeliverable):
@@ -441,4 +443,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Release: stand.release,
     Postpone: stand.postpone,
     Fence: _tell,
+    Defer: late.defer,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from .deferrals import Deferred
 from .model import (
     DONE,
     LOCAL,
@@ -18,15 +21,29 @@ from .model import (
     Undeliverable,
 )
 
-StepEvent = Replied | Fired | Ran | Undeliverable
+StepEvent = Replied | Deferred | Fired | Ran | Undeliverable
 NO_EFFECT = (SLEEP, SIGNAL, SCOPE)
 """Kinds of steps that do nothing that could be undone, and have one attempt."""
 
-STEP_EVENTS = (Replied, Fired, Ran, Undeliverable)
+STEP_EVENTS = (Replied, Fired, Ran, Undeliverable, Deferred)
 """The same for isinstance, which takes a tuple five times as fast."""
 
 SKIPPED, RESOLVED = "skipped", "resolved"
 """What an operator can make of a step that can't be undone; the end is then `with exceptions`."""
+
+
+class Late(NamedTuple):
+    """A step's answer that comes later, or did: see late.py."""
+
+    run: int = 0
+    """The attempt that is open at the participant; 0: none is."""
+    number: int = 0
+    heartbeat: int = 0
+    progress: str = ""
+    at: int = 0
+    """When it was heard of last."""
+    failed: int = 0
+    """The last attempt that is known to be over without a result."""
 
 
 class Step:
@@ -49,6 +66,7 @@ class Step:
         "key",
         "kind",
         "last_at",
+        "late",
         "left",
         "outcome",
         "participant",
@@ -89,6 +107,8 @@ class Step:
         self.undo_form = self.undo_error = self.undo_how = ""
         self.undo_attempt = self.undo_at = self.undo_due = self.undo_row = 0
         self.undo_payload = b""
+        self.late: Late | None = None
+        """What is known of an answer that comes later; few steps have one."""
         self.blocked: Move | None = None
         """The STUCK that this step is the cause of, until it is cleared, settled or unblocked."""
 

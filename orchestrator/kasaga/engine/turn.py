@@ -15,10 +15,11 @@ from kasaga_wire.errors import DecodeError
 from kasaga_wire.nodes import clean_text
 
 from ..errors import DeadlinePassed, PayloadTooLarge, SagaCodeError, StepConflict, StepFails, TooManySteps
-from . import lifecycle, signals, undo
+from . import late, lifecycle, signals, undo
 from .backoff import backoff
 from .branches import Timer
 from .decisions import Decisions, stuck_by
+from .deferrals import Deferred
 from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Raised, Returned
 from .model import (
     COMMAND,
@@ -118,12 +119,17 @@ class Turn(Decisions):
             self._ran(step, event)
         elif isinstance(event, Undeliverable):
             self._retry(step, UNDELIVERABLE, event.error)
+        elif isinstance(event, Deferred):
+            late.note(self, step, event)
         elif step.kind == SLEEP:
             self.settle(step, DONE, event)
         elif step.kind == SIGNAL:
             self.add(Settle(step.path, MISSED, b"", TIMED_OUT, f"no signal {step.type} came in time"))
         else:
-            self._retry(step, TIMED_OUT, f"no answer to attempt {step.attempt} in time")
+            said = late.silence(self, step)
+            if said != late.WAITS_ON:
+                text = said or f"no answer to attempt {step.attempt} in time"
+                self._retry(step, TIMED_OUT, text, silent=bool(said))
 
     def _replied(self, step: Step, event: Replied) -> None:
         outcome = event.outcome
@@ -167,15 +173,27 @@ class Turn(Decisions):
             assert isinstance(event, Ran), f"this settles no step: {event!r}"
             self.add(Settle(step.path, outcome, event.payload, event.error_type, event.error))
 
-    def _retry(self, step: Step, error_type: str, error: str, *, final: bool = False) -> None:
-        """Plan the next attempt of a step, or settle it as unknown when there is none."""
+    def _retry(
+        self, step: Step, error_type: str, error: str, *, final: bool = False, silent: bool = False
+    ) -> None:
+        """Plan the next attempt of a step, or settle it as unknown when there is none.
+
+        `silent`: whoever has accepted it says nothing any more, and wouldn't take it a second time.
+        """
         policy, state = step.policy, self.state
         assert policy is not None
         wait = 0 if error_type == TIMED_OUT else backoff(policy, step.attempt, f"{state.run_id}.{step.path}")
         send_at = self.at + wait
         end = self.close_at(step)
         used_up = policy.maximum_attempts and step.attempt >= policy.maximum_attempts
-        over = final or used_up or error_type in policy.non_retryable or (end and send_at >= end) or step.left
+        over = (
+            silent
+            or final
+            or used_up
+            or error_type in policy.non_retryable
+            or (end and send_at >= end)
+            or step.left
+        )
         if not over and state.phase == lifecycle.RUNNING:
             self.send_again(step, send_at, end)
         elif state.pivot is not None and not step.left:

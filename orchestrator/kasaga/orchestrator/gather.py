@@ -16,7 +16,7 @@ from .functions import Functions
 from .holding import Holding
 from .intake import CONTROL, REPLY, TIMER, Input, Intake, Item, order_of
 from .relay import Relay
-from .rows import split_step
+from .rows import LATE, split_step
 from .runs import Runs
 from .shards import Due, Shard
 from .source import Source
@@ -88,5 +88,5 @@ class Gatherer:
 def _timer(shard: Shard, due: Due) -> Item:
     step, form = split_step(due.step)
     if due.kind is RowKind.TIMER:
-        form = DEADLINE if not step else SIGNAL if form == SIGNAL else SLEEP
+        form = DEADLINE if not step else SIGNAL if form == SIGNAL else COMMAND if form == LATE else SLEEP
     return Item(TIMER, shard.number, str(due.run_id), "", Fired(step, form or COMMAND), None)

@@ -15,15 +15,23 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from kasaga_wire.codec import Schemas
-from kasaga_wire.envelope import ControlEnvelope, ReplyEnvelope, ReplyTo, StartEnvelope, split_command_id
+from kasaga_wire.envelope import (
+    DEFERRED,
+    ControlEnvelope,
+    ReplyEnvelope,
+    ReplyTo,
+    StartEnvelope,
+    split_command_id,
+)
 from kasaga_wire.errors import DecodeError, EnvelopeError, KasagaError
 from kasaga_wire.kafka import Record, partition_for
 from kasaga_wire.messages import KINDS, MessageEnvelope
 from kasaga_wire.nodes import clean_text
-from kasaga_wire.records import control_codec, errors_codec
+from kasaga_wire.records import MAX_PROGRESS_CHARACTERS, control_codec, deferral_codec, errors_codec
 from kasaga_wire.topics import Topics
 
-from ..engine.model import Asked, Event, Replied, Signalled, Started, Updated
+from ..engine.deferrals import Deferred
+from ..engine.model import COMMAND, Asked, Event, Replied, Signalled, Started, Updated
 from ..store.base import OutboxRow
 from . import about
 from .rows import split_step
@@ -40,6 +48,9 @@ MAX_FORWARDED_BYTES = 900_000
 
 MAX_TEXT = 4_000
 """Characters of what an operator says."""
+
+MIN_HEARTBEAT_SECONDS, MAX_HEARTBEAT_SECONDS = 1.0, 366 * 86_400.0
+"""Between two heartbeats: each that comes is a row of history."""
 
 SUCCESSES = frozenset({"done", "undone", "nothing", "lost", "voided", "executed"})
 
@@ -185,10 +196,26 @@ class Intake:
         payload = record.value or b""
         outcome, attempt = envelope.outcome, envelope.attempt
         if outcome in SUCCESSES:
-            event = Replied(step, form, attempt, outcome, payload if outcome == "done" else b"")
+            event: Event = Replied(step, form, attempt, outcome, payload if outcome == "done" else b"")
+        elif outcome == DEFERRED:
+            event = self._deferred(step, form, attempt, payload)
         else:
             event = self._error(step, form, attempt, outcome, payload)
         return Item(REPLY, record.partition, run_id, envelope.saga_id, event, record)
+
+    def _deferred(self, step: str, form: str, attempt: int, payload: bytes) -> Deferred:
+        """The reply that says: later. Raises KasagaError for what makes no sense."""
+        body = deferral_codec.decode(payload, self._schemas)
+        if form != COMMAND:
+            raise EnvelopeError("ce_kasagaoutcome", f"the {form} of a command can't be answered later")
+        seconds = body.heartbeat
+        if seconds is not None and not MIN_HEARTBEAT_SECONDS <= seconds <= MAX_HEARTBEAT_SECONDS:
+            raise DecodeError(f"a heartbeat each {seconds} s: it is to be between 1 s and a year")
+        if body.attempt < 1 or body.number < 0:
+            raise DecodeError("a deferral counts its attempts from 1 and its heartbeats from 0")
+        heartbeat = int(seconds * 1e6) if seconds is not None else 0
+        progress = clean_text(body.progress or "", MAX_PROGRESS_CHARACTERS)
+        return Deferred(step, form, attempt, body.attempt, body.number, heartbeat, progress)
 
     def _error(self, step: str, form: str, attempt: int, outcome: str, payload: bytes) -> Replied:
         """The reply that says no: its body is read now, since the engine decides by the type."""

@@ -17,6 +17,7 @@ from kasaga_wire.topics import Topics
 
 from ..engine import lifecycle
 from ..engine.codec import encode
+from ..engine.deferrals import Defer
 from ..engine.model import (
     COMMAND,
     DEADLINE,
@@ -45,6 +46,10 @@ WRITES_SAGA = frozenset({"Move", "Return", "Hold", "Release", "Postpone"})
 
 Trace = tuple[str | None, str | None]
 """A traceparent and a tracestate."""
+
+
+LATE = "late"
+"""Form of the row that stands for a deferred command: the time-out of its participant's silence."""
 
 
 class Addresses(NamedTuple):
@@ -131,6 +136,11 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
             name = step_name(step, SIGNAL)
             return OutboxRow(
                 shard, seq, RowKind.TIMER, run_id, name, "", None, None, [], None, 1, None, to_datetime(due)
+            )
+        case Defer(step=step, due_at=due):
+            name, until = step_name(step, LATE), to_datetime(due) if due else None
+            return OutboxRow(
+                shard, seq, RowKind.TIMER, run_id, name, "", None, None, [], None, 1, None, until
             )
         case Deadline(due_at=due):
             return OutboxRow(

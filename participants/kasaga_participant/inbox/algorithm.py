@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 from kasaga_wire.crashpoints import crash_point
 
 from ..errors import Refused
-from .judge import Say, judge
+from .judge import Run, Say, judge
 from .rows import (
     BLIND_TOMBSTONE,
     CLAIMED,
+    DEFERRED,
     DONE,
     FAILED,
     REFUSED,
@@ -29,6 +30,7 @@ from .rows import (
     UNDONE,
     Answer,
     Kind,
+    Later,
     NewRow,
     Rules,
     StoredRow,
@@ -57,6 +59,16 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Lock old rows until the end of the transaction, in the order of their ids, and read them again.
+
+    For an undo of a command that waits for its answer: the answer may come at this moment.
+    """
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """Set another savepoint."""
 
@@ -68,7 +80,10 @@ class Retreat:
 
 @dataclass(frozen=True, slots=True)
 class Invoke:
-    """Run the handler in the open transaction. Gives the encoded result; `HandlerRaised` is thrown in."""
+    """Run the handler in the open transaction. Gives the encoded result, or Later.
+
+    `HandlerRaised` is thrown in.
+    """
 
     work: Work
     stored: bytes | None
@@ -85,11 +100,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Write the outcomes, take claims back, note which old rows were used again, and commit."""
+    """Write the outcomes, take claims back, note which old rows were used again, and commit.
+
+    `deferred`: commands that are answered later, by id. `given_up`: those that won't be any more.
+    """
 
     outcomes: tuple[Outcome, ...]
     released: tuple[str, ...]
     used: tuple[str, ...]
+    deferred: tuple[tuple[str, Later], ...] = ()
+    given_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +117,7 @@ class Abort:
     """Roll back."""
 
 
-Effect = Open | Read | Guard | Invoke | Retreat | Close | Abort
+Effect = Open | Read | Hold | Guard | Invoke | Retreat | Close | Abort
 Plan = Generator[Effect, Any, T]
 
 
@@ -155,6 +175,8 @@ def settle(
             crash_point("participant.fence.after_claim")
         wanted = {id_ for work in works for id_ in work.ids()} - claimed
         known: Mapping[str, StoredRow] = (yield Read(tuple(sorted(wanted)))) if wanted else {}
+        if fence and known:
+            known = yield from _held(known, works)
         if any(row.id not in claimed and row.id not in known for row in claims):
             yield Abort()  # purged between the claim and the reading: it is absent now
             continue
@@ -162,10 +184,10 @@ def settle(
         for index, work in enumerate(works):
             verdict = judge(work, known.get(work.id), _original(known, work), rules, now)
             if isinstance(verdict, Say):
-                batch.add(work, _said(verdict, encode_error), keep=verdict.keep)
+                batch.say(work, verdict)
                 continue
             try:
-                yield from batch.run(work, verdict.stored)
+                yield from batch.run(work, verdict)
             except HandlerRaised as raised:
                 yield Abort()
                 if len(works) > 1:
@@ -178,7 +200,7 @@ def settle(
         if batch.released and not batch.outcomes and not used:
             yield Abort()  # nothing is left that could be committed
             return batch.answers
-        yield Close(tuple(batch.outcomes), tuple(batch.released), used)
+        yield batch.close(used)
         crash_point("participant.after_commit")
         return batch.answers
 
@@ -196,14 +218,22 @@ class _Batch:
         self.outcomes: list[Outcome] = []
         self.released: list[str] = []
         """Claims of what is stored nowhere: a failure that was stored could never succeed again."""
+        self._deferred: list[tuple[str, Later]] = []
+        self._given_up_ids: list[str] = []
 
-    def run(self, work: Work, stored: bytes | None) -> Plan[None]:
+    def say(self, work: Work, say: Say) -> None:
+        """Take an answer that is known without a handler."""
+        self.add(work, _said(say, self._encode_error), keep=say.keep)
+        if say.gives_up:
+            self._give_up(work)
+
+    def run(self, work: Work, verdict: Run) -> Plan[None]:
         """Run a handler. Raises HandlerRaised where the whole batch has to be rolled back for it."""
         if self._guarded and not self._fresh:
             yield Guard()
         self._fresh = False
         try:
-            result: bytes | None = yield Invoke(work, stored)
+            result: bytes | Later | None = yield Invoke(work, verdict.stored)
         except HandlerRaised as raised:
             if raised.over or not self._guarded:
                 raise
@@ -216,8 +246,26 @@ class _Batch:
                 self.released += [id_ for id_ in work.ids() if id_ in self._claimed]
             return
         crash_point("participant.after_handler")
-        done = Answer(DONE, result, ran=True) if work.original is None else Answer(UNDONE, ran=True)
+        if isinstance(result, Later):
+            self._deferred.append((work.id, result))
+            done = Answer(DEFERRED, result.payload, ran=True)
+        else:
+            done = Answer(DONE, result, ran=True) if work.original is None else Answer(UNDONE, ran=True)
         self.add(work, done, keep=True)
+        if verdict.gives_up:
+            self._give_up(work)
+
+    def _give_up(self, work: Work) -> None:
+        """What it is about waits for its answer, and gets a tombstone: whoever answers is told."""
+        assert work.original is not None, "only an undo or a void gives something up"
+        self.outcomes.append(Outcome(work.original.id, TOMBSTONE, None))
+        self._given_up_ids.append(work.original.id)
+
+    def close(self, used: tuple[str, ...]) -> Close:
+        """All that is to be written."""
+        return Close(
+            tuple(self.outcomes), tuple(self.released), used, tuple(self._deferred), tuple(self._given_up_ids)
+        )
 
     def add(self, work: Work, answer: Answer, *, keep: bool) -> None:
         """Take one record's answer; `keep`: store it."""
@@ -246,6 +294,16 @@ def _claims(works: Iterable[Work], rules: Rules, now: float) -> tuple[NewRow, ..
 
 def _original(known: Mapping[str, StoredRow], work: Work) -> StoredRow | None:
     return known.get(work.original.id) if work.original is not None else None
+
+
+def _held(known: Mapping[str, StoredRow], works: Iterable[Work]) -> Plan[Mapping[str, StoredRow]]:
+    """The rows once more, those locked that are to be undone or voided and wait for their answer."""
+    originals = (_original(known, work) for work in works)
+    waiting = tuple(sorted({row.id for row in originals if row is not None and row.outcome == DEFERRED}))
+    if not waiting:
+        return known
+    held: Mapping[str, StoredRow] = yield Hold(waiting)
+    return {**{id_: row for id_, row in known.items() if id_ not in waiting}, **held}
 
 
 def _used(rows: Iterable[StoredRow]) -> tuple[str, ...]:

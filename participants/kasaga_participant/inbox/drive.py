@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from .algorithm import Abort, Close, Effect, Guard, HandlerRaised, Invoke, Open, Plan, Read, Retreat
-from .rows import Work
+from .algorithm import Abort, Close, Effect, Guard, HandlerRaised, Hold, Invoke, Open, Plan, Read, Retreat
+from .rows import Later, Work
 
 T = TypeVar("T")
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
 
-RowEffect = Open | Read | Guard | Retreat | Close | Abort
+RowEffect = Open | Read | Hold | Guard | Retreat | Close | Abort
 
 
 class InboxAway(Exception):
@@ -42,12 +42,12 @@ class InboxError(Exception):
         self.content = content
 
 
-AsyncInvoke = Callable[[Work, bytes | None, C], Awaitable[bytes | None]]
+AsyncInvoke = Callable[[Work, bytes | None, C], Awaitable[bytes | Later | None]]
 """Runs the handler of a record: what it is, the stored result of what it undoes, the connection.
 
-Gives the encoded result, None for an Avro null.
+Gives the encoded result, None for an Avro null, Later for a command that is answered later.
 """
-SyncInvoke = Callable[[Work, bytes | None, C], bytes | None]
+SyncInvoke = Callable[[Work, bytes | None, C], bytes | Later | None]
 """The same, for handlers that are plain functions."""
 
 
@@ -58,7 +58,7 @@ class AsyncSession(Protocol[C_co]):
         """Carry out one effect on the rows."""
         ...
 
-    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C_co], /) -> bytes | None:
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C_co], /) -> bytes | Later | None:
         """Run one handler. Raises HandlerRaised and InboxAway."""
         ...
 
@@ -70,7 +70,7 @@ class SyncSession(Protocol[C_co]):
         """Carry out one effect on the rows."""
         ...
 
-    def handler(self, effect: Invoke, invoke: SyncInvoke[C_co], /) -> bytes | None:
+    def handler(self, effect: Invoke, invoke: SyncInvoke[C_co], /) -> bytes | Later | None:
         """Run one handler. Raises HandlerRaised and InboxAway."""
         ...
 

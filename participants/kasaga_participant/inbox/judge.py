@@ -10,8 +10,9 @@ the record is too old to be). `original` is the same for the command that an und
                                                     original
     none, young              run the handler        done                      run, stored      executed
     none, older than max_age expired                refused                   nothing          refused
-    done or refused          the stored reply       none, or a tombstone      nothing          voided
-    another type or input    conflict                 … but known as done     lost             lost
+    done, refused, deferred  the stored reply       none, or a tombstone      nothing          voided
+    another type or input    conflict                 deferred                run, none        voided
+                                                      … but known as done     lost             lost
     a tombstone              refused (Voided)       none, and forgotten       run, carried     expired
                                                     another type              conflict         conflict
 """
@@ -25,6 +26,7 @@ from .rows import (
     BLIND_TOMBSTONE,
     CLAIMED,
     CONFLICT,
+    DEFERRED,
     DONE,
     EXECUTED,
     EXPIRED,
@@ -44,9 +46,13 @@ from .rows import (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The handler has to run. `stored`: the result of what it undoes; None: what the undo itself carries."""
+    """The handler has to run. `stored`: the result of what it undoes; None: what the undo itself carries.
+
+    `gives_up`: what it undoes waits for its answer, and must not get one any more.
+    """
 
     stored: bytes | None = None
+    gives_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Say:
         error: what to tell instead of a payload.
         keep: whether the answer is stored under the record's own id, which is claimed.
         duplicate: whether the answer was stored before.
+        gives_up: what it is about waits for its answer, and must not get one any more.
     """
 
     outcome: str
@@ -66,6 +73,7 @@ class Say:
     error: Exception | None = None
     keep: bool = False
     duplicate: bool = False
+    gives_up: bool = False
 
 
 Verdict = Run | Say
@@ -81,8 +89,17 @@ def judge(work: Work, own: StoredRow | None, original: StoredRow | None, rules: 
         return Run()
     if original is not None and original.type != work.original.type:
         return _clash(work.original.id, original.type, work.original.type, keep=True)
+    if original is not None and original.outcome == DEFERRED:
+        return _give_up(work.kind, work.original)
     knowledge = _knowledge(work.original, original, rules, now)
     return _void(work.original, knowledge, original) if work.kind is Kind.VOID else _undo(knowledge, original)
+
+
+def _give_up(kind: Kind, sent: Original) -> Verdict:
+    """What it is about waits for its answer. Its handler has run, so there may be something to undo."""
+    if sent.done:
+        return Say(LOST, keep=True, gives_up=True)
+    return Say(VOIDED, keep=True, gives_up=True) if kind is Kind.VOID else Run(gives_up=True)
 
 
 def _again(work: Work, own: StoredRow) -> Say:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .algorithm import Abort, Close, Guard, HandlerRaised, Invoke, Open, Read, Retreat
+from .algorithm import Abort, Close, Guard, HandlerRaised, Hold, Invoke, Open, Read, Retreat
 from .drive import AsyncInvoke, RowEffect
-from .rows import DONE, ExaminedRow, NewRow, StoredRow
+from .rows import DEFERRED, DONE, ExaminedRow, Later, NewRow, StoredRow
+
+if TYPE_CHECKING:
+    from .late import LateReply
 
 C = TypeVar("C")
 
@@ -36,6 +40,13 @@ class MemoryInbox:
         self._claims: dict[str, asyncio.Event] = {}
         self._retention = retention
         self._clock = clock
+        self.deferrals: dict[str, Later] = {}
+        """Commands that wait for their answer."""
+        self.beats: dict[str, tuple[int, float]] = {}
+        """Their heartbeats, and when the orchestrator was told last."""
+        self.late: list[LateReply] = []
+        """Their answers and heartbeats, to be sent."""
+        self.key = secrets.token_bytes(32)
         self.waiting = 0
         """How many transactions wait for another's claim."""
 
@@ -53,23 +64,55 @@ class MemoryInbox:
     def purge(self) -> int:
         """Forget the rows that weren't used for the retention; gives their number."""
         oldest = self._clock() - self._retention
-        old = [id_ for id_, kept in self._kept.items() if kept.used_at < oldest]
+        old = [
+            id_ for id_, kept in self._kept.items() if kept.used_at < oldest and kept.row.outcome != DEFERRED
+        ]
         for id_ in old:
             del self._kept[id_]
         return len(old)
 
     async def claim(self, row: NewRow, mine: asyncio.Event) -> bool:
         """Take the row for a transaction, unless it exists; waits for another that has taken it."""
-        while (other := self._claims.get(row.id)) is not None:
-            self.waiting += 1
-            await other.wait()
-            self.waiting -= 1
+        await self._free(row.id)
         if row.id in self._kept:
             return False
         self._claims[row.id] = mine
         return True
 
-    def end(self, claimed: dict[str, NewRow], written: dict[str, StoredRow], mine: asyncio.Event) -> None:
+    async def hold(self, id_: str, mine: asyncio.Event) -> None:
+        """Lock an old row for a transaction."""
+        await self._free(id_)
+        self._claims[id_] = mine
+
+    async def _free(self, id_: str) -> None:
+        while (other := self._claims.get(id_)) is not None:
+            self.waiting += 1
+            await other.wait()
+            self.waiting -= 1
+
+    async def locked(self, id_: str) -> StoredRow | None:
+        """A row for somebody who changes it before he waits for anything."""
+        await self._free(id_)
+        return self.row(id_)
+
+    def put(self, id_: str, outcome: str, payload: bytes | None) -> None:
+        """Change a row."""
+        self._kept[id_] = _Kept(replace(self._kept[id_].row, outcome=outcome, payload=payload), self._clock())
+
+    def remove(self, id_: str) -> None:
+        """Forget a row."""
+        del self._kept[id_]
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock()
+
+    def forget_deferral(self, id_: str) -> None:
+        """A command waits for its answer no more."""
+        self.deferrals.pop(id_, None)
+        self.beats.pop(id_, None)
+
+    def end(self, claimed: Iterable[str], written: dict[str, StoredRow], mine: asyncio.Event) -> None:
         """Make a transaction's rows visible and let the others go on."""
         now = self._clock()
         for id_, row in written.items():
@@ -102,12 +145,13 @@ class MemorySession(Generic[C]):
         self._connection = connection
         self._mine = asyncio.Event()
         self._claimed: dict[str, NewRow] = {}
+        self._held: tuple[str, ...] = ()
 
     async def rows(self, effect: RowEffect) -> Any:
         """Carry out one effect; never fails."""
         match effect:
             case Open():
-                self._mine, self._claimed = asyncio.Event(), {}
+                self._mine, self._claimed, self._held = asyncio.Event(), {}, ()
                 for row in effect.rows:
                     if await self._inbox.claim(row, self._mine):
                         self._claimed[row.id] = row
@@ -115,10 +159,16 @@ class MemorySession(Generic[C]):
             case Read():
                 found = ((id_, self._inbox.read(id_)) for id_ in effect.ids)
                 return {id_: row for id_, row in found if row is not None}
+            case Hold():
+                for id_ in effect.ids:
+                    await self._inbox.hold(id_, self._mine)
+                    self._held += (id_,)
+                found = ((id_, self._inbox.read(id_)) for id_ in effect.ids)
+                return {id_: row for id_, row in found if row is not None}
             case Close():
                 self._close(effect)
             case Abort():
-                self._inbox.end(self._claimed, {}, self._mine)
+                self._end({})
             case Guard() | Retreat():
                 pass  # handlers have no transaction here that could go back
         return None
@@ -128,12 +178,23 @@ class MemorySession(Generic[C]):
         for id_ in effect.released:
             del written[id_]
         for answer in effect.outcomes:
-            written[answer.id] = _stored(self._claimed[answer.id], answer.outcome, answer.payload)
+            if answer.id in self._claimed:
+                written[answer.id] = _stored(self._claimed[answer.id], answer.outcome, answer.payload)
+            else:
+                self._inbox.put(answer.id, answer.outcome, answer.payload)
+        for id_, later in effect.deferred:
+            self._inbox.deferrals[id_], self._inbox.beats[id_] = later, (0, self._inbox.now())
+        for id_ in effect.given_up:
+            self._inbox.forget_deferral(id_)
         for id_ in effect.used:
             self._inbox.touch(id_)
-        self._inbox.end(self._claimed, written, self._mine)
+        self._end(written)
 
-    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:
+    def _end(self, written: dict[str, StoredRow]) -> None:
+        held, self._held = self._held, ()
+        self._inbox.end((*self._claimed, *held), written, self._mine)
+
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | Later | None:
         """Run one handler. Raises HandlerRaised."""
         return await _run(effect, invoke, self._connection)
 
@@ -150,12 +211,12 @@ class PlainSession(Generic[C]):
         match effect:
             case Open():
                 return frozenset(row.id for row in effect.rows)
-            case Read():
+            case Read() | Hold():
                 return {}
             case Guard() | Retreat() | Close() | Abort():
                 return None
 
-    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | None:
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[C]) -> bytes | Later | None:
         """Run one handler. Raises HandlerRaised."""
         return await _run(effect, invoke, self._connection)
 
@@ -170,7 +231,7 @@ def _stored(row: NewRow, outcome: str, payload: bytes | None) -> StoredRow:
     return StoredRow(row.id, row.type, row.input_hash, outcome, payload, stale=False)
 
 
-async def _run(effect: Invoke, invoke: AsyncInvoke[C], connection: C) -> bytes | None:
+async def _run(effect: Invoke, invoke: AsyncInvoke[C], connection: C) -> bytes | Later | None:
     try:
         return await invoke(effect.work, effect.stored, connection)
     except asyncio.CancelledError as error:

@@ -28,6 +28,7 @@ from .connections import (
 )
 from .drive import AsyncInvoke, InboxAway, InboxError, RowEffect, SyncInvoke
 from .memory import is_cancelled
+from .rows import Later
 from .statements import Limits, Script, Statement, script
 
 
@@ -76,10 +77,10 @@ class PostgresSession:
         except psycopg.Error:
             await self.connection.close()
 
-    async def handler(self, effect: Invoke, invoke: AsyncInvoke[HandlerConnection]) -> bytes | None:
+    async def handler(self, effect: Invoke, invoke: AsyncInvoke[HandlerConnection]) -> bytes | Later | None:
         """Run one handler and check what it left behind. Raises HandlerRaised and InboxAway."""
         failure: BaseException | None = None
-        result: bytes | None = None
+        result: bytes | Later | None = None
         try:
             result = await invoke(effect.work, effect.stored, self.connection)
         except asyncio.CancelledError as error:
@@ -137,10 +138,10 @@ class SyncPostgresSession:
         except psycopg.Error:
             self.connection.close()
 
-    def handler(self, effect: Invoke, invoke: SyncInvoke[SyncHandlerConnection]) -> bytes | None:
+    def handler(self, effect: Invoke, invoke: SyncInvoke[SyncHandlerConnection]) -> bytes | Later | None:
         """Run one handler and check what it left behind. Raises HandlerRaised and InboxAway."""
         failure: BaseException | None = None
-        result: bytes | None = None
+        result: bytes | Later | None = None
         try:
             result = invoke(effect.work, effect.stored, self.connection)
         except (Exception, SystemExit) as error:  # noqa: BLE001 (a handler may raise anything)

@@ -32,6 +32,9 @@ FAILED = "failed"
 CONFLICT = "conflict"
 UNDECODABLE = "undecodable"
 
+DEFERRED = "deferred"
+"""A command whose handler has run and whose answer comes later: the only committed row that may change."""
+
 TOMBSTONE = "void"
 """The fence, and knowledge: the command didn't run before, and won't."""
 BLIND_TOMBSTONE = "unknown"
@@ -116,6 +119,29 @@ class ExaminedRow:
     outcome: str
     input_hash: bytes | None
     result_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What is kept of a command that is answered later, so that anybody can answer it.
+
+    Attributes:
+        payload: of the reply that says so.
+        heartbeat: seconds within which a heartbeat must come; None: none is asked for.
+        participant: the contract's name.
+        attempt: the one whose handler has run.
+        reply_to: `topic/partition`; empty where nobody waits for the answer.
+        saga_id, traceparent, tracestate: what the replies carry.
+    """
+
+    payload: bytes
+    heartbeat: float | None
+    participant: str
+    attempt: int
+    reply_to: str
+    saga_id: str
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

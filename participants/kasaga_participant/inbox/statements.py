@@ -12,9 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from .algorithm import Abort, Close, Guard, Open, Read, Retreat
+from .algorithm import Abort, Close, Guard, Hold, Open, Read, Retreat
 from .drive import RowEffect
-from .rows import StoredRow
+from .rows import Later, StoredRow
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
@@ -82,6 +82,8 @@ def script(effect: RowEffect, limits: Limits) -> Script:
         case Read():
             # A row that is used again moves its date of purging, but not each time: an eighth is soon enough.
             return Script((_statement("read", limits.retention / 8, list(effect.ids)),), _stored)
+        case Hold():
+            return Script((_statement("hold", limits.retention / 8, list(effect.ids)),), _stored)
         case Close():
             return _close(effect)
         case Abort():
@@ -94,7 +96,7 @@ def script(effect: RowEffect, limits: Limits) -> Script:
 
 # They look rows up. A plan kept from when the table was small reads all of it once it is large, until its
 # statistics are taken again; planning anew takes a tenth of a millisecond a batch.
-_PLANNED_ANEW = frozenset({"read", "answer", "release", "touch"})
+_PLANNED_ANEW = frozenset({"read", "hold", "answer", "release", "touch"})
 
 
 def _statement(name: str, *parameters: object) -> Statement:
@@ -121,12 +123,31 @@ def _close(effect: Close) -> Script:
     if rows := effect.outcomes:
         columns = ([row.id for row in rows], [row.outcome for row in rows], [row.payload for row in rows])
         sent += (_statement("answered"), _statement("answer", *columns))
+    if effect.deferred:
+        sent.append(_defer(effect.deferred))
+    if effect.given_up:
+        sent.append(_statement("give_up", list(effect.given_up)))
     if effect.released:
         sent += (_statement("answered"), _statement("release", list(effect.released)))
     if effect.used:
         sent.append(_statement("touch", list(effect.used)))
     sent.append(_statement("commit"))
     return Script(tuple(sent))
+
+
+def _defer(deferred: Sequence[tuple[str, Later]]) -> Statement:
+    laters = [later for _, later in deferred]
+    return _statement(
+        "defer",
+        [id_ for id_, _ in deferred],
+        [later.participant for later in laters],
+        [later.attempt for later in laters],
+        [later.reply_to for later in laters],
+        [later.saga_id for later in laters],
+        [later.traceparent for later in laters],
+        [later.tracestate for later in laters],
+        [later.heartbeat for later in laters],
+    )
 
 
 def _ids(rows: Rows) -> frozenset[str]:

@@ -24,11 +24,70 @@ SELECT id, type, input_hash, outcome, payload, used_at < now() - make_interval(s
 FROM kasaga_inbox.inbox
 WHERE id = ANY (%s::text[])
 
+-- name: hold
+-- Of commands that wait for their answer, which may come at this moment.
+SELECT id, type, input_hash, outcome, payload, used_at < now() - make_interval(secs => %s)
+FROM kasaga_inbox.inbox
+WHERE id = ANY (%s::text[])
+ORDER BY id FOR UPDATE
+
 -- name: answer
 UPDATE kasaga_inbox.inbox AS row
 SET outcome = new.outcome, payload = new.payload
 FROM unnest(%s::text[], %s::text[], %b::bytea[]) AS new (id, outcome, payload)
 WHERE row.id = new.id
+
+-- name: defer
+INSERT INTO kasaga_inbox.deferral
+    (id, participant, attempt, reply_to, saga_id, traceparent, tracestate, heartbeat)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[])
+
+-- name: give_up
+DELETE FROM kasaga_inbox.deferral WHERE id = ANY (%s::text[])
+
+-- name: late_secret
+SELECT key FROM kasaga_inbox.secret
+
+-- name: late_row
+-- Locked first, so that an undo and a second answer wait.
+SELECT type, outcome, payload FROM kasaga_inbox.inbox WHERE id = %s FOR UPDATE
+
+-- name: late_deferral
+SELECT participant, attempt, reply_to, saga_id, traceparent, tracestate, heartbeat, number,
+    extract(epoch FROM now() - sent_at)::float8
+FROM kasaga_inbox.deferral WHERE id = %s FOR UPDATE
+
+-- name: late_answer
+UPDATE kasaga_inbox.inbox SET outcome = %s, payload = %s, used_at = now() WHERE id = %s
+
+-- name: late_release
+-- It didn't work: the next attempt runs the handler again.
+DELETE FROM kasaga_inbox.inbox WHERE id = %s
+
+-- name: late_beat
+UPDATE kasaga_inbox.deferral
+SET number = %s, progress = %s, beat_at = now(), sent_at = CASE WHEN %s THEN now() ELSE sent_at END
+WHERE id = %s
+
+-- name: late_reply
+INSERT INTO kasaga_inbox.late
+    (id, participant, attempt, reply_to, saga_id, traceparent, tracestate, outcome, number, payload)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+
+-- name: late_take
+-- Whoever takes a reply has so many seconds until somebody else sends it as well.
+UPDATE kasaga_inbox.late AS row SET send_after = now() + make_interval(secs => %s)
+FROM (
+    SELECT seq FROM kasaga_inbox.late WHERE send_after <= now() AND participant = ANY (%s::text[])
+        AND split_part(reply_to, '/', 1) = ANY (%s::text[])
+    ORDER BY send_after, seq LIMIT %s FOR UPDATE SKIP LOCKED
+) AS due
+WHERE row.seq = due.seq
+RETURNING row.id, row.participant, row.attempt, row.reply_to, row.saga_id, row.traceparent,
+    row.tracestate, row.outcome, row.number, row.payload, row.seq
+
+-- name: late_sent
+DELETE FROM kasaga_inbox.late WHERE seq = ANY (%s::bigint[])
 
 -- name: release
 -- Of what failed: its answer is stored nowhere, so that it can be tried again.
@@ -60,7 +119,7 @@ ROLLBACK
 DELETE FROM kasaga_inbox.inbox
 WHERE id IN (
     SELECT id FROM kasaga_inbox.inbox
-    WHERE used_at < now() - make_interval(secs => %s)
+    WHERE used_at < now() - make_interval(secs => %s) AND outcome <> 'deferred'
     ORDER BY used_at
     LIMIT %s
     FOR UPDATE SKIP LOCKED
