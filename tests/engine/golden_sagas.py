@@ -188,6 +188,27 @@ def mended() -> Play:
     return play
 
 
+def paused() -> Play:
+    play = waiting()
+    play.ask("pause", reason="a deployment")
+    play.answer(4, "failed", error="busy")
+    play.ask("cancel", reason="too late")
+    return play
+
+
+def resumed() -> Play:
+    play = paused()
+    play.now += 60 * SECOND
+    play.ask("resume")
+    return play
+
+
+def terminated() -> Play:
+    play = waiting()
+    play.ask("terminate", reason="the shop is closed")
+    return play
+
+
 def abreast_done() -> Play:
     play = of("abreast")
     for path in ("1.1", "2.2", "2.1.1", "2.1.2", "4.1.1", "4.2"):
@@ -241,6 +262,9 @@ GOOD: dict[str, Callable[[], Play]] = {
         refused,
         caught,
         waiting,
+        paused,
+        resumed,
+        terminated,
         undone,
         expired,
         conflict,

@@ -9,7 +9,7 @@ from engine.shop import CHARGED, Inventory, Mail, Order, payment, started
 from kasaga import App, SagaContext, saga
 from kasaga.engine.decide import Ignored
 from kasaga.engine.model import Asked, Clear, Move, Record, Send, Settle, Tell, Unblock, Watcher
-from kasaga.engine.operator import MAX_WATCHERS
+from kasaga.engine.operator import MAX_WATCHERS, refuses
 from kasaga.errors import NotApplicable
 
 
@@ -257,3 +257,10 @@ def test_resolve_of_a_step_whose_contract_is_gone() -> None:
     play = conflicting()
     play.load(App("shop", sagas=[payment], participants=[Inventory]), "other")
     assert "no contract of the App has payments.charge" in refusal(play.ask("resolve", value='{"id": 7}'))
+
+
+def test_a_dry_run_has_no_code_to_hold_a_value_against() -> None:
+    play = conflicting()
+    asked = Asked("a", "resolve", "anna", "why", "", "", "")
+    assert refuses(play.state, asked, None) == ""
+    assert refuses(play.state, asked, play.defs).startswith("the value doesn't fit")

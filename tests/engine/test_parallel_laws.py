@@ -62,4 +62,4 @@ def end(world: World) -> None:
         else:
             act(world, "skip")
             assert not isinstance(world.play.last, NotApplicable)
-    assert world.play.state.state in ("COMPLETED", "COMPENSATED"), world.play.state.reason
+    assert world.play.state.final, world.play.state.reason

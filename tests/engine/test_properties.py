@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from engine.world import Act, World
+from kasaga.engine.leftovers import leftovers
 from kasaga.engine.model import (
     COMMAND,
     DONE,
@@ -37,7 +38,7 @@ caught = st.tuples(st.sampled_from(PLAIN), st.lists(leaves, max_size=2)).map(
 sagas = st.lists(st.one_of(st.sampled_from(PLAIN).map(Act), caught, leaves), max_size=6)
 moods = st.lists(st.sampled_from(("ok", "ok", "ok", "refuse", "flaky", "never", "stiff")), max_size=6)
 
-OPERATOR = ("retry", "skip", "resolve", "cancel", "watch")
+OPERATOR = ("retry", "skip", "resolve", "cancel", "watch", "pause", "resume", "pause", "resume", "terminate")
 
 MOVES: dict[str, Callable[[World, int], object]] = {
     "deliver": lambda world, n: world.deliver(n),
@@ -130,7 +131,9 @@ def check_end(world: World) -> None:
     lost = {step.path for step in state.order if step.left in ("lost", "cut off", "scoped")}
     stays |= {path for path in lost if state.steps[path].undo_how == "executed"}
     assert not {path for path in lost - final - stays - writes if path in left} or state.state == "STUCK"
-    if state.state == "COMPLETED":
+    if state.state == "TERMINATED":
+        assert left <= {each.step for each in leftovers(state)} | stays
+    elif state.state == "COMPLETED":
         assert known - writes - lost <= left | stays
         assert left - writes - stays <= known
         assert all(state.steps[path].outcome != UNKNOWN for path in left - stays)
@@ -183,4 +186,4 @@ def test_whatever_is_stuck_ends_when_code_and_operators_do_their_part(
             else:
                 act(world, "skip")
                 assert not isinstance(world.play.last, NotApplicable)
-        assert world.play.state.state in ("COMPLETED", "COMPENSATED")
+        assert world.play.state.final

@@ -163,6 +163,12 @@ def test_undos_that_were_answered_and_not_decided() -> None:
     play.undo(1)
     assert ended(play) == "nothing"
     assert play.decided(Clear) == [Clear("1", "undone")]
+    play = started(payment)
+    play.done(1)
+    play.refused(2)
+    paused(play)
+    play.undo(1, "failed")
+    assert ended(play) == "being undone: 1 (inventory.reserve)"
     play = mailed()
     paused(play)
     play.undo(2, "executed")

@@ -20,6 +20,7 @@ from kasaga.engine.model import (
     UNDO,
     UNDO_FORMS,
     VOID,
+    Asked,
     CodeArrived,
     Deadline,
     Decision,
@@ -361,6 +362,9 @@ class World:
     def settle(self) -> None:
         """No more faults: what is open is sent again, everything is answered, timers fire."""
         self.calm = True
+        if self.play.state.state == "PAUSED":
+            name = f"r{len(self.play.bodies)}"
+            self.happens(Asked(name, "resume", "anna", "", "", "", ""))
         for _ in range(400):
             if self.play.state.final or (self.play.state.state == "STUCK" and not self._moving()):
                 return

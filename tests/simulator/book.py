@@ -46,7 +46,7 @@ from kasaga.store.base import (
 from kasaga.testing.network import Headers
 from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
-from simulator import scopes
+from simulator import halted, scopes
 
 if TYPE_CHECKING:
     from simulator.postgres import Effect
@@ -382,6 +382,8 @@ class _Audit:
         for step in state.order:
             if step.kind not in (COMMAND, LOCAL):
                 continue
+            if row.state is SagaState.TERMINATED:
+                continue  # it says what it leaves
             if step.outcome == UNKNOWN and step.kind == COMMAND and not step.undo_how:
                 self.say(
                     f"it is {row.state}, and {step.type} (step {step.path}) is unknown and was never cleared"
@@ -435,6 +437,7 @@ class _Audit:
             for decision in record.decisions
             if isinstance(decision, Send)
         }
+        committed |= halted.fences([*self._records, *lost])
         for envelope in sent:
             name = envelope.command_id.partition(".")[2]
             if (name, envelope.attempt) not in committed:
@@ -451,12 +454,16 @@ class _Audit:
             return
         done = {id_.partition(".")[2] for id_, _ in times}
         stands = {name for name in done if "~" not in name and f"{name}~undo" not in done}
+        for wrong in halted.unsaid(state, stands):
+            self.say(wrong)
         for step in state.order:
             if step.kind != COMMAND or step.undo_how in ("skipped", "resolved"):
                 continue
             here = step.path in stands
             kept = step.outcome == DONE and not (step.left == SCOPED and step.compensation)
-            by_hand = step.outcome == DONE and step.error_type == "" and self._by_hand(step.path)
+            by_hand = (
+                step.outcome == DONE and step.error_type == "" and halted.resolved(self._records, step.path)
+            )
             if row.state is SagaState.COMPLETED and here != kept and not by_hand:
                 what = "stands" if here else "doesn't stand"
                 self.say(f"it is COMPLETED, and {step.type} (step {step.path}), {step.outcome}, {what}")
@@ -466,14 +473,6 @@ class _Audit:
         for wrong in scopes.none_stands(self._records, state, named):
             self.say(wrong)
         self._order(effects)
-
-    def _by_hand(self, path: str) -> bool:
-        """Whether an operator has said how a step ended."""
-        return any(
-            isinstance(decision, Settle) and decision.step == path and type(record.event).__name__ == "Asked"
-            for record in self._records
-            for decision in record.decisions
-        )
 
     def _order(self, effects: list[Effect]) -> None:
         """Undos took effect in reverse; those of unknown steps, and skipped ones, may at any time."""

@@ -57,7 +57,21 @@ class People:
             if chance.number(f"cancelled/{number}") < 0.15:
                 wait = int(chance.between(f"cancel/{number}", 0.0, 5) * SECOND)
                 world.machine.at(at + wait, partial(self.ask, "cancel", f"saga-{number}"))
+            self._halt(number, at)
         world.machine.after(EVERY, self._look)
+
+    def _halt(self, number: int, at: int) -> None:
+        """Pause a saga, and have it resumed, or the operator do so when all is calm; or end it as it is."""
+        world, chance, saga_id = self._world, self._world.chance, f"saga-{number}"
+        if chance.number(f"paused/{number}") < 0.15:
+            begin = at + int(chance.between(f"pause/{number}", 0.0, 5) * SECOND)
+            world.machine.at(begin, partial(self.ask, "pause", saga_id))
+            if chance.number(f"resumed/{number}") < 0.7:
+                wait = int(chance.between(f"resume/{number}", 0.0, 90) * SECOND)
+                world.machine.at(begin + wait, partial(self.ask, "resume", saga_id))
+        if chance.number(f"terminated/{number}") < 0.04:
+            wait = int(chance.between(f"terminate/{number}", 0.0, 20) * SECOND)
+            world.machine.at(at + wait, partial(self.ask, "terminate", saga_id))
 
     @property
     def satisfied(self) -> bool:
@@ -134,7 +148,11 @@ class People:
         ]
         for row in stuck:
             self._act(row)
-        world.machine.at(world.machine.now + EVERY, self._look, idle_until=0 if stuck else NEVER)
+        paused = [row for row in world.sagas() if row.state is SagaState.PAUSED] if world.calm else []
+        for row in paused:
+            self.ask("resume", row.saga_id)
+        idle_until = 0 if stuck or paused else NEVER
+        world.machine.at(world.machine.now + EVERY, self._look, idle_until=idle_until)
 
     def _act(self, row: SagaRow) -> None:
         chance = self._world.chance
