@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Protocol, assert_type
 
 from psycopg import AsyncConnection, Connection
 from pydantic import BaseModel
 
-from kasaga_participant import Participant, Refused, SyncTx, Tx
+from kasaga_participant import Deferred, Late, Participant, Refused, SyncLate, SyncTx, Tx
 from kasaga_participant.testing import Harness, Reply, make_sync_tx, make_tx
 from kasaga_wire import command, compensation, participant
 
@@ -79,3 +80,41 @@ async def test_it() -> None:
         assert_type(reply, Reply)
         assert_type(await harness.undo(Inventory.release, reply), Reply)
         assert_type(await harness.void(Inventory.reserve, id="r.2"), Reply)
+
+
+# --- answers that come later
+
+
+@app.handle(Inventory.reserve)
+async def defer(order: Order, tx: Tx) -> Reservation | Deferred:
+    later = Deferred(tx, heartbeat=timedelta(minutes=5))
+    assert_type(later.token, str)
+    return later
+
+
+@app.handle(Inventory.reserve)
+def defer_in_a_thread(order: Order, tx: SyncTx) -> Reservation | Deferred:
+    return Deferred(tx) if order.id else Reservation(number=1)
+
+
+class LaterService(InventoryService):
+    async def reserve(self, order: Order) -> Reservation:
+        return Deferred(self.tx).instead_of(Reservation)
+
+
+async def answer(
+    token: str, connection: AsyncConnection[tuple[Any, ...]], plain: Connection[tuple[Any, ...]]
+) -> None:
+    late = app.late(Inventory.reserve)
+    assert_type(late, Late[Reservation])
+    await late.complete(token, Reservation(number=1), connection=connection)
+    await late.refuse(token, "no", code="NO", details={"left": 0})
+    await late.heartbeat(token, progress={"percent": 10})
+    in_thread = app.sync_late(Inventory.reserve)
+    assert_type(in_thread, SyncLate[Reservation])
+    in_thread.complete(token, Reservation(number=1), connection=plain)
+    in_thread.fail(token, "not now")
+
+
+async def answer_in_a_test(harness: Harness, token: str) -> None:
+    await harness.late(Inventory.reserve).complete(token, Reservation(number=1))

@@ -84,3 +84,9 @@ async def without_the_result(order: Order, tx: Tx) -> None: ...
 
 async def forgotten_await(tx: Tx) -> None:
     tx.connection.execute("SELECT 1")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+
+
+async def another_result_later(token: str) -> None:
+    late = app.late(Inventory.reserve)
+    await late.complete(token, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    late.heartbeat(token)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
