@@ -102,7 +102,8 @@ def test_a_compensation_cant_be_deferred_and_a_token_stays_out_of_logs() -> None
         Deferred(make_tx(undoes="r.1"))
     later = Deferred(make_tx(id="r.1"))
     assert (repr(later), later.token.startswith("r.1.")) == ("Deferred(r.1)", True)
-    assert later.instead_of(Reservation) is later
+    same: object = later.instead_of(Reservation)
+    assert same is later
     for wrong in (timedelta(milliseconds=999), timedelta(days=367)):
         with pytest.raises(ValueError, match="between a second and a year"):
             Deferred(make_tx(), heartbeat=wrong)
