@@ -69,7 +69,7 @@ def step_name(step: Step) -> str:
 def _scope_state(step: Step) -> str:
     if step.left == SCOPED:
         return "undone" if step.outcome == UNDONE else "undoing"
-    return "ended well" if step.outcome == LEFT else "cut off" if step.outcome else "open"
+    return "ended well" if step.outcome == step.left == LEFT else "cut off" if step.outcome else "open"
 
 
 def _step_state(step: Step, now: datetime) -> str:

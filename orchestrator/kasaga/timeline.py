@@ -19,10 +19,12 @@ from .engine import lifecycle
 from .engine.deferrals import Deferred
 from .engine.model import (
     COMMAND,
+    CUT_OFF,
     DEADLINE,
     DONE,
     LEFT,
     LOCAL,
+    LOST,
     MESSAGES,
     MISSED,
     SCOPE,
@@ -72,7 +74,8 @@ START, STATE, ACTION, CODE, PIVOT = "start", "state", "action", "code", "pivot"
 
 UNDOING = ("undo", "void")
 MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", RECEIVED: "←", UPDATE: "←"}
-GOOD = frozenset({DONE, UNDONE, "voided", "nothing"})
+ENDED_WELL = "ended well"
+GOOD = frozenset({DONE, UNDONE, ENDED_WELL, "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
 
 
@@ -218,6 +221,10 @@ class _Story:
             self._steps[decision.step, False] = self._add(Entry(at, SCOPE, name, decision.step))
         elif decision.why == SCOPED:
             self._steps[decision.steps[0], False].reason = decision.reason
+        elif decision.why in (CUT_OFF, LOST):
+            for entry in (self._steps[path, False] for path in decision.steps):
+                if entry.kind == SCOPE and not entry.outcome:
+                    entry.reason = "its branch was ended"
 
     def _sent(self, decision: Send, at: datetime) -> None:
         name = decision.type
@@ -249,7 +256,9 @@ class _Story:
         withdraw(entry, at)
         entry.ended, entry.outcome = at, decision.outcome
         entry.result = decision.payload
-        entry.reason = error_text(decision.error_type, decision.error)
+        entry.reason = error_text(decision.error_type, decision.error) or (
+            entry.reason if entry.kind == SCOPE else ""
+        )
         if isinstance(event, Replied | Ran) and event.step == decision.step and not decision.error_type:
             entry.result = entry.result or event.payload
             entry.reason = error_text(event.error_type, event.error)
@@ -258,7 +267,8 @@ class _Story:
         if decision.outcome != DONE:
             entry.result = b""  # a refusal's payload is the error, which is told already
         if entry.kind == SCOPE:
-            entry.outcome = "cut off" if decision.outcome == UNKNOWN else decision.outcome
+            well = decision.outcome == LEFT and not entry.reason
+            entry.outcome = UNDONE if decision.outcome == UNDONE else ENDED_WELL if well else "cut off"
         if entry.kind == SIGNAL:
             entry.outcome, entry.reason = ("missed", "") if decision.outcome == MISSED else ("cut off", "")
         if entry.kind == SLEEP:
@@ -366,7 +376,7 @@ def mark(entry: Entry) -> str:
     if entry.kind in UNDOING:
         return "↶"
     if entry.kind == SCOPE:
-        return "✓" if entry.outcome == LEFT and not entry.reason else "↶"
+        return "✓" if entry.outcome == ENDED_WELL else "↶"
     return "✓" if entry.outcome in ("over", "in time", "resolved", *GOOD) else "✗"
 
 
@@ -407,7 +417,6 @@ def summarised(entry: Entry, now: datetime) -> str:
         "nothing": "nothing to undo",
         "executed": "had happened, and nothing undoes it",
         "missed": "none came in time",
-        LEFT: "ended well" if not entry.reason else "is undone",
         "lost": "nothing to undo (its participant's database went back in time)",
     }
     text = words.get(entry.outcome, entry.outcome)

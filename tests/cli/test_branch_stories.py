@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from cli.tales import Tale
-from engine.golden_sagas import abreast_done, abreast_waiting
+from engine.bodies import of
+from engine.golden_sagas import abreast_done, abreast_waiting, chooses_still, chosen
 from engine.harness import Play
-from engine.shop import ORDER
+from engine.shop import ORDER, Inventory, Order, Shipping
 from engine.test_gather import many
+from kasaga import SagaContext
 from kasaga.explain import WAITS_SHOWN, as_text, explain
 from kasaga.timeline import as_text as story_text
 from kasaga.timeline import decoder, timeline
+from kasaga.timeline_data import as_json
 from kasaga.ui.bars import SCALE, chart
 from kasaga.wording import moment
 
@@ -49,6 +52,85 @@ def test_the_story_names_branches_losers_and_blocks() -> None:
    +6.000  ■        COMPLETED
 """
     )
+
+
+def test_the_story_tells_of_scopes() -> None:
+    assert (
+        story(chosen())
+        == """
+   +0.000  ▶    chooses            started by /test
+   +0.000  ✓ 1  payments.charge    done in 1.0 s
+   +1.000  ↶ 2  scope first way    undone: mail.send refused: no stamps
+   +1.000  ✓ 3  inventory.reserve  done in 1.0 s
+   +2.000  ✓ 4  scope              ended well
+   +2.000  ✓ 5  shipping.schedule  done in 1.0 s
+   +3.000  ✗ 6  mail.send          refused in 0 ms: OutOfStock: no stamps
+   +3.000  ↶ 5  shipping.cancel    undone in 1.0 s
+   +4.000  ↶ 3  inventory.release  undone in 1.0 s
+   +5.000  ✓ 7  inventory.reserve  done in 1.0 s
+   +6.000  ■    COMPLETED
+"""
+    )
+    assert "… 2  scope first way    is being undone: mail.send refused: no stamps" in story(chooses_still())
+
+
+def test_the_story_tells_of_scopes_that_are_cut_off() -> None:
+    play = of(in_race)
+    play.done("1.1.2")
+    play.fire("1.2")
+    assert "1.1.1  scope lost         cut off: its branch was ended" in story(play)
+    play = of(in_race)
+    play.ask("cancel")
+    assert "cut off: cancelled by anna: why" in story(play)
+
+
+async def in_race(ctx: SagaContext, order: Order) -> str:
+    async def lost() -> None:
+        async with ctx.scope("lost"):
+            await ctx.use(Inventory).reserve(order)
+            await ctx.use(Shipping).schedule(order)
+
+    await ctx.race(lost(), ctx.sleep(5))
+    return ""
+
+
+def test_the_bars_tell_of_scopes() -> None:
+    play = chosen()
+    rows = {
+        row.step: row for row in chart(timeline(play.records), moment(play.now)).rows if row.kind == "scope"
+    }
+    assert {step: [bar.look for bar in row.bars] for step, row in rows.items()} == {
+        "2": ["undo"],
+        "4": ["good"],
+    }
+    assert (rows["2"].text, rows["4"].tone) == ("undone: mail.send refused: no stamps", "good")
+    play.evict()
+
+
+def test_a_scope_as_data() -> None:
+    play = chosen()
+    told = [
+        each for each in as_json(timeline(play.records), decoder(play.schemas)) if each["kind"] == "scope"
+    ]
+    assert [(each["name"], each["outcome"]) for each in told] == [
+        ("scope first way", "undone"),
+        ("scope", "ended well"),
+    ]
+    play.evict()
+
+
+def test_a_scope_is_described() -> None:
+    lines = described(chooses_still())
+    assert "  progress  2 of 4 steps so far are done, undoing scope first way (step 2)" in lines
+    assert "2     scope first way    undoing: mail.send refused: no stamps" in lines
+    assert "4     scope              ended well" in lines
+    play = of(in_race)
+    lines = described(play)
+    at = "at step 1.1.2 (inventory.reserve) and 1.2 (sleep), in scope lost (step 1.1.1)"
+    assert any(line.endswith(at) for line in lines)
+    play = of(in_race)
+    play.ask("cancel")
+    assert "1.1.1  scope lost         cut off" in described(play)
 
 
 def test_bars_stand_side_by_side() -> None:

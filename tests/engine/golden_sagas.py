@@ -24,7 +24,7 @@ from engine.shop import (
     Shipping,
     payment,
 )
-from kasaga import App, SagaContext, SignalTimeout, StepFailed, saga
+from kasaga import App, SagaContext, SignalTimeout, StepFailed, StepRefused, saga
 from kasaga.engine.codec import decode, encode
 from kasaga.engine.model import Move, Record, Undeliverable
 
@@ -92,7 +92,23 @@ async def asks(ctx: SagaContext, order: Order) -> str:
     return " ".join([first, str(who), *notes])
 
 
-APP = App("shop", sagas=[payment, careful, mixed, abreast, asks], participants=PARTICIPANTS)
+@saga("chooses")
+async def chooses(ctx: SagaContext, order: Order) -> str:
+    """One way in a scope, another where that is no way."""
+    await ctx.use(Payments).charge(order)
+    try:
+        async with ctx.scope("first way"):
+            await ctx.use(Inventory).reserve(order)
+            async with ctx.scope():
+                await ctx.use(Shipping).schedule(order)
+            await ctx.use(Mail).send(order)
+    except StepRefused:
+        await ctx.use(Inventory).reserve(order)
+        return "second way"
+    return "first way"
+
+
+APP = App("shop", sagas=[payment, careful, mixed, abreast, asks, chooses], participants=PARTICIPANTS)
 
 
 def of(name: str, version: int = 1) -> Play:
@@ -255,6 +271,26 @@ def asks_still() -> Play:
     return play
 
 
+def chooses_still() -> Play:
+    play = of("chooses")
+    for path in (1, 3, 5):
+        play.now += SECOND
+        play.done(path)
+    play.refused(6, "no stamps")
+    play.now += SECOND
+    play.undo(5)
+    return play
+
+
+def chosen() -> Play:
+    play = chooses_still()
+    play.now += SECOND
+    play.undo(3)
+    play.now += SECOND
+    play.done(7)
+    return play
+
+
 GOOD: dict[str, Callable[[], Play]] = {
     made.__name__: made
     for made in (
@@ -276,6 +312,8 @@ GOOD: dict[str, Callable[[], Play]] = {
         abreast_refused,
         asked,
         asks_still,
+        chooses_still,
+        chosen,
     )
 }
 

@@ -25,6 +25,8 @@ SLEEPS = ("0.3", "1", "5", "3600", "259200", "864000")
 """Seconds."""
 LISTENERS = 0.15
 """How many of the sagas take signals."""
+CHOOSERS = 0.12
+"""How many of the others have scopes."""
 EVERY = 4 * SECOND
 """Between two looks of the operator."""
 
@@ -84,6 +86,8 @@ class People:
         saga_id, run_id = f"saga-{number}", str(world.run_id(number))
         name = world.plan.saga or chance.pick(f"saga/{number}", NAMES)
         note = chance.pick(f"sleep/{number}", SLEEPS) if name == "sleeper" else ""
+        if not world.plan.saga and chance.number(f"chooses/{number}") < CHOOSERS:
+            name, note = "choosy", ""
         if not world.plan.saga and chance.number(f"listens/{number}") < LISTENERS:
             name = "listener"
         if name == "buggy" or (name == "listener" and chance.number(f"bug/{number}") < 0.3):

@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from kasaga.engine import mail, relevance, turn, undo
+from kasaga.engine import mail, relevance, scheduling, turn, undo
 from kasaga.engine import state as states
-from kasaga.engine.model import COMMAND, Event, Fired, Pivot, Replied, Signalled
+from kasaga.engine.model import COMMAND, SCOPE, UNDONE, Event, Fired, Pivot, Replied, Settle, Signalled
 from kasaga.engine.state import State
 from kasaga.orchestrator import gather, intake, ownership
 from kasaga.orchestrator.loop import Loop
@@ -286,6 +286,32 @@ def _at_once() -> contextlib.AbstractContextManager[Any]:
         return not any(step.undo_open or step.blocked is not None for step in state.order)
 
     return patch.object(undo, "advance", advance)
+
+
+@_plant("the code goes on behind a scope before what was done in it is undone", drop=0.2)
+def _scope_early() -> contextlib.AbstractContextManager[Any]:
+    real = undo.advance_lost
+
+    def advance(decisions: Any) -> bool:
+        over = real(decisions)
+        for steps in decisions.state.lost or ():
+            if steps[0].kind == SCOPE and not steps[0].outcome:
+                decisions.add(Settle(steps[0].path, UNDONE))
+        return over
+
+    return patch.object(undo, "advance_lost", advance)
+
+
+@_plant("a scope forgets the steps of the branches that were spawned in it", drop=0.2)
+def _scope_spawned() -> contextlib.AbstractContextManager[Any]:
+    real = scheduling.Scheduling._spawned_ended  # pyright: ignore[reportPrivateUsage]
+
+    def forget(self: Any, parent: Any, branch: Any) -> None:
+        if branch.has_more and branch.more.home is not None:
+            branch.asked = None
+        real(self, parent, branch)
+
+    return patch.object(scheduling.Scheduling, "_spawned_ended", forget)
 
 
 @_plant("a signal is forgotten when it is taken, and counts again when it comes again")

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from kasaga.engine.model import DONE, SCOPED, UNDONE, Clear, Leave, Record, Send, Settle
+from kasaga.engine.model import (
+    COMMAND,
+    DONE,
+    SCOPED,
+    UNDONE,
+    Clear,
+    Enter,
+    Leave,
+    Record,
+    Send,
+    Settle,
+    Sleep,
+)
 from kasaga.engine.state import State
 
 if TYPE_CHECKING:
@@ -15,15 +27,26 @@ BY_HAND = ("skipped", "resolved")
 
 
 def undone_in_order(records: Iterable[Record], state: State) -> Iterator[str]:
-    """When the code goes on behind a scope, everything in it is cleared, last first."""
+    """When the code goes on behind a scope, everything in it is cleared, last first.
+
+    In it is whatever was begun since it was: in the simulator's sagas nothing goes on beside a scope.
+    """
     place = {step.path: index for index, step in enumerate(state.order)}
     cleared: list[str] = []
+    begun: list[str] = []
     left: dict[str, Leave] = {}
     for decision in (each for record in records for each in record.decisions):
         if isinstance(decision, Clear):
             cleared.append(decision.step)
+        elif isinstance(decision, Enter | Sleep) or (
+            isinstance(decision, Send) and (decision.form, decision.attempt) == (COMMAND, 1)
+        ):
+            begun.append(decision.step)
         elif isinstance(decision, Leave) and decision.why == SCOPED:
             left[decision.steps[0]] = decision
+            inside = set(begun[begun.index(decision.steps[0]) :])
+            if inside != set(decision.steps):
+                yield f"scope {decision.steps[0]} has {', '.join(inside)} in it: its history says otherwise"
         elif isinstance(decision, Settle) and decision.outcome == UNDONE:
             within = [state.steps[path] for path in left[decision.step].steps]
             done = {step.path for step in within if step.outcome == DONE and step.compensation}
@@ -43,7 +66,11 @@ def none_stands(records: Iterable[Record], state: State, effects: Mapping[str, E
             left[decision.steps[0]] = decision
         elif isinstance(decision, Settle) and decision.outcome == UNDONE:
             over.append((decision.step, left[decision.step]))
-        elif isinstance(decision, Send) and decision.attempt == 1 and decision.step in effects:
+        elif (
+            isinstance(decision, Send)
+            and (decision.form, decision.attempt) == (COMMAND, 1)
+            and decision.step in effects
+        ):
             for scope, leave in over:
                 yield from _before(scope, leave, state, effects, decision.step)
     for scope, leave in over:

@@ -141,6 +141,14 @@ async def parallel(ctx: SagaContext, order: Order) -> None:
     assert_type(await ctx.gather(branch, ctx.spawn(ctx.run(look, 7))), tuple[tuple[Reservation, str], str])
 
 
+async def one_way(ctx: SagaContext, order: Order) -> Reservation:
+    """A scope lets what is raised in it pass, too."""
+    async with ctx.scope("first") as begun:
+        reserved = await ctx.use(Inventory).reserve(order)
+    assert_type(begun, None)
+    return reserved
+
+
 async def from_outside(ctx: SagaContext, order: Order) -> None:
     assert_type(await ctx.signal("approved", Receipt, timeout=timedelta(days=1)), Receipt)
     assert_type(await ctx.signal("go"), None)

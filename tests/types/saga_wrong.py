@@ -76,6 +76,9 @@ async def wrong(ctx: SagaContext, order: Order) -> Receipt:
     await ctx.race(inventory.reserve)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     with ctx.timeout(5):  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
         pass
+    with ctx.scope("first"):  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+    ctx.scope(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ctx.now = 5  # type: ignore[misc, assignment]  # pyright: ignore[reportAttributeAccessIssue]
     print(receipt, number)
     return order  # type: ignore[return-value]  # pyright: ignore[reportReturnType]

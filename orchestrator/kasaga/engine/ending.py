@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import BranchEnded, BranchInterrupt, Interrupt, SagaCodeError
 from .branches import Branch, Join, Timer, asked_by
-from .model import DRAINED, LOST, SCOPED, Pivot
+from .model import CUT_OFF, DRAINED, LOST, SCOPED, Pivot
 from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
 from .scopes import Scope
 
@@ -133,9 +133,13 @@ class Ending:
         for child in children:
             self._stop(child, found)
         asleep: list[Request] = []
+        scopes: list[Request] = []
         drained: list[str] = []
         for request in found:
-            if isinstance(request, Pause | Timer | Expect | Scope) or request.turn == self._turn:
+            if isinstance(request, Scope):
+                scopes.append(request)
+                continue
+            if isinstance(request, Pause | Timer | Expect) or request.turn == self._turn:
                 asleep.append(request)
                 continue
             waits_for[request.path] = request
@@ -144,6 +148,7 @@ class Ending:
                 drained.append(request.path)
                 request.index = -1
         self._let_go(asleep, "")
+        self._let_go(scopes, CUT_OFF)
         if drained:
             self.effects.append(Left(tuple(sorted(drained, key=in_order)), DRAINED))
         self._undo_broken(found)

@@ -39,7 +39,7 @@ def _scope_left(state: State, steps: list[Step], decision: Leave) -> None:
         raise ValueError(f"{scope.path} is no scope")
     scope.error, scope.details = decision.reason, decision.failed
     for step in steps:
-        if step is scope or step.left not in (CUT_OFF, LOST):
+        if step is scope or (step.kind != SCOPE and step.left not in (CUT_OFF, LOST)):
             step.left = SCOPED
     within = set(decision.steps)
     _lose(state, [scope, *(step for step in state.order if step.path in within and step is not scope)])
