@@ -6,19 +6,20 @@ have moved; its owner decides then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from .engine import lifecycle
 from .engine.codec import HistoryUnreadable, decode
+from .engine.deferrals import Deferred
 from .engine.leftovers import Leftover, leftovers, told
 from .engine.model import COMMAND, DONE, LOCAL, UNKNOWN, Asked, Fired
 from .engine.operator import refuses
 from .engine.state import State, Step, fold
 from .explain import leaves_json, row_json
-from .store.base import FINAL_STATES, HistoryRow, SagaRow, Store
+from .store.base import FINAL_STATES, HistoryRow, SagaRow, SagaState, Store
 from .wording import counted, moment
 
 NAMED = 20
@@ -26,6 +27,20 @@ NAMED = 20
 
 AT_ONCE = 100
 """Histories in memory at a time."""
+
+
+_STUCK = (SagaState.STUCK,)
+_LIVE = (SagaState.RUNNING, SagaState.STUCK)
+USUAL: Mapping[str, tuple[SagaState, ...]] = {
+    "retry": _STUCK,
+    "skip": _STUCK,
+    "resolve": _STUCK,
+    "cancel": (*_LIVE, SagaState.PAUSED),
+    "pause": (*_LIVE, SagaState.COMPENSATING, SagaState.CANCELLING),
+    "resume": (SagaState.PAUSED,),
+    "terminate": _STUCK,
+}
+"""By action, the states that a filter means which names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +125,7 @@ def _resume(state: State, intent: Intent, now: datetime) -> str:
     if state.deadline_row and moment(state.deadline_due) <= now:
         return "is undone, since its own deadline has passed"
     goes = f"goes on as {paused.beneath.state}"
-    answers = sum(not isinstance(event, Fired) for event in state.pending)
+    answers = sum(not isinstance(event, Fired | Deferred) for event in state.pending)
     return f"{goes}, and decides {counted(answers, 'answer')} that came meanwhile" if answers else goes
 
 

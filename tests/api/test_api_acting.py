@@ -41,6 +41,9 @@ def ids(desk: Desk) -> set[str]:
         ("resolve", {"reason": "by hand", "value": {"a": "é"}}, ("http-api", "by hand", None, '{"a": "é"}')),
         ("resolve", {"reason": "by hand", "by": "anna", "step": "2"}, ("anna", "by hand", "2", "null")),
         ("cancel", {"reason": "changed"}, ("http-api", "changed", None, None)),
+        ("pause", {"reason": "a move", "by": "anna"}, ("anna", "a move", None, None)),
+        ("resume", {}, ("http-api", "", None, None)),
+        ("terminate", {"reason": "last resort", "by": "anna"}, ("anna", "last resort", None, None)),
     ],
 )
 def test_an_action_says_who_and_why(
@@ -62,6 +65,8 @@ def test_an_action_says_who_and_why(
     ("action", "body", "field"),
     [
         ("skip", {}, "body.reason"),
+        ("terminate", {}, "body.reason"),
+        ("terminate", {"reason": ""}, "body.reason"),
         ("skip", {"reason": ""}, "body.reason"),
         ("resolve", {"value": 1}, "body.reason"),
         ("retry", {"reason": "x" * 2001}, "body.reason"),

@@ -273,6 +273,21 @@ class PurgeContract:
         assert owner.store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
         assert owner.store.load([(3, run)]) == {}
 
+    def test_a_terminated_saga_needs_no_attention_is_found_and_is_purged(self, owner: Owner) -> None:
+        owner.claim(3)
+        began = datetime.now(UTC) - 9 * DAY
+        row = saga_row(3, 1, SagaState.TERMINATED, started_at=began, updated_at=began, ended_at=began)
+        owner.commit(SagaWrite(3, row.run_id, [history_row(0)], row, new=True))
+        store = owner.store
+        assert store.attention([3]) == []
+        assert store.list_sagas(SagaFilter(states=[SagaState.TERMINATED])) == [row]
+        assert store.list_sagas(SagaFilter(states=[SagaState.STUCK, SagaState.TERMINATED])) == [row]
+        assert store.count(SagaFilter()) == {SagaState.TERMINATED: 1}
+        assert store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
+        remembered = store.saga(row.saga_id)
+        assert remembered is not None
+        assert remembered.state is SagaState.TERMINATED
+
     def test_run_ids_of_another_version_are_purged_too(self, owner: Owner) -> None:
         owner.claim(3)
         began = datetime.now(UTC) - 9 * DAY

@@ -50,6 +50,11 @@ Key = Annotated[
 ]
 
 
+def action_id_of(action: Action, saga_id: str, key: str) -> str:
+    """The id of an action by its caller's key: with another action or saga it is another one."""
+    return str(uuid5(_KEYS, f"{action}\n{saga_id}\n{key}"))
+
+
 @dataclass(frozen=True)
 class Acting:
     """One request to act, without its body."""
@@ -66,8 +71,7 @@ class Acting:
         """Do it and answer: 200 when the owner has, 202 when only Kafka has."""
         backend = self.backend
         check_wait(backend, self.wait)
-        # The same key for another action or saga is another action.
-        action_id = str(uuid5(_KEYS, f"{action}\n{self.saga_id}\n{self.key}"))
+        action_id = action_id_of(action, self.saga_id, self.key)
         made: dict[str, object] = {"saga_id": self.saga_id, "action": action, "action_id": self.key}
         work = backend.act(
             action,

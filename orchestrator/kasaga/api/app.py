@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from kasaga_wire import __version__
 
 from ..ui import pages
-from . import actions, messages, problems, sagas, starts
+from . import actions, bulk, messages, problems, sagas, starts
 from .access import Access
 from .backend import Backend
 from .document import document
@@ -62,7 +62,7 @@ def create_app(settings: ApiSettings, *, backend: Backend | None = None) -> Fast
     problems.install(app)
     app.add_exception_handler(ClientGone, client_gone)
     app.add_middleware(Guard, settings=settings, metrics=behind.metrics)
-    for router in (probes, sagas.router, starts.router, actions.router, messages.router):
+    for router in (probes, sagas.router, starts.router, actions.router, bulk.router, messages.router):
         app.include_router(router)
     app.router.routes.extend(pages.routes(behind, app.state.access, problems.status_of))
     return app

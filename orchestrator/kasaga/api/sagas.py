@@ -48,7 +48,7 @@ async def list_sagas(query: Annotated[ListQuery, Query()], backend: BackendOf) -
     after = read_after_saga(query.cursor)
 
     def ask(store: Store) -> Response:
-        rows = store.list_sagas(_filter(query), after=after, limit=query.limit + 1)
+        rows = store.list_sagas(filter_of(query), after=after, limit=query.limit + 1)
         shown = rows[: query.limit]
         cursor = after_saga(shown[-1].run_id) if len(rows) > query.limit else None
         return answer({"sagas": [row_json(row) for row in shown], "next_cursor": cursor})
@@ -67,7 +67,7 @@ async def count(query: Annotated[Filter, Query()], backend: BackendOf) -> Respon
     """Count what a filter chooses. Reads every saga, unless only states that ask for attention are named."""
 
     def ask(store: Store) -> Response:
-        counts = store.count(_filter(query))
+        counts = store.count(filter_of(query))
         known = {state.value: counts.get(state, 0) for state in SagaState}
         return answer({"counts": known, "total": sum(known.values())})
 
@@ -152,7 +152,8 @@ def _avro(backend: Backend, store: Store, digest: bytes) -> Any:
         return None
 
 
-def _filter(query: Filter) -> SagaFilter:
+def filter_of(query: Filter) -> SagaFilter:
+    """What a filter chooses."""
     return SagaFilter(
         states=tuple(query.state),
         name=query.name,

@@ -20,9 +20,9 @@ import click
 from ..client import Client, NoAnswer, SagaStatus, UnknownSaga
 from ..client import acting as client_actions
 from ..errors import NotApplicable
-from ..foresight import Intent, as_json, foresee_all
+from ..foresight import USUAL, Intent, as_json, foresee_all
 from ..lookup import asked_before
-from ..store.base import SagaFilter, SagaRow, SagaState
+from ..store.base import SagaFilter, SagaRow
 from ..wording import counted, printable, sentence, table
 from .errors import BadInput, NotConfirmed
 from .inputs import read_text
@@ -39,10 +39,6 @@ SHOWN_WHOLE = 20
 PROGRESS_SECONDS = 1.0
 """A bulk that takes longer shows how far it is."""
 
-STUCK = (SagaState.STUCK,)
-LIVE = (SagaState.RUNNING, SagaState.STUCK)
-MOVING = (*LIVE, SagaState.COMPENSATING, SagaState.CANCELLING)
-PAUSED = (SagaState.PAUSED,)
 DONE = {
     "retry": "retried",
     "skip": "skipped",
@@ -147,7 +143,7 @@ def action_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @pass_session
 def retry(session: Session, /, reason: str, step: str, timeout: float | None, bulk: str, **rest: Any) -> None:
     """Let STUCK sagas try again, now."""
-    act(session, Action("retry", reason, step, timeout=timeout, bulk=bulk), STUCK, **rest)
+    act(session, Action("retry", reason, step, timeout=timeout, bulk=bulk), **rest)
 
 
 @click.command()
@@ -160,7 +156,7 @@ def skip(session: Session, /, reason: str, step: str, timeout: float | None, bul
 
     The saga's end is then COMPENSATED with exceptions.
     """
-    act(session, Action("skip", reason, step, timeout=timeout, bulk=bulk), STUCK, **rest)
+    act(session, Action("skip", reason, step, timeout=timeout, bulk=bulk), **rest)
 
 
 @click.command()
@@ -192,7 +188,7 @@ def resolve(
         raise BadInput(
             f"--value is no JSON: {error}", remedy="""Quote it for your shell: '{"id": 3}'"""
         ) from None
-    act(session, Action("resolve", reason, step, parsed, timeout, bulk), STUCK, **rest)
+    act(session, Action("resolve", reason, step, parsed, timeout, bulk), **rest)
 
 
 @click.command()
@@ -201,7 +197,7 @@ def resolve(
 @pass_session
 def cancel(session: Session, /, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
     """Undo what sagas have done, and end them."""
-    act(session, Action("cancel", reason, timeout=timeout, bulk=bulk), (*LIVE, SagaState.PAUSED), **rest)
+    act(session, Action("cancel", reason, timeout=timeout, bulk=bulk), **rest)
 
 
 @click.command()
@@ -213,7 +209,7 @@ def pause(session: Session, /, reason: str, timeout: float | None, bulk: str, **
 
     Answers, signals and timers still get in, and are decided then.
     """
-    act(session, Action("pause", reason, timeout=timeout, bulk=bulk), MOVING, **rest)
+    act(session, Action("pause", reason, timeout=timeout, bulk=bulk), **rest)
 
 
 @click.command()
@@ -222,7 +218,7 @@ def pause(session: Session, /, reason: str, timeout: float | None, bulk: str, **
 @pass_session
 def resume(session: Session, /, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
     """Let PAUSED sagas go on where they were."""
-    act(session, Action("resume", reason, timeout=timeout, bulk=bulk), PAUSED, **rest)
+    act(session, Action("resume", reason, timeout=timeout, bulk=bulk), **rest)
 
 
 @click.command()
@@ -234,7 +230,7 @@ def terminate(session: Session, /, reason: str, timeout: float | None, bulk: str
 
     A filter means STUCK sagas, unless it names states.
     """
-    act(session, Action("terminate", reason, timeout=timeout, bulk=bulk), STUCK, **rest)
+    act(session, Action("terminate", reason, timeout=timeout, bulk=bulk), **rest)
 
 
 # --- doing it
@@ -243,14 +239,16 @@ def terminate(session: Session, /, reason: str, timeout: float | None, bulk: str
 def act(
     session: Session,
     action: Action,
-    usual: Sequence[SagaState],
     *,
     saga_ids: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     **chosen_by: Any,
 ) -> None:
-    """Do something to the sagas named, or to those that the filter chooses, in `usual` states by default."""
+    """Do something to the sagas named, or to those that the filter chooses.
+
+    A filter without states means those that the action is for.
+    """
     filtered = any(chosen_by.values())
     if bool(saga_ids) == filtered:
         raise click.UsageError("Name sagas by their ids, or choose them by a filter such as --state STUCK.")
@@ -258,7 +256,7 @@ def act(
     if filtered:
         where = make_filter(**chosen_by)
         if not where.states:
-            where.states = tuple(usual)
+            where.states = USUAL[action.name]
         saga_ids = _choose(session, action, where, out, dry_run=dry_run, yes=yes)
     elif dry_run:
         _dry_run(out, action, _named(session, saga_ids), session)
