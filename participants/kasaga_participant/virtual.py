@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -28,8 +28,9 @@ from .calls import Calls, encode_error
 from .errors import UnknownCommand
 from .inbox.algorithm import Abort, Close, Invoke, Retreat, settle
 from .inbox.drive import AsyncInvoke, RowEffect, drive_async
+from .inbox.late import LateReply, Tokens, Wish, answer_late, drive_late_memory
 from .inbox.memory import MemoryInbox, MemorySession, PlainSession
-from .inbox.rows import FAILED, UNDECODABLE, Answer, Kind, Later, Rules, Work
+from .inbox.rows import DEFERRED, DONE, FAILED, UNDECODABLE, Answer, Kind, Later, Rules, Work
 from .jobs import Intake, Job
 from .metrics import Metrics
 from .progress import Progress
@@ -37,6 +38,8 @@ from .tracing import tracing
 
 T = TypeVar("T")
 TAKES_BACK = (Abort, Retreat)
+KEY = b"virtual"
+"""What tokens are made by: two runs of one seed are the same run."""
 
 
 class Death(Enum):
@@ -117,6 +120,7 @@ class Virtual:
         self._calls, self._loop, self._clock = calls, loop, clock
         self._connection = connection
         self.inbox = MemoryInbox(retention=app.rules.retention, clock=self._seconds)
+        self.inbox.key = KEY
         self._intakes = {name: Intake(registry, lambda topic: True) for name, registry in registries.items()}
 
     def _seconds(self) -> float:
@@ -155,6 +159,27 @@ class Virtual:
         answers = _by_hand(plan) if job.lane.is_sync else self._loop.run(plan)
         return self._handled(job, answers[0])
 
+    def late(
+        self, handled: Handled, token: str, *, result: bytes | None = None, progress: str | None = None
+    ) -> list[Handled]:
+        """Answer a deferred command by its token, or give a heartbeat where there is no result.
+
+        Returns the replies that this leads to. Raises GivenUp, AlreadyAnswered, NotDeferred and BadToken.
+        """
+        wish = Wish(DEFERRED, None, progress) if result is None else Wish(DONE, result)
+        _by_hand(drive_late_memory(answer_late(handled.envelope.type, token, wish), self.inbox))
+        late, self.inbox.late = self.inbox.late, []
+        return [self._replied(handled, reply) for reply in late]
+
+    def _replied(self, handled: Handled, reply: LateReply) -> Handled:
+        source = f"/kasaga/participants/{reply.participant}"
+        envelope = ReplyEnvelope.to(handled.envelope, reply.outcome, source=source, time=self._clock())
+        envelope.attempt = reply.attempt
+        if reply.outcome == DEFERRED:
+            envelope.suffix = f"d{reply.number}"
+        payload = NULL_PAYLOAD if reply.payload is None else reply.payload
+        return replace(handled, outcome=reply.outcome, payload=payload, headers=envelope.to_headers())
+
     def _handled(self, job: Job, answer: Answer) -> Handled:
         source = f"/kasaga/participants/{job.registry.contract.name}"
         reply = ReplyEnvelope.to(job.envelope, answer.outcome, source=source, time=self._clock())
@@ -166,7 +191,9 @@ class Virtual:
 
 def make_calls(schemas: Schemas) -> Calls:
     """What prepares and runs handlers: to be shared by many participants."""
-    return Calls(schemas, Metrics(CollectorRegistry()), tracing())
+    calls = Calls(schemas, Metrics(CollectorRegistry()), tracing())
+    calls.token = Tokens(KEY).make
+    return calls
 
 
 class _Invoke:

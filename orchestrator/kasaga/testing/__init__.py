@@ -23,7 +23,7 @@ from .faults import KINDS, Fault
 from .invariants import leaves_no_trace
 from .matrix import Report, Row
 from .result import Invariant, Outside, Result
-from .services import Fakes
+from .services import Fakes, Later
 from .signals import Signal
 from .simulate import Failure, Simulation
 from .values import NoExample
@@ -37,6 +37,7 @@ __all__ = [
     "Fault",
     "Handling",
     "Invariant",
+    "Later",
     "NoExample",
     "Outside",
     "Report",

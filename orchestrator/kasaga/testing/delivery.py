@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from random import Random
 
 from kasaga_wire.envelope import CommandEnvelope
@@ -19,7 +20,17 @@ from kasaga_wire.kafka import Record
 from . import faults
 from .faults import Fault, Plan
 from .network import Kafka
-from .services import Death, Died, Handled, Rejected, Virtual, failure, refusal
+from .services import (
+    Death,
+    Died,
+    Handled,
+    ParticipantError,
+    Promise,
+    Rejected,
+    Virtual,
+    failure,
+    refusal,
+)
 
 SECOND = 1_000_000_000
 TRANSIT = SECOND // 1000
@@ -72,8 +83,15 @@ class Courier:
         now: Callable[[], datetime],
         ask: Callable[[str], None],
         dice: Random | None,
+        promises: Mapping[str, Promise],
     ) -> None:
-        """`ask` asks for an action on the saga; `dice` draws how long records are on the way."""
+        """`ask` asks for an action on the saga; `dice` draws how long records are on the way.
+
+        `promises`: what the commands are answered with that are deferred, by their ids.
+        """
+        self._promises = promises
+        self._kept: set[str] = set()
+        """Commands whose answers are on their way."""
         self._network, self._services, self._plan = network, services, plan
         self._nanos, self._now, self._ask, self._dice = nanos, now, ask, dice
         self._mail: list[tuple[int, int, Callable[[], object]]] = []
@@ -180,6 +198,29 @@ class Courier:
         failed = handled.outcome in ("failed", "refused")
         self._note(envelope, path, handled.outcome, ran=handled.ran, stands=handled.ran and not failed)
         self._answer(handled, path)
+        promise = self._promises.get(envelope.command_id)
+        if handled.outcome == "deferred" and promise is not None and envelope.command_id not in self._kept:
+            self._kept.add(envelope.command_id)
+            self._keep(handled, path, promise)
+
+    def _keep(self, handled: Handled, path: str, promise: Promise) -> None:
+        """Answer a deferred command when its time has come, with heartbeats until then."""
+        later, beat = promise.later, promise.later.heartbeat
+        for number in range(1, int(2 * later.after / beat) if beat else 0):
+            at = int(number * (beat or 0) * SECOND / 2)
+            self._post(at, partial(self._late, handled, path, promise, progress=str(number)))
+        self._post(int(later.after * SECOND), partial(self._late, handled, path, promise))
+
+    def _late(self, handled: Handled, path: str, promise: Promise, progress: str | None = None) -> None:
+        """Give a heartbeat, or without progress the answer."""
+        contract = handled.envelope.type.partition(".")[0]
+        result = promise.result if progress is None else None
+        try:
+            replies = self._services[contract].late(handled, promise.token, result=result, progress=progress)
+        except ParticipantError:
+            return  # the saga has given it up, or it was answered by now
+        for reply in replies:
+            self._answer(reply, path)
 
     def _meddle(self, envelope: CommandEnvelope, path: str) -> tuple[Exception | None, Death | None]:
         """What the handler raises, and where the participant dies."""

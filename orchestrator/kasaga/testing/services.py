@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from kasaga_participant import Participant, Refused, RetryableError
+from kasaga_participant import Deferred, Participant, ParticipantError, Refused, RetryableError
 from kasaga_participant.calls import Calls
 from kasaga_participant.jobs import Rejected
 from kasaga_participant.virtual import Death, Died, Handled, Loop, Virtual, make_calls
@@ -27,6 +28,9 @@ __all__ = [
     "Died",
     "Fakes",
     "Handled",
+    "Later",
+    "ParticipantError",
+    "Promise",
     "Rejected",
     "Served",
     "Services",
@@ -38,8 +42,34 @@ __all__ = [
 
 Served = Participant | type[Any]
 """An app with its handlers, or a service class whose methods are the handlers of a contract."""
-Fakes = Mapping[Callable[..., Any], Callable[..., Any]]
+Fakes = Mapping[Callable[..., Any], "Callable[..., Any] | Later"]
 """By command (`Payments.charge`): what stands in for its handler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A fake of a command that is accepted at once, and answered later.
+
+    Attributes:
+        answer: a function of the input, that gives the result.
+        after: seconds of the virtual clock until then.
+        heartbeat: seconds in which a heartbeat must come; two do. None: none is promised.
+        act: what the handler does when it accepts: a function of the input and the transaction, if given.
+    """
+
+    answer: Callable[[Any], Any]
+    after: float = 600.0
+    heartbeat: float | None = None
+    act: Callable[[Any, Any], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a command that was deferred will be answered with: `result`, by `token`."""
+
+    token: str
+    result: bytes
+    later: Later
 
 
 def find_contracts(function: Callable[..., Any]) -> dict[str, Contract]:
@@ -99,6 +129,8 @@ class Services:
         self._calls: Calls = make_calls(schemas)
         self._loop = Loop()
         self._apps: list[Participant] = []
+        self.promises: dict[str, Promise] = {}
+        """Of one run: by command id, those that are answered later."""
         self.problems: list[NoExample] = []
         """Fakes that were called and couldn't be made."""
 
@@ -112,6 +144,7 @@ class Services:
         Raises ContractError and RegistrationError where what was given doesn't fit together, TypeError where
         the data is nothing that could be rolled back.
         """
+        self.promises.clear()
         data = self._data() if self._data is not None else None
         if data is not None and not hasattr(data, "__dict__"):
             name = type(data).__name__
@@ -144,12 +177,16 @@ class Services:
                 apps.append(self._faked(contract, by_type))
         return apps
 
-    def _faked(self, contract: Contract, fakes: Mapping[str, Callable[..., Any]]) -> Participant:
+    def _faked(self, contract: Contract, fakes: Mapping[str, Callable[..., Any] | Later]) -> Participant:
         app = Participant(contract.name)
         for spec in contract.by_type.values():
             wanted = 1 if isinstance(spec, CommandSpec) else 2
             fake = fakes.get(spec.type)
-            if fake is not None:
+            if isinstance(fake, Later):
+                if not isinstance(spec, CommandSpec):
+                    raise ContractError(f"{spec.type} is a compensation: it can't be answered later")
+                handler = self._promising(spec, fake)
+            elif fake is not None:
                 handler = _adapted(fake, wanted, spec.type)
             elif isinstance(spec, CommandSpec):
                 handler = self._answering(spec)
@@ -158,6 +195,18 @@ class Services:
             method: Any = getattr(contract.cls, spec.name)
             app.handle(method)(handler)
         return app
+
+    def _promising(self, spec: CommandSpec, later: Later) -> Callable[..., Any]:
+        def accept(value: Any, tx: Any) -> Any:
+            beat = timedelta(seconds=later.heartbeat) if later.heartbeat is not None else None
+            deferred = Deferred(tx, heartbeat=beat)
+            if later.act is not None:
+                later.act(value, tx)
+            result = spec.result.encode(later.answer(value))
+            self.promises[deferred.command_id] = Promise(deferred.token, result, later)
+            return deferred
+
+        return accept
 
     def _answering(self, spec: CommandSpec) -> Callable[..., Any]:
         made: list[Any] = []

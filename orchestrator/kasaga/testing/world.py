@@ -142,6 +142,7 @@ class World:
             now=self.now,
             ask=self._ask,
             dice=dice,
+            promises=stage.services.promises,
         )
         self.turns = self._signalled = 0
         """Turns so far; signals sent so far."""
