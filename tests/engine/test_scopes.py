@@ -330,3 +330,22 @@ def test_the_deadline_comes_while_a_scope_is_undone() -> None:
     play.undo(3)
     play.undo(1)
     assert play.state.state == "COMPENSATED"
+
+
+def test_a_pause_while_a_scope_is_undone_holds_the_code_back() -> None:
+    play = refused()
+    play.ask("pause")
+    play.undo(3)
+    assert (play.state.state, play.step(3).undo_how, play.step(2).outcome) == ("PAUSED", "", "")
+    play.ask("resume")
+    assert (play.state.state, play.step(3).undo_how, play.step(2).outcome) == ("RUNNING", "undone", "undone")
+    play.done(5)
+    assert play.state.state == "COMPLETED"
+
+
+def test_what_is_terminated_while_a_scope_is_undone_says_what_it_leaves() -> None:
+    play = refused()
+    play.ask("terminate")
+    assert play.state.state == "TERMINATED"
+    assert "done and not undone: 1 (payments.charge)" in play.state.reason
+    assert "being undone: 3 (inventory.reserve)" in play.state.reason

@@ -266,3 +266,33 @@ def test_code_that_no_longer_has_a_time_out_is_noticed() -> None:
     play.load(app_of(without))
     with pytest.raises(Exception, match=r"now asks for sleep .*, where its history has timeout as step 1"):
         play.run.live(play.defs)
+
+
+def test_a_branch_whose_code_has_returned_is_ended_while_it_waits_for_what_it_has_spawned() -> None:
+    async def returns(ctx: SagaContext, order: Order) -> None:
+        ctx.spawn(ctx.use(Inventory).reserve(order))
+
+    async def racing(ctx: SagaContext, order: Order) -> str:
+        await ctx.race(returns(ctx, order), ctx.sleep(5))
+        return ""
+
+    play = of(racing)
+    play.fire("1.2")
+    assert play.undone == ["1.1.1.1"]
+    play.undo("1.1.1.1", "nothing")
+    assert play.state.state == "COMPLETED"
+
+
+def test_of_two_branches_that_are_woken_at_once_the_first_ends_the_other() -> None:
+    async def racing(ctx: SagaContext, order: Order) -> str:
+        branch = ctx.spawn(ctx.use(Inventory).reserve(order))
+
+        async def waits(name: str) -> str:
+            await branch
+            return name
+
+        return str(await ctx.race(waits("first"), waits("second")))
+
+    play = of(racing)
+    play.done("1.1")
+    assert b"first" in play.ever(Return)[0].result
