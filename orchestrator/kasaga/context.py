@@ -20,6 +20,7 @@ from kasaga_wire.errors import KasagaError
 
 from .engine.requests import Call, Host, LocalCall, Options, Pause, PivotCall
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
+from .events import Emitting
 from .messages import Messaging
 from .parallel import Branching
 from .policy import (
@@ -43,7 +44,7 @@ MAX_KEY = 512
 """Bytes of a key: it travels with each attempt."""
 
 
-class SagaContext(Branching, Messaging):
+class SagaContext(Branching, Messaging, Emitting):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
     __slots__ = ("_contracts", "_host", "_random", "_signals", "_uuids")

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, overload
 from kasaga_wire.nodes import clean_text
 
 from .engine.branches import Branch, Child, Gather, Join, Race, Timer, awaiting, begin
-from .engine.requests import Host, PivotCall, Request
+from .engine.requests import EmitCall, Host, PivotCall, Request
 from .engine.scopes import Scope
 from .errors import NotAwaitable, SagaCodeError
 from .policy import MAX_SECONDS, Seconds, micros
@@ -273,9 +273,10 @@ def _child(host: Host, each: object, word: str) -> Child:
         raise NotAwaitable(f"ctx.{word} got a ctx.timeout", remedy="Write `async with ctx.timeout(...):`.")
     if isinstance(each, Scope):
         raise NotAwaitable(f"ctx.{word} got a ctx.scope", remedy="Write `async with ctx.scope():`.")
-    if isinstance(each, PivotCall):
+    if isinstance(each, PivotCall | EmitCall):
         raise NotAwaitable(
-            f"ctx.{word} got a ctx.pivot", remedy="Await it by itself, before or after the branches."
+            f"ctx.{word} got a {each.describe()}",
+            remedy="Await it by itself: it is no step.",
         )
     if isinstance(each, Request | Join):
         if each.host is not host:

@@ -24,6 +24,7 @@ from .context import SagaContext
 from .engine.driver import Definition
 from .engine.requests import Host
 from .engine.run import Definitions
+from .events import ALL_EVENTS, PROBLEMS
 from .messages import NAME as MESSAGE_NAME
 from .messages import message_codec
 from .policy import Seconds, micros
@@ -148,13 +149,21 @@ class App:
         *,
         sagas: Iterable[Saga[Any, Any]],
         participants: Iterable[Callable[..., Any]] = (),
+        events: Iterable[str] = PROBLEMS,
     ) -> None:
         """List what belongs to the namespace.
+
+        `events`: the states that are published on `<namespace>.events` when a saga gets there, by default
+        STUCK, PAUSED, COMPENSATED and TERMINATED; `kasaga.events.ALL_EVENTS` for each.
 
         Raises:
             ContractError: a contract, a saga or the namespace isn't declared right, or named twice.
         """
         self.namespace = namespace
+        self.events = frozenset(events)
+        if unknown := self.events - ALL_EVENTS:
+            states = ", ".join(sorted(ALL_EVENTS))
+            raise ContractError(f"events of {sorted(unknown)} can't be told", remedy=f"Choose from {states}.")
         self._fingerprint = ""
         Topics(namespace)
         self.sagas: dict[tuple[str, int], Saga[Any, Any]] = {}
@@ -186,7 +195,7 @@ class App:
         for contract in contracts.values():
             for schema in contract.schemas():
                 schemas.add(schema)
-        return Definitions(sagas, contracts, schemas, self.fingerprint(), max_payload)
+        return Definitions(sagas, contracts, schemas, self.fingerprint(), max_payload, self.events)
 
     def _definition(self, declared: Saga[Any, Any]) -> Definition:
         contracts, signals = self.contracts, declared.signal_codecs

@@ -42,6 +42,7 @@ from .engine.model import (
     CodeArrived,
     Decision,
     Drop,
+    Emit,
     Enter,
     Event,
     Fence,
@@ -69,11 +70,11 @@ from .timeline_data import Decode
 from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received, error_text, heartbeats, withdraw
 from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
 
-START, STATE, ACTION, CODE, PIVOT = "start", "state", "action", "code", "pivot"
+START, STATE, ACTION, CODE, PIVOT, EMIT = "start", "state", "action", "code", "pivot", "emit"
 """Kinds of entries beside the engine's forms (command, undo, void, sleep, local, signal) and what came."""
 
 UNDOING = ("undo", "void")
-MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", RECEIVED: "←", UPDATE: "←"}
+MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", EMIT: "→"} | {RECEIVED: "←", UPDATE: "←"}
 ENDED_WELL = "ended well"
 GOOD = frozenset({DONE, UNDONE, ENDED_WELL, "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
@@ -206,7 +207,7 @@ class _Story:
                 self._cleared(decision, event, at)
             case Move():
                 self._moved(decision, at)
-            case Pivot() | Hold() | Release() | Postpone() | Fence():
+            case Pivot() | Emit() | Hold() | Release() | Postpone() | Fence():
                 self._turned(decision, at)
             case Return():
                 self._returned = decision.result
@@ -285,11 +286,13 @@ class _Story:
         if isinstance(event, Asked) and event.action in ("skip", "resolve"):
             entry.by = event.by
 
-    def _turned(self, decision: Pivot | Hold | Release | Postpone | Fence, at: datetime) -> None:
-        """The saga has passed its pivot, is paused, goes on, or ends as it is."""
+    def _turned(self, decision: Pivot | Emit | Hold | Release | Postpone | Fence, at: datetime) -> None:
+        """The saga has passed its pivot, emits, is paused, goes on, or ends as it is."""
         match decision:
             case Pivot():
                 self.entries.append(Entry(at, PIVOT, "pivot"))
+            case Emit(topic=topic, type=kind):
+                self.entries.append(Entry(at, EMIT, f"{kind} to {topic}", value=decision.payload))
             case Hold():
                 for entry in self._steps.values():
                     withdraw(entry, at)
@@ -409,6 +412,8 @@ def summarised(entry: Entry, now: datetime) -> str:
         )
     if entry.kind == PIVOT:
         return "passed: nothing before it is undone any more"
+    if entry.kind == EMIT:
+        return "published"
     if entry.ended is None:
         return _so_far(entry, now)
     words = {

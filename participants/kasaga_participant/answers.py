@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope, dead_letter_headers
+from kasaga_wire.dead_letters import dead_letter_headers
+from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.errors import DeliveryError, KasagaError
 from kasaga_wire.kafka import Record
 from kasaga_wire.records import NULL_PAYLOAD

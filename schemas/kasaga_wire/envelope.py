@@ -31,12 +31,12 @@ from .headers import (
     split_command_id,
     type_of,
 )
-from .nodes import clean_text
 
 __all__ = [
     "AnswerEnvelope",
     "CommandEnvelope",
     "ControlEnvelope",
+    "DomainEventEnvelope",
     "EventEnvelope",
     "Headers",
     "Knowledge",
@@ -46,7 +46,6 @@ __all__ = [
     "StartEnvelope",
     "Undoes",
     "command_id",
-    "dead_letter_headers",
     "original_of",
     "parse_time",
     "rfc3339",
@@ -74,6 +73,7 @@ OUTCOMES = COMMAND_OUTCOMES | UNDO_OUTCOMES | VOID_OUTCOMES
 
 _SPEC = ("ce_specversion", b"1.0")
 _CONTENT = ("content-type", AVRO.encode())
+_JSON = ("content-type", b"application/json")
 _REPLY = ("ce_type", REPLY.encode())
 _START = ("ce_type", START.encode())
 
@@ -447,7 +447,27 @@ class EventEnvelope:
         )
 
 
-def _plain(id_: str, source: str, type_: str, time: datetime, saga_id: str) -> Headers:
+@dataclass(slots=True, kw_only=True)
+class DomainEventEnvelope:
+    """An event of a saga's author, in JSON, for anybody."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    saga_id: str
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+    def to_headers(self) -> Headers:
+        """The headers of the record."""
+        headers = _plain(self.id, self.source, self.type, self.time, self.saga_id, _JSON)
+        return _traced(headers, self.traceparent, self.tracestate)
+
+
+def _plain(
+    id_: str, source: str, type_: str, time: datetime, saga_id: str, content: tuple[str, bytes] = _CONTENT
+) -> Headers:
     return [
         _SPEC,
         ("ce_id", id_.encode()),
@@ -455,7 +475,7 @@ def _plain(id_: str, source: str, type_: str, time: datetime, saga_id: str) -> H
         ("ce_type", type_.encode()),
         ("ce_time", rfc3339(time).encode()),
         ("ce_subject", saga_id.encode()),
-        _CONTENT,
+        content,
     ]
 
 
@@ -464,36 +484,3 @@ def _after(prefix: str, fields: Fields) -> str:
     if not type_.startswith(prefix) or len(type_) == len(prefix):
         raise EnvelopeError("ce_type", f"doesn't begin with {prefix}")
     return type_[len(prefix) :]
-
-
-# --- dead letters
-
-MAX_DEAD_LETTER_REASON_CHARACTERS = 1_000
-
-
-def dead_letter_headers(
-    original: RawHeaders | None,
-    *,
-    topic: str,
-    partition: int,
-    offset: int,
-    code: str,
-    reason: str,
-    by: str,
-    time: datetime,
-) -> list[tuple[str, bytes | None]]:
-    """The headers of a dead letter: where it lay, who refused it and why, and then its own, untouched.
-
-    Key and value stay as they were, so that redriving is producing it again without the `kasaga_dlq_*`
-    headers.
-    """
-    ours: list[tuple[str, bytes | None]] = [
-        ("kasaga_dlq_code", code.encode()),
-        ("kasaga_dlq_reason", clean_text(reason, MAX_DEAD_LETTER_REASON_CHARACTERS).encode()),
-        ("kasaga_dlq_topic", topic.encode()),
-        ("kasaga_dlq_partition", str(partition).encode()),
-        ("kasaga_dlq_offset", str(offset).encode()),
-        ("kasaga_dlq_time", rfc3339(time).encode()),
-        ("kasaga_dlq_by", by.encode()),
-    ]
-    return ours + [header for header in original or () if not header[0].startswith("kasaga_dlq_")]

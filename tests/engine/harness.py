@@ -29,6 +29,7 @@ from kasaga.engine.model import (
     Asked,
     CodeArrived,
     Decision,
+    Emit,
     Event,
     Faulted,
     Fence,
@@ -175,6 +176,8 @@ class Play:
         for row, decision in state.opens:
             assert row >= self.next_row
             assert row not in self.rows
+            if isinstance(decision, Emit):
+                continue
             if isinstance(decision, Tell):
                 self.told.append(decision)
             elif isinstance(decision, Fence):

@@ -115,4 +115,5 @@ def test_codes_are_never_used_again() -> None:
         23: "Postpone",
         24: "Fence",
         25: "Defer",
+        26: "Emit",
     }

@@ -374,7 +374,7 @@ def test_too_many_bytes_at_once_are_refused_before_any_is_sent() -> None:
     play.defs = play.defs._replace(max_together=100)
     play.start(THE_ORDER)
     assert (play.state.code, play.state.order) == ("KSG-205", [])
-    assert "11 steps that go out together have" in play.state.reason
+    assert "11 steps and events at once have" in play.state.reason
 
 
 def test_sleeps_and_functions_side_by_side() -> None:

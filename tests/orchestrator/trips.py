@@ -250,7 +250,18 @@ async def bad(ctx: SagaContext, trip: Trip) -> str:
     return trip.note
 
 
+@saga("herald")
+async def herald(ctx: SagaContext, trip: Trip) -> None:
+    """Emits to the topic that its note names: before a step, with one, and at its end."""
+    await ctx.emit(trip.note, trip, event_type="asked")
+    ticket = await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.emit(trip.note, ticket, event_type="booked", key="hotels")
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    await ctx.emit(trip.note, {"sent": True}, event_type="sent")
+
+
 SAGAS: list[Saga[Any, Any]] = [
+    herald,
     trip,
     hasty,
     stubborn,

@@ -46,7 +46,7 @@ from kasaga.store.base import (
 from kasaga.testing.network import Headers
 from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
-from simulator import halted, scopes
+from simulator import halted, news, scopes
 
 if TYPE_CHECKING:
     from simulator.postgres import Effect
@@ -279,7 +279,7 @@ class Book:
         return {
             (value or b"").decode()
             for place, log in self._world.kafka.logs.items()
-            if place[0] in (topics.answers, topics.events)
+            if place[0] in (topics.answers, topics.events, news.TOPIC)
             for record in log.records
             for name, value in record.headers
             if name == "ce_id"
@@ -424,6 +424,8 @@ class _Audit:
                 event = f"{run_id}.{record.seq + 1}.{record.row + number}"
                 if (f"{decision.about}.{decision.what.lower()}" if decision.to else event) not in told:
                     self.say(f"nobody was told of {decision.what} (row {record.seq} of its history)")
+        for wrong in news.wrong(run_id, self._records, told, excused=self._excused):
+            self.say(wrong)
 
     def wire(self, sent: list[CommandEnvelope]) -> None:
         """Nothing was sent that wasn't committed."""

@@ -17,6 +17,8 @@ from simulator.postgres import restore, snapshot
 if TYPE_CHECKING:
     from simulator.world import World
 
+COPIES = 3
+"""Times that old records come once more when all is over."""
 WEEKS = 21 * 24 * 3600 * SECOND
 
 KINDS = {
@@ -255,6 +257,7 @@ def weeks_later(world: World) -> int:
             database.inbox.purge()
 
     machine.at(max(machine.now, late - SECOND), purge)
-    for number in range(3):
+    for number in range(COPIES):
         machine.at(late + number * SECOND, partial(again, world, f"late/{number}"))
+    machine.at(late + COPIES * SECOND, world.people.letters.remind)
     return late + int(world.plan.trouble / 2 * SECOND)

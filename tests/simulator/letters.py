@@ -96,6 +96,11 @@ class Letters:
             look = partial(self._look, saga_id, number, waited + step)
             world.machine.at(world.machine.now + step, look)
 
+    def remind(self) -> None:
+        """A late copy of a start that Kafka had lost may have begun a saga whose letters nobody sends any more."""
+        for saga_id in self.sent:
+            self._remind(saga_id)
+
     def _remind(self, saga_id: str) -> None:
         """Send once more what a saga says it hasn't got: Postgres has lost it, and Kafka too."""
         world = self._world

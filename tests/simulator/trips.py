@@ -26,6 +26,7 @@ from kasaga.saga import Saga
 from kasaga_participant import Refused, RetryableError
 from kasaga_participant.handlers import Registry
 from kasaga_wire.contracts import Contract, command, compensation, participant
+from simulator import news
 from simulator.postgres import Effect, Transaction
 
 if TYPE_CHECKING:
@@ -144,10 +145,13 @@ async def local(ctx: SagaContext, order: Order) -> int:
 
 @saga("sold", timeout=60)
 async def sold(ctx: SagaContext, order: Order) -> Receipt:
-    """Has a pivot; what comes after it may be refused, which nobody catches."""
+    """Has a pivot, and emits before and after it; what comes then may be refused, which nobody catches."""
     await ctx.use(Stock, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    await ctx.emit(news.TOPIC, order, event_type="reserved")
     receipt = await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
     await ctx.pivot()
+    await ctx.emit(news.TOPIC, order, event_type="sold")
+    await ctx.emit(news.TOPIC, {"receipt": str(receipt)}, event_type="paid")
     await ctx.use(Post, timeout=1, retry=QUICK, undo_retry=UNDO).ship(order)
     await ctx.use(Post, timeout=1, retry=QUICK, undo_retry=UNDO).ship(order)
     return receipt

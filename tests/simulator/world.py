@@ -17,7 +17,7 @@ from kasaga.store.base import FINAL_STATES, RowKind, SagaFilter, SagaRow, SagaSt
 from kasaga.store.memory import MemoryStore
 from kasaga_wire.kafka import partition_for
 from kasaga_wire.topics import Topics
-from simulator import disasters, trips
+from simulator import disasters, news, trips
 from simulator.book import Book
 from simulator.chance import Chance
 from simulator.kafka import Group, Kafka
@@ -121,6 +121,7 @@ class World:
         self.kafka = Kafka(self)
         for spec in self.topics.orchestrator_specs(self.shards):
             self.kafka.create(spec.name, spec.partitions)
+        self.kafka.create(news.TOPIC, news.PARTITIONS)
         self.groups: dict[str, Group] = {}
         self.databases: dict[str, Database] = {}
         for name in CODE.app.contracts:

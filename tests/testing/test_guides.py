@@ -1,4 +1,4 @@
-"""What parallel.md, pivot.md and scopes.md show works as it stands, through the whole failure matrix."""
+"""What the pages for authors show works as it stands, through the whole failure matrix."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("pivot.md", 2, "test_orders.py", 4),
         ("pausing.md", 2, "test_ends.py", 4),
         ("scopes.md", 2, "test_trips.py", 4),
+        ("events.md", 2, "test_orders.py", 3),
     ],
 )
 def test_the_pages_sagas_hold_whatever_goes_wrong(

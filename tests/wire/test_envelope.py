@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kasaga_wire.dead_letters import dead_letter_headers
 from kasaga_wire.envelope import (
     OUTCOMES,
     AnswerEnvelope,
@@ -20,7 +21,6 @@ from kasaga_wire.envelope import (
     StartEnvelope,
     Undoes,
     command_id,
-    dead_letter_headers,
     original_of,
     parse_time,
     rfc3339,

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kasaga_wire import codec, headers, reading, records, topics
-from kasaga_wire.envelope import OUTCOMES, AnswerEnvelope, ControlEnvelope, EventEnvelope, dead_letter_headers
+from kasaga_wire.dead_letters import dead_letter_headers
+from kasaga_wire.envelope import OUTCOMES, AnswerEnvelope, ControlEnvelope, EventEnvelope
 from kasaga_wire.kafka import partition_for
 from kasaga_wire.messages import MessageEnvelope
 from kasaga_wire.undo import Undo

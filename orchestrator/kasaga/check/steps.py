@@ -234,6 +234,8 @@ class Flow:
                 if self._within:
                     self._say(SCOPE_MISUSED, node, "ctx.pivot is in a scope, which may be undone yet")
                 return None  # what comes after it undoes nothing that was before
+            if made.name == "emit":
+                return later
             if made.name in BRANCHING and isinstance(node.value, ast.Call):
                 return self._branches(node.value, made.name, later)
             return f"ctx.{made.name} in line {node.lineno}"

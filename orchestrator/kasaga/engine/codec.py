@@ -25,6 +25,7 @@ from .model import (
     Deadline,
     Decision,
     Drop,
+    Emit,
     Enter,
     Event,
     Faulted,
@@ -99,6 +100,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     23: Postpone,
     24: Fence,
     25: Defer,
+    26: Emit,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

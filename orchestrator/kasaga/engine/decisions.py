@@ -81,6 +81,10 @@ class Decisions:
         """Tell the watchers and, if it is wanted, the events topic."""
         for watcher in self.state.watchers:
             self.add(Tell(watcher.reply_to, state, watcher.about))
+        self.publish(state)
+
+    def publish(self, state: str) -> None:
+        """Put a change of state on the events topic, if it is wanted there."""
         if state in self.defs.events:
             self.add(Tell("", state))
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import BranchEnded, BranchInterrupt, Interrupt, SagaCodeError
 from .branches import Branch, Join, Timer, asked_by
-from .model import CUT_OFF, DRAINED, LOST, SCOPED, Pivot
+from .model import CUT_OFF, DRAINED, LOST, SCOPED, Emit, Pivot
 from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
 from .scopes import Scope
 
@@ -81,7 +81,7 @@ class Ending:
         self.root = Branch(host, None)
         self.requests: dict[str, Request] = {}
         """By path, the steps that are asked for and have no outcome yet, as far as the code knows."""
-        self.effects: list[Request | Left | Pivot] = []
+        self.effects: list[Request | Left | Pivot | Emit] = []
         """Of the last turn."""
         self.pivoted = False
         """The code has passed its pivot."""

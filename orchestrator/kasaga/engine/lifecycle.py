@@ -24,7 +24,9 @@ MOVES: dict[str, frozenset[str]] = {
 }
 """From each state ("": not begun) the states it may move to."""
 
+STATES = frozenset(MOVES) - {""}
 FINAL = frozenset(state for state, after in MOVES.items() if not after)
+PROBLEMS = frozenset({STUCK, COMPENSATED, PAUSED, TERMINATED})
 UNDOING = frozenset({COMPENSATING, CANCELLING})
 
 

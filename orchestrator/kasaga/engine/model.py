@@ -351,6 +351,17 @@ class Tell(NamedTuple):
     """The action's or the start's id that is answered."""
 
 
+class Emit(NamedTuple):
+    """The saga's code publishes an event for anybody. Takes one outbox row."""
+
+    topic: str
+    type: str
+    payload: bytes
+    """JSON text."""
+    key: bytes = b""
+    """Empty for the saga's id."""
+
+
 class Listen(NamedTuple):
     """The saga's code waits for a signal: a step like any other, with nothing to undo."""
 
@@ -419,6 +430,7 @@ Decision = (
     | Accept
     | Answered
     | Pivot
+    | Emit
     | Enter
     | Hold
     | Release
@@ -427,7 +439,7 @@ Decision = (
     | Defer
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit})
 
 
 class Record(NamedTuple):

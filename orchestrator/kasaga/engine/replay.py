@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
 from .branches import Timer
 from .driver import Broken, Left, Progress, Returned, Waits, words
-from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Pivot
+from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
 from .requests import Call, Expect, LocalCall, Pause, Request
 from .scopes import Scope
 
@@ -43,7 +43,7 @@ class _Compared:
 
     def __init__(self, driver: Driver, state: State, schemas: Schemas) -> None:
         self._driver, self._state, self._schemas = driver, state, schemas
-        self._steps = self._turns = self._leaves = 0
+        self._steps = self._turns = self._leaves = self._emits = 0
         """How many of the recorded are compared."""
 
     def turn(self, progress: Progress, until: int) -> None:
@@ -57,6 +57,9 @@ class _Compared:
                 continue
             if isinstance(effect, Pivot):
                 self._pivot()
+                continue
+            if isinstance(effect, Emit):
+                self._emitted(effect)
                 continue
             recorded = order[self._steps] if self._steps < until else None
             self._steps += 1
@@ -74,6 +77,10 @@ class _Compared:
         pivot = self._state.pivot
         if pivot is not None and pivot[0] < self._turns and not self._driver.pivoted:
             self._raise(None, progress, None, "the pivot")
+        emitted = self._state.emitted or ()
+        if self._emits < len(emitted) and emitted[self._emits][0] < self._turns:
+            _, topic, kind = emitted[self._emits]
+            self._raise(None, progress, None, f"the event {kind}, emitted to {topic}")
 
     def end(self, progress: Progress) -> None:
         """Compare where the code stands with the end of the history."""
@@ -117,6 +124,18 @@ class _Compared:
             return
         saga, line = f"saga {state.name} version {state.version}", self._driver.line()
         error = Nondeterminism(f"{saga} now passes its pivot before {line}, where its history doesn't")
+        self._place(error, None, self._driver.waiting)
+        raise error
+
+    def _emitted(self, event: Emit) -> None:
+        """Compare an event by topic and type; its content may change, since nobody is sent it again."""
+        emitted, state = self._state.emitted or (), self._state
+        if self._emits < len(emitted) and emitted[self._emits] == (self._turns, event.topic, event.type):
+            self._emits += 1
+            return
+        saga, line = f"saga {state.name} version {state.version}", self._driver.line()
+        what = f"emits {event.type} to {event.topic} before {line}, where its history doesn't"
+        error = Nondeterminism(f"{saga} now {what}")
         self._place(error, None, self._driver.waiting)
         raise error
 

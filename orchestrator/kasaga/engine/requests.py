@@ -14,7 +14,7 @@ from kasaga_wire.contracts import CommandSpec
 from kasaga_wire.errors import DecodeError
 
 from ..errors import Evicted, NotAwaitable
-from .model import Policy, Signalled
+from .model import Emit, Policy, Signalled
 
 if TYPE_CHECKING:
     from .branches import Branch, Join, Timer
@@ -50,6 +50,10 @@ class Scheduler(Protocol):
 
     def pivot(self) -> None:
         """Pass the point of no return. Raises EarlyPivot."""
+        ...
+
+    def emit(self, event: Emit) -> None:
+        """Publish an event."""
         ...
 
 
@@ -219,6 +223,28 @@ class PivotCall(Request):
     def describe(self) -> str:
         """Name it."""
         return "ctx.pivot"
+
+
+class EmitCall(Request):
+    """An event to be published: no step, and awaiting it doesn't suspend the saga."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, host: Host, event: Emit) -> None:
+        super().__init__(host)
+        self.event = event
+
+    def __await__(self) -> Generator[Request, Any, None]:
+        """Publish it, and go on."""
+        self.hand_over()
+        scheduler = self.host.scheduler
+        assert scheduler is not None
+        scheduler.emit(self.event)
+        yield from ()
+
+    def describe(self) -> str:
+        """Name it."""
+        return f"ctx.emit of {self.event.type}"
 
 
 class LocalCall(Request):

@@ -26,9 +26,7 @@ class Definitions(NamedTuple):
     """Changes when the code does: parked sagas are then tried again."""
     max_payload: int = 900_000
     """Bytes of one value."""
-    events: frozenset[str] = frozenset(
-        {lifecycle.STUCK, lifecycle.COMPENSATED, lifecycle.PAUSED, lifecycle.TERMINATED}
-    )
+    events: frozenset[str] = lifecycle.PROBLEMS
     """The states that are told on the events topic; coming out of STUCK and PAUSED is always told."""
     max_together: int = 16_000_000
     """Bytes of the inputs of steps that go out together: they are one row of history."""

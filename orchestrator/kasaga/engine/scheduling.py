@@ -18,7 +18,7 @@ from ..errors import BugInSaga, EarlyPivot, NotAwaitable, SagaCodeError, StepErr
 from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, asked_by, begin
 from .ending import Broken, Ending, Guard, Raised, Returned
 from .failures import kind_of, suspended_at, words
-from .model import CUT_OFF, Pivot
+from .model import CUT_OFF, Emit, Pivot
 from .requests import MAX_SWALLOWS, Host, Request
 from .scopes import Exit, Scope
 
@@ -290,6 +290,10 @@ class Scheduling(Ending):
         if not self.pivoted:
             self.pivoted = True
             self.effects.append(Pivot())
+
+    def emit(self, event: Emit) -> None:
+        """Publish an event with what the turn decides."""
+        self.effects.append(event)
 
     # --- time-outs ---
 

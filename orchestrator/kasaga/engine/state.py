@@ -31,6 +31,7 @@ from .model import (
     Deadline,
     Decision,
     Drop,
+    Emit,
     EndedFields,
     Enter,
     Event,
@@ -83,6 +84,7 @@ class State:
         "code",
         "deadline_due",
         "deadline_row",
+        "emitted",
         "ended",
         "event",
         "fed",
@@ -137,15 +139,14 @@ class State:
         """`phase`: the state under STUCK and PAUSED, what the saga is doing."""
         self.code = self.reason = self.remedy = self.stuck_step = self.fingerprint = ""
         self.undo_code = self.undo_reason = self.undo_step = ""
-        self.parked = self.held = False
-        """Its code can't go on; and: nothing of it is decided now, because of that or of a pause."""
+        self.parked = self.held = self.raised = self.with_exceptions = False
+        """Its code can't go on; nothing of it is decided now, because of that or of a pause; its code has
+        ended by asking to be undone; somebody skipped or resolved a step."""
         self.paused: Paused | None = None
         self.pauses: list[tuple[int, int]] | None = None  # from when to when; most sagas never were paused
         self.begun_at = self.undos_open = self.first_row = self.row = 0
         """When the saga's code was started, 0: it wasn't; how many undos are out."""
         self.returned: bytes | None = None
-        self.raised = self.with_exceptions = False
-        """The saga's code ended by asking to be undone; somebody skipped or resolved a step."""
         self.unfed: list[Step] = []
         """Settled steps whose outcome the saga's code hasn't been given, in order of settling."""
         self.fed: list[Step] = []
@@ -154,6 +155,8 @@ class State:
         """What the saga's code waits no more for, each behind how many of `fed`; for a replay as well."""
         self.pivot: tuple[int, int, int] | None = None
         """The pivot: how many of `fed` and of `order` stand before it, and when it was."""
+        self.emitted: list[tuple[int, str, str]] | None = None
+        """Events: behind how many of `fed` each was published, its topic and type; for a replay as well."""
         self.lost: list[list[Step]] | None = None
         """Steps to be undone though the saga goes on: leaving.py. Shortened as a short cut."""
         self.undo_cursor = -1
@@ -410,6 +413,11 @@ def _return(state: State, decision: Return, row: int) -> None:
     state.returned = decision.result
 
 
+def _emit(state: State, decision: Emit, row: int) -> None:
+    state.emitted = state.emitted or []
+    state.emitted.append((len(state.fed), decision.topic, decision.type))
+
+
 def _unblock(state: State, decision: Unblock, row: int) -> None:
     state.unblock(state.steps[decision.step])
 
@@ -444,4 +452,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Postpone: stand.postpone,
     Fence: _tell,
     Defer: late.defer,
+    Emit: _emit,
 }

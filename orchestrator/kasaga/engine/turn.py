@@ -42,6 +42,7 @@ from .model import (
     Answered,
     CodeArrived,
     Deadline,
+    Emit,
     Enter,
     Event,
     Faulted,
@@ -96,6 +97,7 @@ class Turn(Decisions):
                 self.note_step(event)
         elif isinstance(event, Started):
             self.add(Move(lifecycle.RUNNING))
+            self.publish(lifecycle.RUNNING)
         elif isinstance(event, Faulted):
             self.fault(event)
         elif isinstance(event, MESSAGES):
@@ -281,6 +283,7 @@ class Turn(Decisions):
         state, reason = self.state, clean_text(reason, MAX_REASON)
         pending = state.pending or held
         self.add(Move(target, code, reason, "", step))
+        self.publish(target)
         self._note_pending(event for event in pending if not isinstance(event, Fired))
         self.settle_open(CANCELLED, reason)
 
@@ -363,7 +366,7 @@ class Turn(Decisions):
         for effect in driver.effects:
             if isinstance(effect, Left):
                 self._left(effect)
-            elif isinstance(effect, Pivot):
+            elif isinstance(effect, Pivot | Emit):
                 self.add(effect)
             else:
                 self._schedule(effect)
@@ -372,13 +375,13 @@ class Turn(Decisions):
 
     def _too_many(self, driver: Driver) -> Broken | None:
         """Say what is too much of all that the code asks for at once."""
-        asked = [effect for effect in driver.effects if isinstance(effect, Request)]
+        asked = [effect for effect in driver.effects if isinstance(effect, Request | Emit)]
         if asked and len(self.state.order) + len(asked) > self.defs.max_steps:
             return Broken(TooManySteps(f"the saga has {len(self.state.order)} steps and asks for more"))
-        size = sum(len(request.payload) for request in asked if isinstance(request, Call))
+        size = sum(len(request.payload) for request in asked if isinstance(request, Call | Emit))
         if size <= self.defs.max_together:
             return None
-        most = f"{len(asked)} steps that go out together have {size} bytes, over {self.defs.max_together}"
+        most = f"{len(asked)} steps and events at once have {size} bytes, over {self.defs.max_together}"
         return Broken(PayloadTooLarge(most, remedy="Gather fewer of them at a time, or send references."))
 
     def _follow(self, progress: Returned | Raised) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from kasaga_wire.envelope import dead_letter_headers
+from kasaga_wire.dead_letters import dead_letter_headers
 from kasaga_wire.headers import MAX_HEADERS
 from kasaga_wire.kafka import Record
 from kasaga_wire.records import Answer

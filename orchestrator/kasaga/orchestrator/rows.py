@@ -11,7 +11,14 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
-from kasaga_wire.envelope import AnswerEnvelope, CommandEnvelope, EventEnvelope, ReplyTo, Undoes
+from kasaga_wire.envelope import (
+    AnswerEnvelope,
+    CommandEnvelope,
+    DomainEventEnvelope,
+    EventEnvelope,
+    ReplyTo,
+    Undoes,
+)
 from kasaga_wire.records import NULL_PAYLOAD, Answer, Event, answer_codec, event_codec
 from kasaga_wire.topics import Topics
 
@@ -28,6 +35,7 @@ from ..engine.model import (
     Alarm,
     Asked,
     Deadline,
+    Emit,
     Fence,
     Record,
     RunLocal,
@@ -168,6 +176,8 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
             return _told(state, decision, seq, shard, at, where)
         case Fence():
             return _fence(state, decision, seq, shard, at, where)
+        case Emit():
+            return _emitted(state, decision, seq, shard, at, where)
         case _:
             raise AssertionError(f"takes no row: {decision!r}")
 
@@ -282,6 +292,27 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
         1,
         None,
         None,
+    )
+
+
+def _emitted(state: State, emit: Emit, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    assert state.emitted is not None
+    # Of the events of one record the first rows come first.
+    number = len(state.emitted) - sum(isinstance(each, Emit) and row > seq for row, each in state.opens)
+    trace, trace_state = own_trace(state, where)
+    headers = DomainEventEnvelope(
+        id=f"{state.run_id}.event.{number}",
+        source=where.source,
+        type=emit.type,
+        time=to_datetime(at),
+        saga_id=state.saga_id,
+        traceparent=trace,
+        tracestate=trace_state,
+    ).to_headers()
+    key = emit.key or state.saga_id.encode()
+    run_id = uuid_of(state.run_id)
+    return OutboxRow(
+        shard, seq, RowKind.RECORD, run_id, "", emit.topic, None, key, headers, emit.payload, 1, None, None
     )
 
 

@@ -330,11 +330,15 @@ class Producer:
 class Partitions:
     """How many partitions a topic has."""
 
-    def __init__(self, kafka: Kafka) -> None:
+    def __init__(self, kafka: Kafka, *, create: bool = False) -> None:
+        """`create`: a topic that isn't there is made, with one partition."""
         self._kafka = kafka
+        self._create = create
 
     def count(self, topic: str) -> int:
         """Of one topic. Raises DeliveryError where there is none."""
+        if self._create and topic not in self._kafka.counts:
+            self._kafka.create(topic, 1)
         if topic not in self._kafka.counts:
             raise DeliveryError("UNKNOWN_TOPIC_OR_PART", f"there is no topic {topic}", permanent=True)
         return self._kafka.counts[topic]

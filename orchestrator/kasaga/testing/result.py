@@ -5,12 +5,13 @@ Station: made by `case.py` from a world that has stopped; read by invariants, by
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from ..engine.model import Record
+from ..engine.model import Emit, Record
 from ..engine.state import State
 from ..store.base import SagaRow
 from ..timeline import as_text
@@ -100,6 +101,16 @@ class Result:
         """The saga's story, as `kasaga history` tells it."""
         lines = as_text(told(self.records), self.decode, now=moment(self.records[-1].at), width=WIDTH)
         return "\n".join(lines)
+
+    @property
+    def emitted(self) -> list[tuple[str, str, Any]]:
+        """The events that the saga published: topic, type, and the event as JSON has it."""
+        return [
+            (decision.topic, decision.type, json.loads(decision.payload))
+            for record in self.records
+            for decision in record.decisions
+            if isinstance(decision, Emit)
+        ]
 
     def ran(self, type_: str) -> int:
         """How many runs of a command's or compensation's handler stand: `result.ran("payments.charge")`."""

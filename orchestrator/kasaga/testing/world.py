@@ -167,7 +167,8 @@ class World:
         source = Source(
             cast("KafkaConsumer", consumer), cast("Asker", consumer), stage.topics, stage.defs.schemas, clock
         )
-        relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), Partitions(self._network))
+        topics = Partitions(self._network, create=True)  # a saga may emit to any
+        relay = Relay(lambda: cast("KafkaProducer", Producer(self._network)), topics)
         loop = Loop(
             stage.app,
             stage.settings,

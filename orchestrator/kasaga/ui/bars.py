@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from ..engine import lifecycle
 from ..engine.model import SCOPE, SLEEP
-from ..timeline import ACTION, CODE, PIVOT, START, STATE, UNDOING, attempt_text, meaning, summarised
+from ..timeline import ACTION, CODE, EMIT, PIVOT, START, STATE, UNDOING, attempt_text, meaning, summarised
 from ..timeline_entries import RECEIVED, UPDATE, Attempt, Entry
 from ..wording import STATE_MEANING, counted, length, printable, shortened
 
@@ -76,7 +76,7 @@ def chart(entries: Sequence[Entry], now: datetime) -> Chart:
     end = entries[-1].at if over else max(now, entries[-1].at)
     scale = _Scale(begin, end)
     rows = [_saga_row(entries, scale, now)]
-    besides = (START, STATE, ACTION, CODE, PIVOT, RECEIVED, UPDATE)
+    besides = (START, STATE, ACTION, CODE, PIVOT, EMIT, RECEIVED, UPDATE)
     steps = [entry for entry in entries if entry.kind not in besides]
     drawn = steps
     if len(steps) > ROWS_DRAWN:
@@ -119,7 +119,7 @@ def _saga_row(entries: Sequence[Entry], scale: _Scale, now: datetime) -> Row:
             since, name = entry.at, entry.name
         if name in lifecycle.FINAL:
             break
-    acts = [entry for entry in entries if entry.kind in (ACTION, CODE, PIVOT)]
+    acts = [entry for entry in entries if entry.kind in (ACTION, CODE, PIVOT, EMIT)]
     for entry in acts[-BARS_DRAWN:]:
         title = f"{entry.name} {summarised(entry, now)}"
         row.bars.append(scale.bar(entry.at, entry.at, "act", title))
