@@ -97,7 +97,7 @@ class Letters:
             world.machine.at(world.machine.now + step, look)
 
     def remind(self) -> None:
-        """A late copy of a start that Kafka had lost may have begun a saga whose letters nobody sends any more."""
+        """A late copy of a start that Kafka had lost may have begun a saga that nobody writes to any more."""
         for saga_id in self.sent:
             self._remind(saga_id)
 
