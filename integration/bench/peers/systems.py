@@ -244,15 +244,15 @@ SYSTEMS = (
     System(
         "kasaga",
         kasaga(inbox=True),
-        Setting(1000),
-        (Setting(500), Setting(1000), Setting(2000)),
+        Setting(2000, 2),
+        (Setting(1000), Setting(1000, 2), Setting(2000, 2), Setting(4000, 2)),
         {"inbox": "on"},
     ),
     System(
         "kasaga",
         kasaga(inbox=False),
-        Setting(1000),
-        (Setting(500), Setting(1000), Setting(2000)),
+        Setting(2000, 2),
+        (Setting(1000), Setting(1000, 2), Setting(2000, 2), Setting(4000, 2)),
         {"inbox": "off"},
     ),
     System(
