@@ -13,7 +13,7 @@ from model.spin import set_up
 from model.trace import Beyond, Saga, sagas
 from simulator.world import Plan, simulate
 
-SEEDS = range(1, 13)
+SEEDS = range(1, 17)
 FEWEST = 40
 """Sagas of these seeds that the model can follow; the others sleep, run functions, or are acted upon."""
 

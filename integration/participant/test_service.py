@@ -14,7 +14,7 @@ from kasaga.dev.servers import KafkaServer, PostgresServer
 from kasaga_wire.contracts import contract_of
 from kasaga_wire.envelope import ReplyTo
 from kasaga_wire.kafka import Consumer, Record
-from kasaga_wire.records import audited_codec
+from kasaga_wire.records import audited_codec, deferral_codec
 from kasaga_wire.schema import Schema, Schemas
 from participant.asker import Asker
 from participant.conftest import Effects, ShopProcess, ShopStarter
@@ -217,7 +217,9 @@ def test_a_schema_that_is_published_later_makes_a_retry_succeed(
 def test_the_services_own_schemas_are_published_once(asker: Asker, start_shop: ShopStarter) -> None:
     start_shop().wait_until_serving()
     start_shop(KASAGA_KAFKA_CLIENT_ID="second").wait_until_serving()
-    wanted = {schema.id for schema in (*contract_of(Shop).schemas(), audited_codec.schema)}
+    wanted = {
+        schema.id for schema in (*contract_of(Shop).schemas(), audited_codec.schema, deferral_codec.schema)
+    }
 
     published = records(asker, asker.topics.schemas, len(wanted))
 
