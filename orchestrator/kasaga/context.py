@@ -26,6 +26,7 @@ from .parallel import Branching
 from .policy import (
     DEFAULT_RETRY,
     DEFAULT_UNDO_RETRY,
+    MAX_KEY,
     MAX_SECONDS,
     RUN_TIMEOUT,
     SCHEDULE_TO_CLOSE,
@@ -39,9 +40,6 @@ from .policy import (
 
 C = TypeVar("C")
 R = TypeVar("R")
-
-MAX_KEY = 512
-"""Bytes of a key: it travels with each attempt."""
 
 
 class SagaContext(Branching, Messaging, Emitting):

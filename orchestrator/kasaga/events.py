@@ -8,22 +8,20 @@ from typing import cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from .engine.lifecycle import PROBLEMS as PROBLEM_STATES
-from .engine.lifecycle import STATES
+from .engine import lifecycle
 from .engine.model import Emit
 from .engine.requests import EmitCall, Host
 from .errors import PayloadTooLarge, SagaCodeError
+from .policy import MAX_KEY
 
-ALL_EVENTS = frozenset(STATES)
+ALL_EVENTS = lifecycle.STATES
 """For `App(events=…)`: each change of a saga's state is published."""
 
-PROBLEMS = PROBLEM_STATES
+PROBLEMS = lifecycle.PROBLEMS
 """The default: what became STUCK or was paused, came out of it again, was undone or terminated."""
 
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _TYPE = re.compile(r"[!-~]{1,255}")
-MAX_KEY = 512
-"""Bytes."""
 
 
 class Emitting:

@@ -19,6 +19,9 @@ MAX_COEFFICIENT = 100.0
 MAX_SECONDS = 10 * 366 * 86_400
 """No length of time is longer: ten years."""
 
+MAX_KEY = 512
+"""Bytes of a key: it travels with each attempt, and with each event."""
+
 
 def micros(length: Seconds) -> int:
     """Return a length of time in microseconds."""
