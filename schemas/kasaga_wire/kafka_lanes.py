@@ -82,6 +82,15 @@ class Lanes:
         self.waiting += 1
         self._queue(lane)
 
+    def send(self, lane: Lane, record: Waiting) -> None:
+        """Hand a record of a lane over at once, whatever waits in it; raises NoRoom."""
+        refusal = self._send(lane, record)
+        if refusal is None:
+            lane.flying += 1
+            self._flying += 1
+        else:
+            self._refused.append((record.on_ack, refusal))
+
     def _queue(self, lane: Lane) -> None:
         if not lane.ready and _is_free(lane):
             lane.ready = True
@@ -103,15 +112,9 @@ class Lanes:
 
     def _hand_over(self, lane: Lane) -> None:
         while lane.waiting:
-            record = lane.waiting[0]
-            refusal = self._send(lane, record)
+            self.send(lane, lane.waiting[0])
             lane.waiting.popleft()
             self.waiting -= 1
-            if refusal is None:
-                lane.flying += 1
-                self._flying += 1
-            else:
-                self._refused.append((record.on_ack, refusal))
 
     def landed(self, lane: Lane, on_ack: OnAck, error: DeliveryError | None) -> None:
         """One record of a lane is acknowledged, or given up."""

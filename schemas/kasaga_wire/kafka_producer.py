@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .errors import DeliveryError, QueueFull
 from .kafka_errors import ErrorLog
-from .kafka_lanes import Lane, Lanes, OnAck, Waiting
+from .kafka_lanes import Lane, Lanes, NoRoom, OnAck, Waiting
 
 BATCH_LINGER_MS = 1.0
 """Milliseconds that a batch's first record waits for the others: they are handed over at once, in less."""
@@ -90,8 +90,25 @@ class LanedProducer:
         self._lanes.put(topic, partition, Waiting(value, key, headers, on_ack))
 
     def warm(self) -> None:
-        """Make the client for batches now: in the background it takes half a second to be ready."""
+        """Make the client for batches now: in the background it takes up to half a second to be ready."""
         self._for_batches()
+
+    def produce_by_each(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, on_ack: OnAck
+    ) -> None:
+        """Send a record at once through each client; raises QueueFull. Acknowledged twice, both are ready.
+
+        For records of which one more changes nothing, and for a partition that nothing else is on its way to:
+        a client that begins has no producer id yet, and asks for one again only after half a second when the
+        broker wasn't there at first; whichever client nobody waited for would keep its first records so long.
+        """
+        for batch in (False, True):
+            lane = Lane(topic, partition)
+            lane.batch = batch
+            try:
+                self._lanes.send(lane, Waiting(value, key, None, on_ack))
+            except NoRoom:
+                raise QueueFull("the client's queue is full", remedy="poll, then produce again") from None
 
     def _for_batches(self) -> Client:
         if self._batches is None:

@@ -49,3 +49,16 @@ def test_a_batch_goes_through_the_client_that_lingers_and_single_records_through
     producer.hand_over()
     assert quick.out == [b"alone"]
     assert batches.out == [b"%d" % number for number in range(50)]
+
+
+def test_a_record_that_shows_whether_the_clients_are_ready_goes_through_each_of_them() -> None:
+    made: list[Client] = []
+
+    def make(*, linger_ms: float) -> Client:
+        made.append(Client(linger_ms))
+        return made[-1]
+
+    producer = LanedProducer(make, ErrorLog("test"), 1000)
+    producer.produce_by_each("t", 0, b"key", b"value", lambda error: None)
+    assert [client.out for client in made] == [[b"value"], [b"value"]]
+    assert len(producer) == 2

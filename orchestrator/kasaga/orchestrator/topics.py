@@ -80,6 +80,8 @@ def ensure(admin: Admin, app: App, topics: Topics, shards: int) -> None:
 def publish(producer: Producer, topics: Topics, schemas: Iterable[Schema], timeout: float = 30.0) -> None:
     """Put schemas on the compacted topic and wait until they are there; the same again changes nothing.
 
+    Then the producer is known to be ready: shards that it takes don't wait for it.
+
     Raises KafkaUnavailable.
     """
     failed: list[DeliveryError] = []
@@ -88,8 +90,12 @@ def publish(producer: Producer, topics: Topics, schemas: Iterable[Schema], timeo
         if error is not None:
             failed.append(error)
 
-    for schema in schemas:
-        producer.produce(topics.schemas, 0, str(schema.id).encode(), schema.json.encode(), None, on_ack)
+    for number, schema in enumerate(schemas):
+        key, value = str(schema.id).encode(), schema.json.encode()
+        if number == 0:
+            producer.produce_by_each(topics.schemas, 0, key, value, on_ack)
+        else:
+            producer.produce(topics.schemas, 0, key, value, None, on_ack)
     if producer.flush(timeout) or failed:
         reason = str(failed[0]) if failed else f"not acknowledged within {timeout:g} s"
         raise KafkaUnavailable(f"schemas can't be published on {topics.schemas}: {reason}")
