@@ -18,6 +18,7 @@ from kasaga_wire.codec import Codec, codec_for
 from kasaga_wire.contracts import CommandSpec, Contract, contract_of
 from kasaga_wire.errors import KasagaError
 
+from .children import Parenting
 from .engine.requests import Call, Host, LocalCall, Options, Pause, PivotCall
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
 from .events import Emitting
@@ -42,7 +43,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class SagaContext(Branching, Messaging, Emitting):
+class SagaContext(Branching, Messaging, Emitting, Parenting):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
     __slots__ = ("_contracts", "_host", "_random", "_signals", "_uuids")

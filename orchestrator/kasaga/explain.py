@@ -81,6 +81,8 @@ class Explanation:
     """The last resort, while the saga lives and its history can be read."""
     leaves: list[Leftover] = field(default_factory=list[Leftover])
     """What a saga that was terminated left behind."""
+    parent: str = ""
+    """The id of the saga whose step this one is."""
 
 
 def explain(
@@ -115,6 +117,7 @@ def explain(
     if state.state == lifecycle.TERMINATED:
         made.leaves = leftovers(state)
     made.progress = _progress(state) + _untaken(state)
+    made.parent = state.parent.saga_id if state.parent is not None else ""
     return made
 
 
@@ -213,6 +216,7 @@ def as_json(told: Explanation, decode: Decode) -> dict[str, Any]:
     made["remedies"] = [{"command": each.command, "effect": each.effect} for each in told.remedies]
     made["paused"] = _paused_json(told.paused) if told.paused is not None else None
     made["leaves"] = leaves_json(told.leaves)
+    made["parent"] = told.parent or None
     return made
 
 
@@ -304,6 +308,8 @@ def _facts(told: Explanation, decode: Decode, width: int, paint: Paint) -> list[
         facts.append(("ended", f"{stamp(row.ended_at)} UTC, after {length(row.ended_at - row.started_at)}"))
     else:
         facts.append(("changed", f"{stamp(row.updated_at)} UTC, {length(told.now - row.updated_at)} ago"))
+    if told.parent:
+        facts.append(("child of", printable(told.parent)))
     facts.append(("progress", told.progress))
     for name, data in (("input", told.input), ("result", row.result)):
         value = decode(data) if data else None

@@ -34,6 +34,8 @@ class StepView:
     """undoing, retrying, stuck; undone, nothing, lost, voided, refused, executed, skipped, resolved."""
     undo_attempts: int = 0
     undo_error: str = ""
+    child: str = ""
+    """The id of the saga that the step is."""
 
 
 def step_view(step: Step, now: datetime, sent: Mapping[tuple[str, bool], int]) -> StepView:
@@ -58,11 +60,14 @@ def step_view(step: Step, now: datetime, sent: Mapping[tuple[str, bool], int]) -
             view.next_at = undo_sent(step)
     view.undo_attempts = sent.get((step.path, True), step.undo_attempt)
     view.undo_error = "" if step.undo_how else step.undo_error
+    view.child = step.key.decode() if step.child else ""
     return view
 
 
 def step_name(step: Step) -> str:
     """What a person calls a step."""
+    if step.child:
+        return f"{step.type} {step.key.decode()}"
     return f"{step.kind} {step.type}".rstrip() if step.kind in (SIGNAL, SCOPE) else step.type or step.kind
 
 
@@ -94,6 +99,8 @@ def accepted(step: Step, now: datetime) -> str:
     """`for X, which its participant has accepted and answers later`, and how it goes, of a deferred step."""
     late = step.late
     assert late is not None, "only of a deferred step"
+    if step.child:
+        return f"for its child {step.key.decode()} ({step.type}, step {step.path}) to end"
     text = f"for {step.type} (step {step.path}), which its participant has accepted and answers later"
     if late.number:
         text += f"; last heartbeat {length(now - moment(late.at))} ago"

@@ -17,6 +17,7 @@ from kasaga_wire.schema import schema_id
 
 from .engine import lifecycle
 from .engine.deferrals import Deferred
+from .engine.kinship import Recalled
 from .engine.model import (
     COMMAND,
     CUT_OFF,
@@ -132,7 +133,11 @@ class _Story:
     def _event(self, event: Event, at: datetime) -> None:
         match event:
             case Started():
-                self.entries.append(Entry(at, START, event.name, by=event.source, value=event.input))
+                by = f"its parent {event.parent.saga_id}" if event.parent is not None else event.source
+                self.entries.append(Entry(at, START, event.name, by=by, value=event.input))
+            case Recalled(parent=parent):
+                by = f"its parent {parent.saga_id}"
+                self.entries.append(Entry(at, ACTION, "undo", reason=parent.reason, by=by))
             case Asked():
                 if event.action != "watch":
                     self.entries.append(
@@ -231,6 +236,7 @@ class _Story:
         name = decision.type
         if decision.form == COMMAND:
             self._compensations.setdefault(decision.step, decision.compensation)
+            name += f" {decision.key.decode()}" if decision.child else ""
         elif decision.form == VOID:
             original = self._steps.get((decision.step, False))
             name = f"void {original.name}" if original else decision.type
@@ -362,7 +368,7 @@ def as_text(
         name = paint.state(entry.name, names) if entry.kind == STATE else entry.name.ljust(names)
         lines.append((paint("dim", head) + name + "  " + paint(meaning(entry), summary)).rstrip())
         indent = " " * (len(head) + 2)
-        if full or _attempts_tell(entry):
+        if full or len(entry.attempts) > 1:
             lines += [paint("dim", indent + line) for line in _attempt_lines(entry, now)]
         if payloads:
             known = saga_input if entry is not entries[0] else None
@@ -448,11 +454,6 @@ def _so_far(entry: Entry, now: datetime) -> str:
     if last.at > now:
         return f"attempt {last.number} in {length(last.at - now)}"
     return f"{number} {length(now - last.at)} ago"
-
-
-def _attempts_tell(entry: Entry) -> bool:
-    """Whether the attempts say more than the summary."""
-    return len(entry.attempts) > 1
 
 
 def _attempt_lines(entry: Entry, now: datetime) -> list[str]:

@@ -113,7 +113,10 @@ def _waits_for_step(
 
 
 def _waits_for_undo(step: Step, row: OutboxRow | None, now: datetime) -> Wait:
-    if step.undo_form == VOID:
+    if step.child:
+        how = "be undone" if step.undo_form != VOID else "say whether it has begun"
+        what = f"for its child {step.key.decode()} (step {step.path}) to {how}"
+    elif step.undo_form == VOID:
         what = (
             f"for {step.participant} to say that {step.type} (step {step.path}) did not happen and never will"
         )

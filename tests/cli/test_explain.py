@@ -246,4 +246,5 @@ def test_json_is_stable() -> None:
         "remedies": [],
         "paused": None,
         "leaves": [],
+        "parent": None,
     }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kasaga.engine import codec
 from kasaga.engine.codec import decode, encode
+from kasaga.engine.kinship import Parent
 from kasaga.engine.model import Decision, Event, Policy, Record
 
 
@@ -31,12 +32,15 @@ policies = st.builds(
     numbers,
     st.lists(words).map(tuple),
 )
+parents = st.builds(Parent, words, words, numbers, words, st.booleans(), numbers, words, words)
 FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: words,
     int: numbers,
     bytes: st.binary(max_size=8),
     bool: st.booleans(),
     Policy | None: st.none() | policies,
+    Parent | None: st.none() | parents,
+    Parent: parents,
     tuple[str, ...]: st.lists(words, max_size=3).map(tuple),
 }
 
@@ -88,6 +92,7 @@ def test_codes_are_never_used_again() -> None:
         9: "Signalled",
         10: "Updated",
         11: "Deferred",
+        12: "Recalled",
     }
     assert {code: kind.__name__ for code, kind in decisions.items()} == {
         1: "Resume",
@@ -116,4 +121,6 @@ def test_codes_are_never_used_again() -> None:
         24: "Fence",
         25: "Defer",
         26: "Emit",
+        27: "Report",
+        28: "Recall",
     }

@@ -8,7 +8,8 @@ from engine.harness import Play
 from engine.shop import CHARGED, Inventory, Mail, Order, payment, started
 from kasaga import App, SagaContext, saga
 from kasaga.engine.decide import Ignored
-from kasaga.engine.model import Asked, Clear, Move, Record, Send, Settle, Tell, Unblock, Watcher
+from kasaga.engine.model import Asked, Clear, Move, Record, Send, Settle, Tell, Unblock
+from kasaga.engine.notes import Watcher
 from kasaga.engine.operator import MAX_WATCHERS, refuses
 from kasaga.errors import NotApplicable
 

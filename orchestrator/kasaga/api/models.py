@@ -132,6 +132,7 @@ class StepOut(BaseModel):
     undo_state: str | None = None
     undo_attempts: int | None = None
     undo_error: str | None = None
+    child: str | None = Field(default=None, description="The id of the saga that the step is.")
 
 
 class WaitOut(BaseModel):
@@ -168,6 +169,7 @@ class SagaDetail(SagaSummary):
     remedies: list[RemedyOut]
     paused: PausedOut | None = Field(description="While it is PAUSED.")
     leaves: list[LeftOut] = Field(description="What it left behind, if it was TERMINATED.")
+    parent: str | None = Field(description="The id of the saga whose step this one is.")
 
 
 class AttemptOut(BaseModel):

@@ -21,7 +21,7 @@ Rows = Iterable[tuple[int, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """One step of a saga, a command unless `participant` is empty. Times are microseconds since 1970."""
+    """One step of a saga, a command unless `participant` is empty: a child has none. Times: µs since 1970."""
 
     path: str
     type: str
@@ -124,7 +124,7 @@ def _facts(step: Step, found: _Gathered) -> StepFacts:
     return StepFacts(
         path=path,
         type=step.type,
-        participant=step.participant,
+        participant="" if step.child else step.participant,
         compensation=step.compensation,
         outcome=step.outcome,
         undo_form=step.undo_form,

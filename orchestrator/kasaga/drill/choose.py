@@ -80,7 +80,9 @@ def undos(
         except HistoryUnreadable:
             continue  # an audit tells of it
         for step in state.order:
-            if step.kind == COMMAND and step.outcome == DONE and step.compensation and not step.undo_form:
+            if step.kind != COMMAND or step.child:
+                continue  # what a child has done is undone by its own steps' compensations
+            if step.outcome == DONE and step.compensation and not step.undo_form:
                 yield _undo(row, step, contracts, schemas)
 
 

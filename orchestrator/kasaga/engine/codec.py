@@ -15,6 +15,7 @@ import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
 from ..errors import HistoryUnreadable
 from .deferrals import Defer, Deferred
+from .kinship import Parent, Recall, Recalled, Report
 from .model import (
     Accept,
     Alarm,
@@ -73,6 +74,7 @@ _EVENTS: dict[int, type[NamedTuple]] = {
     9: Signalled,
     10: Updated,
     11: Deferred,
+    12: Recalled,
 }
 _DECISIONS: dict[int, type[NamedTuple]] = {
     1: Resume,
@@ -101,6 +103,8 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     24: Fence,
     25: Defer,
     26: Emit,
+    27: Report,
+    28: Recall,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()
@@ -138,7 +142,10 @@ def decode(seq: int, body: bytes) -> Record:
         if type(at) is not int or type(row) is not int:
             raise TypeError("its time and its first row are no numbers")
         made = tuple([_decision(each) for each in decisions])
-        return Record(seq, at, row, _MAKE_EVENT[event[0]](*event[1:]), made)
+        fields = event[1:]
+        if event[0] in _WITH_PARENTS:
+            fields = tuple([Parent(*each) if type(each) is tuple else each for each in fields])
+        return Record(seq, at, row, _MAKE_EVENT[event[0]](*fields), made)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise HistoryUnreadable(f"row {seq} can't be read: {type(error).__name__}: {error}") from error
 
@@ -154,4 +161,5 @@ def _decision(fields: tuple[Any, ...]) -> Decision:
 _MAKE_EVENT: Mapping[int, Callable[..., Event]] = cast("Any", _EVENTS)
 _MAKE_DECISION: Mapping[int, Callable[..., Decision]] = cast("Any", _DECISIONS)
 _MAKE_POLICY: Callable[..., Policy] = Policy
+_WITH_PARENTS = frozenset({_CODES[Started], _CODES[Recalled]})
 _WITH_POLICIES = frozenset({_CODES[Send], _CODES[RunLocal]})

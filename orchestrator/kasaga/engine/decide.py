@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import NotApplicable, UpdateRefused
-from . import signals
+from . import kinship, signals
 from .driver import Guard, unguarded
 from .model import MESSAGES, Asked, CodeArrived, Event, Faulted, Record, Signalled, Started, Tell, Updated
 from .operator import note as note_action
@@ -75,6 +75,10 @@ def decide(
         unfit = signals.refuses(defs, run, event, guard)
         if unfit is not None:
             return unfit
+    elif isinstance(event, kinship.Recalled):
+        refused = kinship.refuses(state)
+        if refused:
+            return NotApplicable(refused)
     state.begin(event, at, row)
     turn = Turn(defs, run, at, guard)
     if isinstance(event, Asked):
@@ -99,7 +103,7 @@ def record_parked(
     """
     state = run.state
     mine = [] if not state.saga_id or state.final else [fault]
-    for event in (*mine, *(each for each in events if not isinstance(each, Faulted | CodeArrived))):
+    for event in (*mine, *(each for each in events if not isinstance(each, _NOT_KEPT))):
         when = max(at, state.at)
         if irrelevant(state, event, when):
             continue
@@ -114,6 +118,10 @@ def record_parked(
         state.end()
         yield Record(state.next_seq - 1, when, row, event, tuple(turn.decisions))
         row = state.row
+
+
+_NOT_KEPT = (Faulted, CodeArrived, kinship.Recalled)
+"""Events that come again, if they count then."""
 
 
 def record_unread(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.nodes import clean_text
 
-from . import lifecycle
+from . import kinship, lifecycle
 from .driver import Guard
 from .model import COMMAND, LOCAL, Decision, Move, RunLocal, Send, Tell
 from .run import Definitions, Run
@@ -82,6 +82,8 @@ class Decisions:
         for watcher in self.state.watchers:
             self.add(Tell(watcher.reply_to, state, watcher.about))
         self.publish(state)
+        if self.state.parent is not None:
+            kinship.told(self, state)
 
     def publish(self, state: str) -> None:
         """Put a change of state on the events topic, if it is wanted there."""

@@ -11,9 +11,25 @@ from kasaga_wire.nodes import clean_text
 
 from ..errors import SagaCancelled, SagaTerminated
 from . import lifecycle, undo
+from .kinship import Recall, Recalled
 from .leftovers import leftovers, said, told
-from .model import COMMAND, DONE, REFUSED, UNKNOWN, Asked, Clear, Fence, Fired, Hold, Move, Release, Tell
+from .model import (
+    COMMAND,
+    DONE,
+    REFUSED,
+    UNKNOWN,
+    Asked,
+    Clear,
+    Fence,
+    Fired,
+    Hold,
+    Move,
+    Postpone,
+    Release,
+    Tell,
+)
 from .relevance import CLEARED, EXECUTED, stale
+from .stand import as_cancel
 from .state import MAX_REASON
 
 if TYPE_CHECKING:
@@ -55,6 +71,18 @@ def cancel(turn: Turn, event: Asked, held: tuple[StepEvent, ...] = ()) -> None:
     """Begin to undo the saga."""
     reason = f"cancelled by {event.by}: {event.reason}" if event.reason else f"cancelled by {event.by}"
     turn.begin_undo(lifecycle.CANCELLING, SagaCancelled.code, reason, held=held)
+
+
+def take_back(turn: Turn, event: Recalled) -> None:
+    """Undo the saga because its parent undoes the step that it is; it may have ended well long ago."""
+    state = turn.state
+    turn.add(Recall(event.form, event.attempt))
+    if state.phase in lifecycle.UNDOING or (state.paused is not None and state.paused.cancel is not None):
+        return
+    if state.paused is None:
+        cancel(turn, as_cancel(event))
+    else:
+        turn.add(Postpone())
 
 
 def _send_held(turn: Turn, paused: Paused) -> None:

@@ -2,7 +2,8 @@
 
 `RUNNING → COMPLETED`; `RUNNING → COMPENSATING | CANCELLING → COMPENSATED`; STUCK from any of the
 three and back; PAUSED from any that hasn't ended, and back to the same; TERMINATED from any that hasn't
-ended. A move that isn't in the table is an error that names both states.
+ended; a child that is COMPLETED → CANCELLING. A move that isn't in the table is an error that names both
+states.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ MOVES: dict[str, frozenset[str]] = {
     CANCELLING: frozenset({COMPENSATED, STUCK, PAUSED, TERMINATED}),
     STUCK: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK, PAUSED, TERMINATED}),
     PAUSED: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK, TERMINATED}),
-    COMPLETED: frozenset(),
+    COMPLETED: frozenset({CANCELLING}),
     COMPENSATED: frozenset(),
     TERMINATED: frozenset(),
 }
-"""From each state ("": not begun) the states it may move to."""
+"""From each state ("": not begun) the states it may move to. What is COMPLETED is undone only as a step of
+another saga that is."""
 
 STATES = frozenset(MOVES) - {""}
-FINAL = frozenset(state for state, after in MOVES.items() if not after)
+FINAL = frozenset({COMPLETED, COMPENSATED, TERMINATED})
 PROBLEMS = frozenset({STUCK, COMPENSATED, PAUSED, TERMINATED})
 UNDOING = frozenset({COMPENSATING, CANCELLING})
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .deferrals import Defer, Deferred
+from .kinship import Parent, Recall, Recalled, Report
 
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
 """Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
@@ -72,6 +73,8 @@ class Started(NamedTuple):
     reply_to: str
     """`topic/partition` to tell the end to, or empty."""
     source: str
+    parent: Parent | None = None
+    """The saga whose step this one is."""
 
 
 class Replied(NamedTuple):
@@ -173,7 +176,19 @@ Message = Signalled | Updated
 MESSAGES = (Signalled, Updated)
 """The same for isinstance."""
 
-Event = Started | Replied | Deferred | Fired | Ran | Undeliverable | Asked | Faulted | CodeArrived | Message
+Event = (
+    Started
+    | Replied
+    | Deferred
+    | Fired
+    | Ran
+    | Undeliverable
+    | Asked
+    | Faulted
+    | CodeArrived
+    | Message
+    | Recalled
+)
 
 
 # --- decisions --------------------------------------------------------------------------------------
@@ -207,6 +222,9 @@ class Send(NamedTuple):
     undo_policy: Policy | None = None
     compensation: str = ""
     """The command that undoes it, or empty."""
+    child: str = ""
+    """The step is another saga, whose id is the key: `await` or `leave`. Of the first attempt."""
+    version: int = 0
 
 
 class Sleep(NamedTuple):
@@ -437,9 +455,11 @@ Decision = (
     | Postpone
     | Fence
     | Defer
+    | Report
+    | Recall
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report})
 
 
 class Record(NamedTuple):
@@ -454,42 +474,3 @@ class Record(NamedTuple):
     row: int
     event: Event
     decisions: tuple[Decision, ...]
-
-
-# --- about records, never recorded -------------------------------------------------------------------
-
-
-class Ended(NamedTuple):
-    """An attempt, a sleep or an undo that a record ended. What became of it, the record says."""
-
-    step: str
-    form: str
-    attempt: int
-    since: int
-    """When it was sent or begun, whichever process did so."""
-
-
-EndedFields = tuple[str, str, int, int]
-"""The same as a plain tuple: almost every record makes one, and few are looked at."""
-
-
-class Watcher(NamedTuple):
-    """Somebody who waits for a saga's end."""
-
-    reply_to: str
-    """`topic/partition`."""
-    about: str
-    """The id of the start or action that is answered."""
-    traceparent: str
-    tracestate: str
-
-
-class Mark(NamedTuple):
-    """Something in a saga's life that isn't a step: it was stuck, somebody acted."""
-
-    at: int
-    what: str
-    """A state, or an action."""
-    by: str
-    reason: str
-    step: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kasaga_wire.errors import KasagaError
 
 from . import halt, lifecycle, undo
+from .kinship import LEAVE
 from .model import DONE, Asked, Clear, Postpone, Settle, Tell
 from .state import RESOLVED
 
@@ -105,11 +106,24 @@ def _target(state: State, event: Asked) -> Step:
 
 
 def _value(step: Step, event: Asked, defs: Definitions) -> bytes:
+    if step.child:
+        return _childs_value(step, event, defs)
     contract = defs.contracts.get(step.participant)
     spec = contract.commands.get(step.type.removeprefix(f"{step.participant}.")) if contract else None
     if spec is None:
         raise ValueError(f"no contract of the App has {step.type}")
     return spec.result.encode(spec.result.from_json(event.value))
+
+
+def _childs_value(step: Step, event: Asked, defs: Definitions) -> bytes:
+    if step.child == LEAVE:
+        return b""
+    name = step.type.removeprefix("child.")
+    version = step.version or max((each for known, each in defs.sagas if known == name), default=0)
+    child = defs.sagas.get((name, version))
+    if child is None:
+        raise ValueError(f"no saga of the App is {name}")
+    return child.result.encode(child.result.from_json(event.value))
 
 
 def note(turn: Turn, event: Asked) -> None:

@@ -12,6 +12,8 @@ from kasaga_wire.nodes import clean_text
 
 from . import late
 from .deferrals import Deferred
+from .kinship import Recalled
+from .lifecycle import COMPENSATED
 from .model import (
     COMMAND,
     DEADLINE,
@@ -61,6 +63,8 @@ def irrelevant(state: State, event: Event, at: int) -> str:
         return "unknown saga"
     if isinstance(event, _SENT):
         return _known(state, event)
+    if isinstance(event, Recalled):
+        return "duplicate recall" if state.recalled or state.state == COMPENSATED else ""
     if state.final:
         return "saga has ended"
     if isinstance(event, Faulted):
@@ -116,6 +120,8 @@ def stale(state: State, event: StepEvent, at: int) -> str:
     if isinstance(event, Deferred):
         return late.stale(step, event)
     current = event.attempt == attempt or (event.form == COMMAND and late.runs(step, event.attempt))
+    if step.child and event.form in UNDO_FORMS:
+        current = True  # a child says how its undoing goes, whatever was sent since
     return "" if current else "old attempt"
 
 

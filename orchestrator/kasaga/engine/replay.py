@@ -15,7 +15,7 @@ from ..errors import Nondeterminism, SagaCodeError, Unreadable
 from .branches import Timer
 from .driver import Broken, Left, Progress, Returned, Waits, words
 from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
-from .requests import Call, Expect, LocalCall, Pause, Request
+from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
 from .scopes import Scope
 
 if TYPE_CHECKING:
@@ -195,8 +195,13 @@ def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
     if isinstance(request, Call):
         if (request.spec.type, request.spec.participant) != (recorded.type, recorded.participant):
             return "something else"
-        if request.options.key != recorded.key:
-            return f"with key {_text(request.options.key)} instead of {_text(recorded.key)}"
+        key = request.options.key
+        if isinstance(request, ChildCall):
+            if request.child != recorded.child:
+                return "something else"
+            key = request.given.encode() or recorded.key
+        if key != recorded.key:
+            return f"with key {_text(key)} instead of {_text(recorded.key)}"
         return "" if request.payload == recorded.payload else _other_input(request, recorded, schemas)
     if isinstance(request, Pause | Timer):
         name = "timeout" if isinstance(request, Timer) else ""

@@ -14,6 +14,7 @@ from kasaga_wire.contracts import CommandSpec
 from kasaga_wire.errors import DecodeError
 
 from ..errors import Evicted, NotAwaitable
+from .kinship import AWAIT, CHILDREN, child_id
 from .model import Emit, Policy, Signalled
 
 if TYPE_CHECKING:
@@ -188,6 +189,39 @@ class Call(Request):
     def read(self, payload: bytes, schemas: Schemas) -> Any:
         """Decode the participant's result."""
         return self.spec.result.decode(payload, schemas)
+
+
+class ChildCall(Call):
+    """A saga as a step of this one."""
+
+    __slots__ = ("child", "given", "undo", "version")
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        saga: str,
+        version: int,
+        given: str,
+        child: str,
+        undo: str,
+        codecs: tuple[Codec[Any], Codec[Any]],
+        policies: tuple[Policy, Policy],
+        payload: bytes,
+    ) -> None:
+        """`given`: the child's id, or empty for one of its own; `child`: AWAIT or LEAVE."""
+        spec = CommandSpec(saga, f"child.{saga}", CHILDREN, *codecs, None, alone=False)
+        super().__init__(host, spec, Options(b"", *policies), payload)
+        self.given, self.child, self.undo, self.version = given, child, undo, version
+
+    @property
+    def id(self) -> str:
+        """The child's saga id; known once it is asked for."""
+        return self.given or child_id(self.host.saga_id, self.path)
+
+    def read(self, payload: bytes, schemas: Schemas) -> Any:
+        """Decode the child's result, or name the child."""
+        return self.spec.result.decode(payload, schemas) if self.child == AWAIT else self.id
 
 
 class Pause(Request):

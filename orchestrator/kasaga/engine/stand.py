@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import lifecycle
+from .kinship import Recalled
 from .model import Asked, Hold, Move, Postpone, Release
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def move(state: State, decision: Move, row: int) -> None:
         raise ValueError("a saga is paused by a Hold")
     ends = target in lifecycle.FINAL
     lifecycle.check_move(state.state if paused is None or ends else paused.beneath.state, target)
+    if state.state in lifecycle.FINAL:
+        state.watchers = ()  # they were told how it ended
     if state.state and not ends:
         state.mark(target, "", decision.reason, decision.step)
     shown = Beneath(target, decision.code, decision.reason, decision.remedy, decision.step)
@@ -120,11 +123,18 @@ def release(state: State, decision: Release, row: int) -> None:
 def postpone(state: State, decision: Postpone, row: int) -> None:
     """Apply a Postpone: the action waits for the release."""
     paused, event = state.paused, state.event
+    event = as_cancel(event) if isinstance(event, Recalled) else event
     if paused is None or not isinstance(event, Asked):
         raise ValueError("only an action waits, and only for a release")
     state.paused = paused._replace(cancel=event)
     said = f"{state.reason}; to be undone when it is resumed, since it was cancelled by {event.by}"
     state.reason = said + (f": {event.reason}" if event.reason else "")
+
+
+def as_cancel(event: Recalled) -> Asked:
+    """A parent's undo as what it comes to: a cancel."""
+    parent = event.parent
+    return Asked("", "cancel", f"its parent {parent.saga_id}", parent.reason, "", "", "")
 
 
 def paused_since(state: State, since: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from ..errors import HistoryUnreadable
 from . import late, leaving, lifecycle, mail, stand
 from .deferrals import Defer
+from .kinship import Parent, Recall, Report, recall
 from .mail import Mail
 from .model import (
     COMMAND,
@@ -32,14 +33,12 @@ from .model import (
     Decision,
     Drop,
     Emit,
-    EndedFields,
     Enter,
     Event,
     Fence,
     Hold,
     Leave,
     Listen,
-    Mark,
     Move,
     Pivot,
     Postpone,
@@ -58,8 +57,8 @@ from .model import (
     Tell,
     Unblock,
     Undeliverable,
-    Watcher,
 )
+from .notes import EndedFields, Mark, Watcher
 from .stand import Paused
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 
@@ -100,6 +99,7 @@ class State:
         "next_seq",
         "opens",
         "order",
+        "parent",
         "parked",
         "paused",
         "pauses",
@@ -108,6 +108,7 @@ class State:
         "pivot",
         "raised",
         "reason",
+        "recalled",
         "remedy",
         "returned",
         "row",
@@ -132,20 +133,20 @@ class State:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.saga_id = self.name = self.traceparent = self.tracestate = ""
         self.version, self.next_seq, self.input = 0, 1, b""
         self.started_at = self.at = self.deadline_row = self.deadline_due = 0
-        self.state = self.phase = ""
+        self.saga_id = self.name = self.traceparent = self.tracestate = ""
+        self.state = self.phase = self.code = self.reason = self.remedy = self.stuck_step = ""
         """`phase`: the state under STUCK and PAUSED, what the saga is doing."""
-        self.code = self.reason = self.remedy = self.stuck_step = self.fingerprint = ""
-        self.undo_code = self.undo_reason = self.undo_step = ""
+        self.undo_code = self.undo_reason = self.undo_step = self.fingerprint = ""
         self.parked = self.held = self.raised = self.with_exceptions = False
         """Its code can't go on; nothing of it is decided now, because of that or of a pause; its code has
         ended by asking to be undone; somebody skipped or resolved a step."""
         self.paused: Paused | None = None
         self.pauses: list[tuple[int, int]] | None = None  # from when to when; most sagas never were paused
-        self.begun_at = self.undos_open = self.first_row = self.row = 0
-        """When the saga's code was started, 0: it wasn't; how many undos are out."""
+        self.begun_at = self.undos_open = self.first_row = self.row = self.recalled = 0
+        """When the saga's code was started, 0: it wasn't; how many undos are out; the attempt of
+        its parent's undo."""
         self.returned: bytes | None = None
         self.unfed: list[Step] = []
         """Settled steps whose outcome the saga's code hasn't been given, in order of settling."""
@@ -155,6 +156,7 @@ class State:
         """What the saga's code waits no more for, each behind how many of `fed`; for a replay as well."""
         self.pivot: tuple[int, int, int] | None = None
         """The pivot: how many of `fed` and of `order` stand before it, and when it was."""
+        self.parent: Parent | None = None
         self.emitted: list[tuple[int, str, str]] | None = None
         """Events: behind how many of `fed` each was published, its topic and type; for a replay as well."""
         self.lost: list[list[Step]] | None = None
@@ -193,6 +195,7 @@ class State:
             self.saga_id, self.name, self.version = event.saga_id, event.name, event.version
             self.input, self.started_at = event.input, at
             self.traceparent, self.tracestate = event.traceparent, event.tracestate
+            self.parent = event.parent
             if event.reply_to:
                 self.watchers = (Watcher(event.reply_to, self.run_id, event.traceparent, event.tracestate),)
         elif isinstance(event, Asked):
@@ -308,6 +311,7 @@ def _send(state: State, decision: Send, row: int) -> None:
         step.key, step.payload = decision.key, decision.payload
         step.policy, step.undo_policy = decision.policy, decision.undo_policy
         step.compensation = decision.compensation
+        step.child, step.version = decision.child, decision.version
         _add_step(state, step)
     else:
         step = _again(state, decision)
@@ -453,4 +457,6 @@ _APPLY: dict[type, Callable[..., None]] = {
     Fence: _tell,
     Defer: late.defer,
     Emit: _emit,
+    Report: _tell,
+    Recall: recall,
 }

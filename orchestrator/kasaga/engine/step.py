@@ -56,6 +56,7 @@ class Step:
         "asked",
         "attempt",
         "blocked",
+        "child",
         "compensation",
         "details",
         "due_at",
@@ -85,6 +86,7 @@ class Step:
         "undo_payload",
         "undo_policy",
         "undo_row",
+        "version",
     )
 
     def __init__(self, path: str, kind: str, at: int) -> None:
@@ -93,6 +95,9 @@ class Step:
         self.first_at = self.last_at = at
         self.type = self.participant = self.compensation = ""
         self.key = self.payload = self.result = b""
+        self.child = ""
+        """The step is another saga, whose id is the key: whether its end is awaited."""
+        self.version = 0
         self.policy: Policy | None = None
         self.undo_policy: Policy | None = None
         self.attempt = 1

@@ -14,8 +14,16 @@ from kasaga_wire.codec import schema_id
 from kasaga_wire.errors import DecodeError
 from kasaga_wire.nodes import clean_text
 
-from ..errors import DeadlinePassed, PayloadTooLarge, SagaCodeError, StepConflict, StepFails, TooManySteps
-from . import late, lifecycle, signals, undo
+from ..errors import (
+    DeadlinePassed,
+    PayloadTooLarge,
+    SagaCancelled,
+    SagaCodeError,
+    StepConflict,
+    StepFails,
+    TooManySteps,
+)
+from . import halt, kinship, late, lifecycle, signals, undo
 from .backoff import backoff
 from .branches import Timer
 from .decisions import Decisions, stuck_by
@@ -64,7 +72,7 @@ from .model import (
     Undeliverable,
 )
 from .relevance import CONFLICT, stale
-from .requests import Call, Expect, LocalCall, Pause, Request
+from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
 from .scopes import Scope
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 from .step import NO_EFFECT
@@ -98,6 +106,12 @@ class Turn(Decisions):
         elif isinstance(event, Started):
             self.add(Move(lifecycle.RUNNING))
             self.publish(lifecycle.RUNNING)
+            if event.parent is not None:
+                kinship.begun(self)
+                if event.parent.fence:
+                    self.begin_undo(lifecycle.CANCELLING, SagaCancelled.code, event.parent.reason)
+        elif isinstance(event, kinship.Recalled):
+            halt.take_back(self, event)
         elif isinstance(event, Faulted):
             self.fault(event)
         elif isinstance(event, MESSAGES):
@@ -441,6 +455,9 @@ class Turn(Decisions):
             policy.timeout if not policy.schedule_to_close else min(policy.timeout, policy.schedule_to_close)
         )
         undo_type = spec.compensation.type if spec.compensation is not None else ""
+        child, version = "", 0
+        if isinstance(call, ChildCall):
+            key, undo_type, child, version = call.id.encode(), call.undo, call.child, call.version
         self.add(
             Send(
                 path,
@@ -455,5 +472,7 @@ class Turn(Decisions):
                 policy,
                 undo_policy,
                 undo_type,
+                child,
+                version,
             )
         )

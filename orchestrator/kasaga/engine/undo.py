@@ -97,7 +97,7 @@ def send(turn: Decisions, step: Step, reason: str, failed_step: str) -> None:
         send_void(turn, step)
     else:
         try:
-            payload = _payload(turn, step, reason, failed_step)
+            payload = b"" if step.child else _payload(turn, step, reason, failed_step)
         except KasagaError as error:
             turn.block(step, error, fingerprint=turn.defs.fingerprint)
             return
@@ -160,7 +160,7 @@ def _replied(turn: Decisions, step: Step, event: Replied) -> None:
         turn.add(Clear(step.path, outcome))
     elif outcome == EXECUTED and step.skipping:
         turn.add(Clear(step.path, SKIPPED))
-    elif outcome == EXECUTED and step.error_type == LOST_RACE:
+    elif outcome == EXECUTED and (step.error_type == LOST_RACE or step.child):
         turn.add(Clear(step.path, EXECUTED))  # like a step that is done and that nothing undoes
     elif outcome == EXECUTED:
         error = CannotUndo(f"{what} was executed though its answer never came, and nothing undoes it")

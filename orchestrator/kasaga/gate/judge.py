@@ -121,7 +121,7 @@ def _code(defs: Definitions, state: State, guard: Guard) -> None:
 
 def _undo(defs: Definitions, step: Step) -> None:
     """Make sure that a step can still be undone: its compensation is there, and reads what was recorded."""
-    if not step.compensation or step.undo_how or step.outcome == REFUSED:
+    if not step.compensation or step.child or step.undo_how or step.outcome == REFUSED:
         return
     try:
         if step.kind == LOCAL:

@@ -16,6 +16,7 @@ from kasaga_wire.records import Answer
 
 from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Definitions, Ignored, Run, decide, over_limit, query, record_parked, record_unread
+from ..engine.kinship import Recalled
 from ..engine.lifecycle import FINAL
 from ..engine.model import MESSAGES, Asked, Event, Faulted, Started
 from ..engine.model import Record as Decided
@@ -25,13 +26,14 @@ from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
 from .early import is_over, items, may_be_old, no_room, row_of
+from .family import Family, wants_history
 from .intake import Dead, Input, Intake, Item, Misplaced, shard_of
 from .metrics import Metrics
 from .rows import Addresses, add_record
 from .runs import Runs
 from .shards import Shard
 from .source import move_past
-from .unread import Glance, Unread, glance
+from .unread import Glance, Unread, glance, left_out
 from .watchdog import Watchdog
 from .work import Happened, Key, Parked, Work
 
@@ -58,6 +60,7 @@ class Decider:
         self._ended: dict[str, Run] = {}
         """Of the batch, by saga id: sagas that have ended, and are asked or sent something all the same."""
         self.intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
+        self._family = Family(app, runs, where)
         self._unread: dict[Key, Glance] = {}
         """Of the batch: sagas that have a row, haven't ended, and whose history can't be read."""
 
@@ -135,7 +138,7 @@ class Decider:
 
     def _load_ended(self, found: Iterable[Input], rows: Mapping[str, SagaRow]) -> dict[str, Run]:
         """Fold sagas that have ended and are asked something, or sent what they may have been sent before."""
-        asked = {item.saga_id for item in found if isinstance(item, Item) and _wants_history(item.event)}
+        asked = {item.saga_id for item in found if isinstance(item, Item) and wants_history(item.event)}
         ended = [rows[saga_id] for saga_id in asked & rows.keys() if rows[saga_id].state in FINAL]
         histories = self._store.load([(row.shard, row.run_id) for row in ended]) if ended else {}
         made: dict[str, Run] = {}
@@ -178,6 +181,11 @@ class Decider:
             if self._set_apart(work, shard, item, run_id, run, now):
                 return
         run = run or self._ended.get(item.saga_id)
+        if isinstance(event, Recalled):
+            found = self._family.recalled(work, shard, item, event, run, rows.get(item.saga_id), now)
+            if not isinstance(found, tuple):
+                return
+            run, event = found
         if run is None or event is None:
             self._absent(work, shard, item, event, rows.get(item.saga_id), now)
         elif isinstance(event, Asked) and event.action == "query":
@@ -242,6 +250,8 @@ class Decider:
             return
         if isinstance(event, MESSAGES):
             self._tell_sender(work, shard, item, run, out, now)
+        elif isinstance(event, Recalled):
+            self._family.decided(work, shard, run, event, out, now)
         elif isinstance(out, Decided):
             if isinstance(event, Started):
                 self._runs.started(run)
@@ -355,7 +365,11 @@ class Decider:
         """Begin a saga, unless its id is taken: then a duplicate is told so, or watches the one there is."""
         known = self._runs.id_of(item.saga_id)
         run = self._runs.get(item.shard, known) if known else None
-        if run is None and item.saga_id not in rows:
+        row = rows.get(item.saga_id)
+        if not self._family.begins(work, shard, item, event, run.state if run is not None else row, now):
+            self._metrics.ignored("duplicate start")
+            return None, None
+        if run is None and row is None:
             if (
                 self._runs.get(item.shard, item.run_id) is not None
                 or (item.shard, item.run_id) in work.writes
@@ -366,7 +380,7 @@ class Decider:
             self._runs.add(item.shard, run)
             version = event.version or self._app.latest(event.name)
             return run, event._replace(version=version)
-        answer = answers.to_second_start(item, event, run.state if run else None, rows.get(item.saga_id))
+        answer = answers.to_second_start(item, event, run.state if run else None, row)
         if answer is None:
             self._metrics.ignored("duplicate start")
             return None, None
@@ -456,7 +470,7 @@ class Decider:
         parked = Parked(SagaWrite(shard.number, UUID(run_id)), [])
         try:
             run = Run(run_id, [decode(row.seq, row.body) for row in rows])
-            if not _left_out(run, events):
+            if not left_out(run.state, events):
                 records = record_parked(self._defs, run, events, fault, at=now, row=shard.next_row)
                 self._take(parked, shard, run, records)
             return parked
@@ -479,21 +493,6 @@ class Decider:
             add_record(parked.write, run.state, record, self._where, self._defs.fingerprint)
             parked.records.append(Happened(shard.number, run, record, run.state.ended))
             shard.next_row = run.state.row
-
-
-def _left_out(run: Run, events: Sequence[Event]) -> bool:
-    """Say, and log, that these are of another saga that has this run's id."""
-    for event in events:
-        if isinstance(event, Started) and run.state.saga_id not in ("", event.saga_id):
-            extra = {**about.saga(run.state), "left_out": event.saga_id}
-            log.error("a start has another saga's run id: it is left out", extra=extra)
-            return True
-    return False
-
-
-def _wants_history(event: Event) -> bool:
-    """Say whether something is of interest for a saga that has ended, too."""
-    return isinstance(event, MESSAGES) or (isinstance(event, Asked) and event.action == "query")
 
 
 def _run_id(row: SagaRow | None) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
+from kasaga_wire.children import ChildEnvelope, is_child
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import (
     DEFERRED,
@@ -22,6 +23,7 @@ from kasaga_wire.envelope import (
     ReplyTo,
     StartEnvelope,
     split_command_id,
+    type_of,
 )
 from kasaga_wire.errors import DecodeError, EnvelopeError, KasagaError
 from kasaga_wire.kafka import Record, partition_for
@@ -33,7 +35,7 @@ from kasaga_wire.topics import Topics
 from ..engine.deferrals import Deferred
 from ..engine.model import COMMAND, Asked, Event, Replied, Signalled, Started, Updated
 from ..store.base import OutboxRow
-from . import about
+from . import about, children
 from .rows import split_step
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -120,7 +122,7 @@ class Intake:
                 if order == REPLY:
                     found.append(self._reply(record))
                 elif order == CONTROL:
-                    found.append(self._control(record))
+                    found.append(self._control(record, now_ms))
                 else:
                     found.append(self._start(record, now_ms))
             except KasagaError as error:
@@ -160,18 +162,38 @@ class Intake:
             raise EnvelopeError("ce_replyto", f"{to.topic} is no topic for answers of this namespace")
         return str(to)
 
+    def _child(self, record: Record, now_ms: int, *, control: bool) -> Item | Misplaced:
+        """What a parent asks of its child: to begin, or to be undone."""
+        sent = ChildEnvelope.parse(record.headers)
+        children.check_topic(sent, control=control)
+        misplaced = self._place(record, sent.saga_id)
+        if misplaced is not None:
+            return misplaced
+        if not control:
+            self._check_age(int(sent.time.timestamp() * 1000), now_ms)
+        run_id = _uuid("ce_kasagachild", sent.run_id)
+        event = children.read(record, sent, self._answerable(sent.reply_to), self._schemas)
+        if isinstance(event, Started):
+            return Item(START, record.partition, run_id, sent.saga_id, event, record)
+        return Item(CONTROL, record.partition, "", sent.saga_id, event, record)
+
+    def _check_age(self, sent_ms: int, now_ms: int) -> None:
+        age = now_ms - sent_ms
+        if age > self._max_age_ms:
+            raise EnvelopeError(
+                "ce_time", f"the start is {age // 86_400_000} days old: nobody knows if it ran"
+            )
+
     def _start(self, record: Record, now_ms: int) -> Item | Misplaced:
+        if is_child(type_of(record.headers)):
+            return self._child(record, now_ms, control=False)
         envelope = StartEnvelope.parse(record.headers)
         misplaced = self._place(record, envelope.saga_id)
         if misplaced is not None:
             return misplaced
         if record.value is None:
             raise DecodeError("a start without a payload")
-        age = now_ms - int(envelope.time.timestamp() * 1000)
-        if age > self._max_age_ms:
-            raise EnvelopeError(
-                "ce_time", f"the start is {age // 86_400_000} days old: nobody knows if it ran"
-            )
+        self._check_age(int(envelope.time.timestamp() * 1000), now_ms)
         run_id = _uuid("ce_id", envelope.run_id)
         event = Started(
             envelope.saga_id,
@@ -226,7 +248,9 @@ class Intake:
         details = body.details or ""
         return Replied(step, form, attempt, outcome, b"", body.type, body.message, details, body.retryable)
 
-    def _control(self, record: Record) -> Item | Misplaced:
+    def _control(self, record: Record, now_ms: int) -> Item | Misplaced:
+        if is_child(type_of(record.headers)):
+            return self._child(record, now_ms, control=True)
         envelope = ControlEnvelope.parse(record.headers)
         misplaced = self._place(record, envelope.saga_id)
         if misplaced is not None:

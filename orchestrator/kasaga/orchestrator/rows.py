@@ -25,6 +25,7 @@ from kasaga_wire.topics import Topics
 from ..engine import lifecycle
 from ..engine.codec import encode
 from ..engine.deferrals import Defer
+from ..engine.kinship import Report
 from ..engine.model import (
     COMMAND,
     DEADLINE,
@@ -46,6 +47,7 @@ from ..engine.model import (
 from ..engine.state import State
 from ..engine.undo import VOID_TYPE
 from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
+from . import children
 from .clock import to_datetime
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
@@ -178,6 +180,8 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
             return _fence(state, decision, seq, shard, at, where)
         case Emit():
             return _emitted(state, decision, seq, shard, at, where)
+        case Report():
+            return _reported(state, decision, seq, shard, at, where)
         case _:
             raise AssertionError(f"takes no row: {decision!r}")
 
@@ -186,6 +190,8 @@ def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Add
     step = state.steps[send.step]
     name = step_name(send.step, send.form)
     command_id = f"{state.run_id}.{name}"
+    if step.child:
+        return _to_child(state, send, seq, shard, at, where)
     undoes = None
     if send.form == COMMAND:
         payload = step.payload
@@ -222,6 +228,50 @@ def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Add
         send.attempt,
         to_datetime(send.send_at) if send.send_at else None,
         to_datetime(send.due_at),
+    )
+
+
+def _to_child(state: State, send: Send, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    step, topics = state.steps[send.step], where.topics
+    reply_to = ReplyTo(topics.replies, shard)
+    envelope = children.envelope(state, step, send, at, source=where.source, reply_to=reply_to)
+    envelope.traceparent = traceparent(state, f"{envelope.command_id}.{send.attempt}", where.sampling)
+    envelope.tracestate = tracestate(state)
+    topic, partition = children.place(
+        send, step, sagas=topics.sagas, control=topics.control, shards=where.shards
+    )
+    return OutboxRow(
+        shard,
+        seq,
+        RowKind.COMMAND,
+        uuid_of(state.run_id),
+        step_name(send.step, send.form),
+        topic,
+        partition,
+        step.key,
+        envelope.to_headers(),
+        children.body(state, step, send.form),
+        send.attempt,
+        to_datetime(send.send_at) if send.send_at else None,
+        to_datetime(send.due_at),
+    )
+
+
+def _reported(state: State, report: Report, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
+    parent = state.parent
+    assert parent is not None, "only a child reports"
+    attempt = parent.attempt if report.form == COMMAND or parent.fence else state.recalled
+    return children.reply_row(
+        children.said_of(state, report.form, report.outcome),
+        parent,
+        report.form,
+        attempt,
+        seq=seq,
+        shard=shard,
+        at=at,
+        source=where.source,
+        trace=own_trace(state, where),
+        run_id=uuid_of(state.run_id),
     )
 
 

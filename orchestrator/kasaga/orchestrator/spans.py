@@ -17,8 +17,10 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from kasaga_wire import __version__
 from kasaga_wire.topics import Topics
 
+from ..engine.kinship import CHILDREN
 from ..engine.lifecycle import COMPLETED
-from ..engine.model import LOCAL, SIGNAL, SLEEP, VOID, Mark
+from ..engine.model import LOCAL, SIGNAL, SLEEP, VOID
+from ..engine.notes import Mark
 from .rows import step_name
 from .traceids import HEADER_CHARACTERS, hashed_trace_id, span_id
 from .tracing import Attempt, Job, Root, Saga, Stuck
@@ -88,7 +90,7 @@ class Builder:
         attributes["kasaga.outcome"] = job.outcome
         if form not in (SLEEP, SIGNAL):
             attributes["kasaga.attempt"] = job.ended.attempt
-        if form not in (SLEEP, LOCAL) and job.participant:
+        if form not in (SLEEP, LOCAL) and job.participant not in ("", CHILDREN):
             attributes |= {
                 "messaging.system": "kafka",
                 "messaging.operation.name": "send",

@@ -14,6 +14,7 @@ from kasaga_wire.nodes import clean_text
 from ..engine import lifecycle
 from ..engine.decide import Definitions, Run
 from ..engine.driver import Driver, place
+from ..engine.kinship import Recalled
 from ..engine.model import Asked, CodeArrived, Event, Faulted, Started, Updated
 from ..engine.state import State
 from ..errors import KilledProcess
@@ -57,7 +58,7 @@ def wakes(state: State, event: Event | None) -> bool:
         return False
     if isinstance(event, Asked):
         return event.action not in ("watch", "cancel", "pause", "terminate")
-    if isinstance(event, Faulted | Started):
+    if isinstance(event, Faulted | Started | Recalled):
         return False
     if state.paused is not None:
         return isinstance(event, Updated) and not state.parked  # its validator runs

@@ -33,10 +33,7 @@ from ..engine.model import (
     UNDO,
     UNDO_FORMS,
     Clear,
-    Ended,
-    EndedFields,
     Fired,
-    Mark,
     Move,
     Ran,
     Record,
@@ -46,6 +43,7 @@ from ..engine.model import (
     Take,
     Undeliverable,
 )
+from ..engine.notes import Ended, EndedFields, Mark
 from ..engine.state import State
 from ..engine.turn import CANCELLED, LOST_RACE, UNDELIVERABLE
 from ..store.base import StoreUnavailable

@@ -6,6 +6,8 @@ comes, undecided, until somebody has restored the history, or a release runs tha
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kasaga_wire.errors import EnvelopeError
@@ -15,10 +17,14 @@ from kasaga_wire.topics import Topics
 from ..engine import lifecycle
 from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
-from ..engine.model import Faulted, Move, Record, Watcher
+from ..engine.model import Event, Faulted, Move, Record, Started
+from ..engine.notes import Watcher
 from ..engine.state import State
 from ..store.base import HistoryRow, SagaRow, SagaState
+from . import about
 from .clock import to_micros
+
+log = logging.getLogger("kasaga.orchestrator")
 
 
 class Unread(NamedTuple):
@@ -98,3 +104,13 @@ def _may_be_told(watcher: Watcher, topics: Topics) -> bool:
         return topics.reply_allowed(ReplyTo.parse(watcher.reply_to).topic)
     except EnvelopeError:
         return False
+
+
+def left_out(state: State, events: Sequence[Event]) -> bool:
+    """Say, and log, that these are of another saga that has this run's id."""
+    for event in events:
+        if isinstance(event, Started) and state.saga_id not in ("", event.saga_id):
+            extra = {**about.saga(state), "left_out": event.saga_id}
+            log.error("a start has another saga's run id: it is left out", extra=extra)
+            return True
+    return False

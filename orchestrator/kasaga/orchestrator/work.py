@@ -8,7 +8,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ..engine.decide import Run
-from ..engine.model import EndedFields, Event, Faulted, Record
+from ..engine.model import Event, Faulted, Record
+from ..engine.notes import EndedFields
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite, Suspect
 from .clock import to_datetime
 from .early import is_kept

@@ -99,8 +99,10 @@ class Case(Generic[A, R]):
             NoExample: no input was given, and none could be made.
         """
         found = {contract.name: contract for contract in map(contract_of, contracts)}
-        found = {**find_contracts(saga.function), **found}
-        app = App("testing", sagas=[saga], participants=[contract.cls for contract in found.values()])
+        named, others = find_contracts(saga.function)
+        found = {**named, **found}
+        sagas = [saga, *(each for each in others if each is not saga)]
+        app = App("testing", sagas=sagas, participants=[contract.cls for contract in found.values()])
         schemas = Schemas()
         settings = make_settings()
         defs = app.definitions(schemas, max_payload=settings.max_payload_bytes)
@@ -189,6 +191,7 @@ class Case(Generic[A, R]):
             decode=decoder(decoding),
             moved=world.moved_after_its_end,
             turns=world.turns,
+            children=world.children(),
         )
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from random import Random
 
+from kasaga_wire.children import ChildEnvelope
 from kasaga_wire.envelope import CommandEnvelope
 from kasaga_wire.kafka import Record
 
@@ -43,6 +44,10 @@ PAUSE = 7 * SECOND
 """Nanoseconds until a saga that was paused is resumed."""
 ATTEMPT = 60 * SECOND
 """Nanoseconds of an attempt whose command names no deadline."""
+
+
+OF_CHILD = ".0."
+"""`2.0.1`: step 1 of the child that is step 2. No saga has a step 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class Courier:
         self._nanos, self._now, self._ask, self._dice = nanos, now, ask, dice
         self._mail: list[tuple[int, int, Callable[[], object]]] = []
         self._posted = 0
+        self._prefixes: dict[str, str] = {}
         self._away: dict[str, int] = {}
         """Until when a participant is dead."""
         self._died: set[str] = set()
@@ -137,12 +143,29 @@ class Courier:
     def _transit(self) -> int:
         return TRANSIT if self._dice is None else self._dice.randint(TRANSIT, LONGEST_TRANSIT)
 
+    # --- children
+
+    def begins(self, envelope: ChildEnvelope) -> None:
+        """A child is asked to begin: the number of its parent's step stands before those of its own."""
+        run_id, _, path = envelope.command_id.partition(".")
+        self._prefixes[envelope.run_id] = f"{self.prefix(run_id)}{path}{OF_CHILD}"
+
+    def prefix(self, run_id: str) -> str:
+        """What the numbers of a run's steps begin with here: nothing, if it is no child's."""
+        return self._prefixes.get(run_id, "")
+
+    def _step(self, envelope: CommandEnvelope) -> tuple[str, str]:
+        """The number of the step in the history, and its command's type."""
+        run_id, _, rest = envelope.command_id.partition(".")
+        path = self.prefix(run_id) + rest.partition("~")[0]
+        return path, envelope.type if envelope.undoes is None else envelope.undoes.type
+
     # --- commands
 
     def sent(self, record: Record) -> None:
         """A command, an undo or a void was produced."""
         envelope = CommandEnvelope.parse(record.headers)
-        path, type_ = _step(envelope)
+        path, type_ = self._step(envelope)
         if envelope.kind != "command":
             self._let_replies_go(path)
             self._carry(record, envelope)
@@ -179,7 +202,7 @@ class Courier:
         return True
 
     def _handle(self, record: Record, envelope: CommandEnvelope) -> None:
-        path = _step(envelope)[0]
+        path = self._step(envelope)[0]
         contract = record.topic.removesuffix(".commands")
         if (until := self._away.get(contract, 0)) > self._nanos():
             self._post(until - self._nanos(), lambda: self._handle(record, envelope))
@@ -224,7 +247,7 @@ class Courier:
 
     def _meddle(self, envelope: CommandEnvelope, path: str) -> tuple[Exception | None, Death | None]:
         """What the handler raises, and where the participant dies."""
-        type_, command = _step(envelope)[1], envelope.kind == "command"
+        type_, command = self._step(envelope)[1], envelope.kind == "command"
         if command and self._strikes(faults.REFUSED, path, type_):
             return refusal(), None
         if command and self._strikes(faults.FAILED, path, type_):
@@ -252,7 +275,7 @@ class Courier:
 
     def _answer(self, handled: Handled, path: str) -> None:
         envelope = handled.envelope
-        type_ = _step(envelope)[1]
+        type_ = self._step(envelope)[1]
         if envelope.kind != "command":
             self._reply(handled)
             self._let_commands_go(path, 4 * TRANSIT)
@@ -285,9 +308,3 @@ class Courier:
     def _let_commands_go(self, path: str, after: int = 0) -> None:
         for record, envelope in self._held_commands.pop(path, ()):
             self._carry(record, envelope, after)
-
-
-def _step(envelope: CommandEnvelope) -> tuple[str, str]:
-    """The number of the step in the history, and its command's type."""
-    path = envelope.command_id.partition(".")[2].partition("~")[0]
-    return path, envelope.type if envelope.undoes is None else envelope.undoes.type

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..engine import lifecycle
-from ..engine.ending import in_order
+from ..engine.kinship import AWAIT
 from ..engine.leftovers import leftovers
 from ..engine.model import (
     COMMAND,
@@ -28,8 +28,10 @@ from ..engine.model import (
     Settle,
 )
 from ..engine.relevance import EXECUTED
+from ..engine.state import State
 from ..engine.step import Step
 from ..errors import CannotUndo, PivotPassed, StepFails, UndoFails
+from .delivery import OF_CHILD
 from .faults import UNDO_FAILS
 from .result import Invariant, Result
 
@@ -88,6 +90,11 @@ def _ends(result: Result) -> Iterator[str]:
     if result.state in lifecycle.FINAL:
         if result.moved:
             yield f"what came late has changed its end to {result.state}"
+        return
+    stuck = [child for child, _ in result.children.values() if child.state == lifecycle.STUCK]
+    if result.state != lifecycle.STUCK and stuck:
+        for child in (each for each in stuck if each.code not in BY_FAULT):
+            yield f"its child {child.saga_id} is STUCK by its own code: {child.code} {child.reason}"
         return
     if result.state != lifecycle.STUCK:
         yield f"it comes to no end: {result.state} after {result.turns} turns"
@@ -159,46 +166,77 @@ def _scopes(result: Result) -> Iterator[str]:
                 yield f"the scope of step {decision.step} was undone in the order {', '.join(undone)}"
 
 
+def _all(result: Result) -> Iterator[tuple[State, str]]:
+    """The saga and its children, each with what the numbers of its steps begin with."""
+    yield result.folded, ""
+    yield from result.children.values()
+
+
 def _each_is_cleared(result: Result) -> Iterator[str]:
-    if result.state not in lifecycle.FINAL or result.state == lifecycle.TERMINATED:
-        return
-    undone = result.state == lifecycle.COMPENSATED
-    for step in result.folded.order:
-        if step.kind != COMMAND:
+    for saga, prefix in _all(result):
+        if saga.state not in lifecycle.FINAL or saga.state == lifecycle.TERMINATED:
             continue
-        if step.outcome == UNKNOWN and step.undo_how not in CLEARED[UNKNOWN] and not _no_matter(step):
-            yield f"{step.type} (step {step.path}) is unknown, and was never cleared"
-        elif undone and step.outcome == DONE and step.compensation and step.undo_how not in CLEARED[DONE]:
-            yield f"{step.type} (step {step.path}) is done, and was never undone"
+        undone = saga.state == lifecycle.COMPENSATED
+        for step in saga.order:
+            if step.kind != COMMAND:
+                continue
+            what = f"{step.type} (step {prefix}{step.path})"
+            if step.outcome == UNKNOWN and step.undo_how not in CLEARED[UNKNOWN] and not _no_matter(step):
+                yield f"{what} is unknown, and was never cleared"
+            elif undone and step.outcome == DONE and step.compensation and step.undo_how not in CLEARED[DONE]:
+                yield f"{what} is done, and was never undone"
 
 
 def _nothing_is_left(result: Result) -> Iterator[str]:
-    """What stands at the participants agrees with how the saga ended."""
-    if result.state not in lifecycle.FINAL:
-        return
-    steps = result.folded.steps
-    said = {left.step for left in leftovers(result.folded)}
+    """What stands at the participants agrees with how the saga, and each of its children, ended."""
     undone = {each.step for each in result.handled if each.kind == "undo" and each.stands}
     stands = {each.step for each in result.handled if each.kind == "command" and each.stands} - undone
-    for path in sorted(stands, key=in_order):
-        step = steps[path]
+    for saga, prefix in _all(result):
+        if saga.state in lifecycle.FINAL:
+            yield from _agrees(saga, prefix, stands)
+
+
+def _agrees(saga: State, prefix: str, stands: set[str]) -> Iterator[str]:
+    said = {left.step for left in leftovers(saga)}
+    for step in saga.order:
+        path = prefix + step.path
+        if path not in stands:
+            done = step.kind == COMMAND and step.outcome == DONE and not step.undo_how and not step.child
+            if saga.state == lifecycle.COMPLETED and done:
+                yield f"COMPLETED, and {step.type} (step {path}) doesn't stand"
+            continue
         if _no_matter(step):
             continue
-        if result.state == lifecycle.TERMINATED and path not in said:
+        if saga.state == lifecycle.TERMINATED and step.path not in said:
             yield f"TERMINATED, and {step.type} (step {path}) stands, which it doesn't say"
-        if result.state == lifecycle.COMPLETED and (step.outcome != DONE or _is_lost(step)):
+        if saga.state == lifecycle.COMPLETED and (step.outcome != DONE or _is_lost(step)):
             yield f"COMPLETED, and {step.type} (step {path}) stands, though it is {step.left or step.outcome}"
-        if result.state == lifecycle.COMPENSATED and (step.compensation or step.outcome != DONE):
+        if saga.state == lifecycle.COMPENSATED and (step.compensation or step.outcome != DONE):
             yield f"COMPENSATED, and {step.type} (step {path}) stands"
-    if result.state == lifecycle.COMPLETED:
-        for step in result.folded.order:
-            if (
-                step.kind == COMMAND
-                and step.outcome == DONE
-                and not step.undo_how
-                and step.path not in stands
-            ):
-                yield f"COMPLETED, and {step.type} (step {step.path}) doesn't stand"
+
+
+def _children(result: Result) -> Iterator[str]:
+    """A child ends as the step does that it is."""
+    states = {"": result.folded, **{prefix: state for state, prefix in result.children.values()}}
+    stuck = any(state.state == lifecycle.STUCK for state in states.values())
+    for saga, prefix in _all(result):
+        for step in saga.order:
+            child = states.get(f"{prefix}{step.path}{OF_CHILD}")
+            if not step.child or child is None:
+                continue
+            what = f"the child of step {prefix}{step.path} ({step.type}) is {child.state}"
+            if child.state not in lifecycle.FINAL:
+                if not stuck:
+                    yield f"{what} when nothing moves any more"
+            elif step.undo_how == "undone" and child.state != lifecycle.COMPENSATED:
+                yield f"{what}, and its parent takes it for undone"
+            elif step.undo_how in ("nothing", "voided") and child.order:
+                yield f"{what}, and its parent takes it for never begun"
+            elif step.child == AWAIT and step.outcome == DONE and not step.undo_form:
+                if child.state != lifecycle.COMPLETED:
+                    yield f"{what}, and its parent goes on as if it were done"
+            elif step.outcome == REFUSED and child.state != lifecycle.COMPENSATED:
+                yield f"{what}, and its parent takes it for refused"
 
 
 def left_behind(result: Result) -> tuple[str, ...]:
@@ -216,7 +254,17 @@ def _is_lost(step: Step) -> bool:
 
 def _no_matter(step: Step) -> bool:
     """It happened in a branch that lost a race, and nothing undoes it: as if it were simply done."""
-    return step.left == LOST and not step.compensation and step.undo_how in ("", EXECUTED)
+    lost = step.left == LOST or bool(step.child)
+    return lost and not step.compensation and step.undo_how in ("", EXECUTED)
 
 
-BUILT_IN = (_ends, _finished_steps_rest, _runs_once, _in_reverse, _scopes, _each_is_cleared, _nothing_is_left)
+BUILT_IN = (
+    _ends,
+    _finished_steps_rest,
+    _runs_once,
+    _in_reverse,
+    _scopes,
+    _each_is_cleared,
+    _nothing_is_left,
+    _children,
+)

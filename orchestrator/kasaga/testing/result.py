@@ -6,7 +6,7 @@ Station: made by `case.py` from a world that has stopped; read by invariants, by
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -78,6 +78,10 @@ class Result:
     decode: Decode = field(repr=False)
     moved: bool = field(repr=False)
     turns: int = field(repr=False)
+    children: Mapping[str, tuple[State, str]] = field(
+        default_factory=dict[str, tuple[State, str]], repr=False
+    )
+    """By id, each saga that was begun as a child, and what its steps' numbers begin with in `handled`."""
     violations: list[str] = field(default_factory=list[str])
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from kasaga_participant import Deferred, Participant, ParticipantError, Refused, RetryableError
 from kasaga_participant.calls import Calls
@@ -21,6 +21,7 @@ from kasaga_wire.codec import Schemas
 from kasaga_wire.contracts import CommandSpec, Contract, command_of, contract_of
 from kasaga_wire.errors import ContractError
 
+from ..saga import Saga
 from .values import NoExample, example
 
 __all__ = [
@@ -72,9 +73,13 @@ class Promise:
     later: Later
 
 
-def find_contracts(function: Callable[..., Any]) -> dict[str, Contract]:
-    """The contracts that a saga's code names, in its globals and around it, and those that its helpers do."""
+def find_contracts(function: Callable[..., Any]) -> tuple[dict[str, Contract], list[Saga[Any, Any]]]:
+    """The contracts and the other sagas that a saga's code names, in its globals and around it.
+
+    And those that its helpers and these sagas do.
+    """
     found: dict[str, Contract] = {}
+    sagas: list[Saga[Any, Any]] = []
     seen: set[object] = set()
     todo: list[object] = [function]
     while todo:
@@ -92,8 +97,15 @@ def find_contracts(function: Callable[..., Any]) -> dict[str, Contract]:
             if isinstance(value, type) and "__kasaga_participant__" in vars(value):
                 contract = contract_of(value)
                 found[contract.name] = contract
+            elif _is_saga(value) and value not in sagas:
+                sagas.append(value)
+                todo.append(inspect.unwrap(value.function))
         todo += values
-    return found
+    return found, sagas
+
+
+def _is_saga(value: object) -> TypeGuard[Saga[Any, Any]]:
+    return isinstance(value, Saga)
 
 
 def _names(code: CodeType) -> set[str]:

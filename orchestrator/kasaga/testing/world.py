@@ -18,7 +18,9 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from kasaga_wire.envelope import ControlEnvelope, StartEnvelope
+from kasaga_wire.children import BEGIN as BEGIN_CHILD
+from kasaga_wire.children import ChildEnvelope
+from kasaga_wire.envelope import ControlEnvelope, StartEnvelope, type_of
 from kasaga_wire.kafka import Consumer as KafkaConsumer
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.kafka import Producer as KafkaProducer
@@ -28,6 +30,7 @@ from kasaga_wire.topics import Topics
 
 from ..engine.model import Record
 from ..engine.run import Definitions
+from ..engine.state import State, fold
 from ..lookup import read_records
 from ..orchestrator.clock import Clock, to_micros
 from ..orchestrator.loop import Loop
@@ -37,7 +40,7 @@ from ..orchestrator.rows import Addresses
 from ..orchestrator.source import Asker, Source
 from ..saga import App, Saga
 from ..settings import Settings
-from ..store.base import FINAL_STATES, SagaRow, SagaState
+from ..store.base import FINAL_STATES, SagaFilter, SagaRow, SagaState
 from ..store.memory import MemoryStore
 from .delivery import Courier
 from .faults import Plan
@@ -58,6 +61,9 @@ FOREVER = 1e9
 """Seconds. Leases and brokers aren't what is tested here."""
 PAUSE = 0.0002
 """Real seconds between two looks whether a function of ctx.run has ended."""
+
+MOST_SAGAS = 1_000
+"""Children that are looked at."""
 
 SAGA_ID = "saga-1"
 
@@ -160,6 +166,8 @@ class World:
     def _appended(self, record: KafkaRecord) -> None:
         if record.topic in self._services:
             self.courier.sent(record)
+        elif record.topic == self._stage.topics.sagas and type_of(record.headers) == BEGIN_CHILD:
+            self.courier.begins(ChildEnvelope.parse(record.headers))
 
     def _begin(self) -> tuple[Loop, Consumer]:
         self._begun = False
@@ -255,10 +263,10 @@ class World:
 
     def _over(self, timer: int | None) -> bool:
         """Whether the saga has ended, or is stuck for so long that the rest of it has ended."""
-        row = self.store.saga(SAGA_ID)
-        if row is None or row.state is not SagaState.STUCK:
+        states = {row.state for row in self._rows()}
+        if SagaState.STUCK not in states:
             self._stuck_at = 0
-            return row is not None and row.state in FINAL_STATES
+            return bool(states) and states <= FINAL_STATES
         self._stuck_at = self._stuck_at or self.nanos
         return timer is None or timer > self._stuck_at + STUCK_FOR
 
@@ -305,6 +313,20 @@ class World:
     def moved_after_its_end(self) -> bool:
         """Whether what was held back until the end has changed how the saga ended."""
         return self._settled in FINAL_STATES and self.row.state is not self._settled
+
+    def _rows(self) -> list[SagaRow]:
+        """The saga's row, and those of its children and theirs."""
+        return self.store.list_sagas(SagaFilter(), after=None, limit=MOST_SAGAS)
+
+    def children(self) -> dict[str, tuple[State, str]]:
+        """The children by id, each with what its steps' numbers begin with."""
+        made: dict[str, tuple[State, str]] = {}
+        for row in self._rows():
+            if row.saga_id != SAGA_ID:
+                run_id = str(row.run_id)
+                state = fold(run_id, read_records(self.store, row))
+                made[row.saga_id] = state, self.courier.prefix(run_id)
+        return made
 
     def records(self) -> list[Record]:
         """The history."""

@@ -156,6 +156,8 @@ def _facts(told: Explanation) -> list[tuple[str, str]]:
         facts.append(("Ended", f"{stamp(row.ended_at)} UTC, after {length(row.ended_at - row.started_at)}"))
     else:
         facts.append(("Changed", f"{stamp(row.updated_at)} UTC, {length(told.now - row.updated_at)} ago"))
+    if told.parent:
+        facts.append(("Child of", printable(told.parent)))
     owner = f"owned by {printable(told.owner)}" if told.owner else "owned by nobody"
     shard = f"{row.shard}" if lifecycle_final(row) else f"{row.shard}, {owner}"
     return [*facts, ("Version", f"{row.version}"), ("Shard", shard), ("Run", f"{row.run_id}")]
