@@ -45,7 +45,7 @@ Key = Annotated[
         min_length=1,
         max_length=200,
         pattern=r"^[ -~]+$",
-        description="Printable ASCII. An action is carried out once per key: send it again with the same one.",
+        description="Printable ASCII. What it names is carried out once: send it again with the same one.",
         examples=["5f0c1a52-6d0e-4c1c-a7e0-0b4d3c1f7a11"],
     ),
 ]
