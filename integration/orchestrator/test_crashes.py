@@ -118,6 +118,22 @@ def test_processes_that_die_while_branches_are_in_flight_lose_and_double_nothing
     assert Counter(row.state for row in rows) == {SagaState.COMPLETED: 8, SagaState.COMPENSATED: 8}
 
 
+def test_processes_that_die_with_children_at_work_leave_them_as_their_parents_end(
+    peopled: Realm, prefix: str
+) -> None:
+    """Three children each, in shards of their own; half of the parents are refused when these have ended."""
+    journeys = [("journey", f"{kind}-{number}") for kind in ("well", "refused") for number in range(8)]
+    points = ("orchestrator.before_commit:6", "orchestrator.after_commit:9", "orchestrator.after_produce:7")
+    doomed = [peopled.begin(KASAGA_CRASH_AT=point) for point in points]
+    peopled.wait_until_busy(doomed)
+    peopled.run(prefix, journeys)
+    for each in doomed:
+        each.wait_until_killed()
+    peopled.wait_until_over(prefix, 4 * len(journeys))
+    ends = Counter(("refused" in row.saga_id, row.state) for row in peopled.audit(prefix))
+    assert ends == {(False, SagaState.COMPLETED): 32, (True, SagaState.COMPENSATED): 32}
+
+
 def test_processes_that_die_around_a_pivot_undo_nothing_that_is_behind_it(
     peopled: Realm, prefix: str
 ) -> None:

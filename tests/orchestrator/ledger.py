@@ -88,12 +88,12 @@ def _effects(books: Books, row: SagaRow, state: State, effects: list[str]) -> No
     done = {
         step.path
         for step in state.order
-        if step.kind == COMMAND and step.outcome == "done" and step.undo_how != "undone"
+        if step.kind == COMMAND and not step.child and step.outcome == "done" and step.undo_how != "undone"
     }
     wanted = done if row.state is SagaState.COMPLETED else set[str]()
     assert stands == wanted, f"{row.saga_id} is {row.state}, {stands} stands, {wanted} should"
     for step in state.order:
-        if step.kind == COMMAND and step.outcome == "unknown":
+        if step.kind == COMMAND and not step.child and step.outcome == "unknown":
             known = books.desk.rows.get(f"{row.run_id}.{step.path}")
             assert known is not None, f"{row.run_id}.{step.path} may happen yet"
     undone = [path.partition("~")[0] for path in effects if path.endswith("~undo")]

@@ -160,6 +160,23 @@ async def choosy(ctx: SagaContext, trip: Trip) -> str:
     return "by air"
 
 
+@saga("stay")
+async def stay(ctx: SagaContext, trip: Trip) -> Ticket:
+    """Two steps, as part of another saga."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    return await ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(trip)
+
+
+@saga("journey", timeout=900)
+async def journey(ctx: SagaContext, trip: Trip) -> str:
+    """A child that is only begun, two that are awaited side by side, and a last step that may be refused."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.start_child(nap, trip)
+    ticket, _ = await ctx.gather(ctx.child(stay, trip), ctx.child(empty, trip))
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    return ticket.ref
+
+
 @saga("mailbox", signals={"letter": str, "end": None})
 async def mailbox(ctx: SagaContext, trip: Trip) -> str:
     """Takes letters until it is told to end; a letter of an update comes first."""
@@ -275,6 +292,8 @@ SAGAS: list[Saga[Any, Any]] = [
     mailbox,
     sold,
     choosy,
+    stay,
+    journey,
 ]
 CONTRACTS: list[type[Any]] = [Hotel, Flight, Post]
 
