@@ -12,6 +12,7 @@ from .errors import (
     TimedOut,
     UpdateRefused,
 )
+from .listening import Event, Heard
 from .parallel import Spawned
 from .policy import RetryPolicy
 from .saga import App, Saga, saga
@@ -19,6 +20,8 @@ from .saga import App, Saga, saga
 __all__ = [
     "App",
     "BranchEnded",
+    "Event",
+    "Heard",
     "RetryPolicy",
     "Saga",
     "SagaContext",

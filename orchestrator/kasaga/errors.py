@@ -31,6 +31,8 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── UpdateRefused            the saga refuses an update; authors raise it as well
 │   ├── QueryFailed              the saga can't answer a query
 │   └── NoReceiver               a signal or an update for a saga that never began
+├── StartRefused                 a start whose id is another saga's
+├── EventUnusable                a record that a saga listens to can't be read, or isn't what it declares
 └── SagaOutcome                  the business outcome is no: the saga compensates
     ├── SagaFailed               raised by the author on purpose
     ├── DeadlinePassed           the saga's own timeout is over
@@ -310,6 +312,26 @@ class NoReceiver(NotApplicable):
     default_remedy = (
         "Look at the saga's id and the namespace. Start the saga and produce the record again, without its "
         "`kasaga_dlq_` headers."
+    )
+
+
+class StartRefused(KasagaError):
+    """A start whose id is another saga's, or that saga's with another input."""
+
+    code = "KSG-231"
+    default_remedy = (
+        "Use an id of its own for each saga. An event that begins a saga has one, if its id= gives different "
+        "ones for different events, or is left out."
+    )
+
+
+class EventUnusable(KasagaError):
+    """A record of a topic that a saga listens to is of no use to it, by the saga's own declaration."""
+
+    code = "KSG-270"
+    default_remedy = (
+        "The dead letter names topic, partition and offset. Mend whoever wrote it, or what Event(...) "
+        "declares; records that are none of the saga's are left out by `event_type` or `when`."
     )
 
 

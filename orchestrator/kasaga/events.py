@@ -8,6 +8,8 @@ from typing import cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from kasaga_wire.topics import TOPIC
+
 from .engine import lifecycle
 from .engine.model import Emit
 from .engine.requests import EmitCall, Host
@@ -20,7 +22,6 @@ ALL_EVENTS = lifecycle.STATES
 PROBLEMS = lifecycle.PROBLEMS
 """The default: what became STUCK or was paused, came out of it again, was undone or terminated."""
 
-_TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _TYPE = re.compile(r"[!-~]{1,255}")
 
 
@@ -52,7 +53,7 @@ class Emitting:
         """
         host = self._live()
         kind = event.__class__.__name__ if event_type is None else event_type
-        if not _TOPIC.fullmatch(topic):
+        if not TOPIC.fullmatch(topic):
             raise SagaCodeError(f"ctx.emit to {topic!r}", remedy="Use up to 249 of a-z A-Z 0-9 . _ and -.")
         if not _TYPE.fullmatch(kind):
             raise SagaCodeError(f"ctx.emit of type {kind!r}", remedy="Use up to 255 printable ASCII signs.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from kasaga_wire import __version__
 from kasaga_wire.codec import Codec, Schemas, codec_for
@@ -25,11 +25,13 @@ from .engine.driver import Definition
 from .engine.requests import Host
 from .engine.run import Definitions
 from .events import ALL_EVENTS, PROBLEMS
+from .listening import Event, check_signals, check_start
 from .messages import NAME as MESSAGE_NAME
 from .messages import message_codec
 from .policy import Seconds, micros
 
 A = TypeVar("A")
+B = TypeVar("B")
 R = TypeVar("R")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -45,7 +47,9 @@ class Saga(Generic[A, R]):
     timeout: Seconds | None
     fails_on: tuple[type[Exception], ...]
     signals: Mapping[str, Any] | None = None
-    """The types of the signals that it takes, by name; None where it doesn't say."""
+    """The types of the signals that it takes, or their Events, by name; None where it doesn't say."""
+    on: tuple[Event[Any], ...] = ()
+    """The records that begin it."""
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     """The names of the function around the saga, if there is one: its annotations may need them."""
 
@@ -64,7 +68,13 @@ class Saga(Generic[A, R]):
         """The codecs of the declared signals; raises ContractError."""
         if self.signals is None:
             return None
-        return {name: message_codec(kind, "signal", name) for name, kind in self.signals.items()}
+        kinds = {name: kind.type if isinstance(kind, Event) else kind for name, kind in self.signals.items()}
+        return {name: message_codec(kind, "signal", name) for name, kind in kinds.items()}
+
+    @property
+    def heard(self) -> dict[str, Event[Any]]:
+        """The signals that records of Kafka make."""
+        return {name: kind for name, kind in (self.signals or {}).items() if isinstance(kind, Event)}
 
     @cached_property
     def _codecs(self) -> tuple[Codec[A], Codec[R]]:
@@ -91,6 +101,13 @@ class _Decorator(Protocol):
     def __call__(self, function: Callable[[SagaContext, A], Coroutine[Any, Any, R]]) -> Saga[A, R]: ...
 
 
+class _Listening(Protocol[B]):
+    """Takes only a function whose argument is what its Events give."""
+
+    def __call__(self, function: Callable[[SagaContext, B], Coroutine[Any, Any, R]]) -> Saga[B, R]: ...
+
+
+@overload
 def saga(
     name: str,
     *,
@@ -98,18 +115,38 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
-) -> _Decorator:
+) -> _Decorator: ...
+@overload
+def saga(
+    name: str,
+    *,
+    on: Event[B] | Sequence[Event[B]],
+    version: int = 1,
+    timeout: Seconds | None = None,
+    fails_on: Sequence[type[Exception]] = (),
+    signals: Mapping[str, Any] | None = None,
+) -> _Listening[B]: ...
+def saga(
+    name: str,
+    *,
+    on: Event[Any] | Sequence[Event[Any]] = (),
+    version: int = 1,
+    timeout: Seconds | None = None,
+    fails_on: Sequence[type[Exception]] = (),
+    signals: Mapping[str, Any] | None = None,
+) -> Any:
     """Declare an async function as a saga.
 
     Args:
         name: its name on the wire; letters, digits, `_` and `-`.
+        on: the records of Kafka topics that begin it; of several the first that a record fits counts.
         version: running sagas stay on the version they began with.
         timeout: deadline of the whole saga in seconds; then it is cancelled, which undoes it.
         fails_on: exceptions of yours that mean "undo"; any other that is not a step's outcome or
             SagaFailed is a bug, which makes the saga STUCK instead of undoing it.
-        signals: the types of the signals that it awaits, by name. Then whoever sends another name or
-            type is told so at once; without it any signal is kept, and one that can't be read is set
-            aside when it is awaited.
+        signals: the types of the signals that it awaits, by name, or the Event whose records are this
+            signal. Then whoever sends another name or type is told so at once; without it any signal is
+            kept, and one that can't be read is set aside when it is awaited.
 
     Raises:
         ContractError: the function isn't `async def f(ctx, argument)`, or name or version is off.
@@ -132,10 +169,12 @@ def saga(
         for signal in signals or ():
             if not MESSAGE_NAME.fullmatch(signal):
                 raise ContractError(f"saga {name!r}: {signal!r} can't be the name of a signal")
+        events = (on,) if isinstance(on, Event) else tuple(on)
+        check_signals(name, signals or {})
         frame = inspect.currentframe()
         outer = frame.f_back if frame is not None else None
         scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
-        return Saga(name, version, function, timeout, tuple(fails_on), signals, scope)
+        return Saga(name, version, function, timeout, tuple(fails_on), signals, events, scope)
 
     return declare
 
@@ -187,6 +226,9 @@ class App:
         """Give the engine what it needs; declares every schema. Raises ContractError."""
         contracts: Mapping[str, Contract] = self.contracts
         sagas = {key: self._definition(declared) for key, declared in self.sagas.items()}
+        for declared in self.sagas.values():
+            for event in declared.on:
+                check_start(declared.name, declared.input.annotation, event)
         for definition in sagas.values():
             schemas.add(definition.input.schema)
             schemas.add(definition.result.schema)

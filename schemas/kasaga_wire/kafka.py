@@ -58,8 +58,7 @@ MAX_MESSAGES = 100_000
 
 METADATA_SECONDS = 10.0
 TOPIC_CREATION_SECONDS = 30.0
-# A group member that doesn't poll this long is taken for dead; a handler may well take minutes.
-MAX_POLL_INTERVAL_MS = 5 * 60 * 1000
+MAX_POLL_INTERVAL_MS = 5 * 60 * 1000  # who doesn't poll for so long is dead; a handler may take minutes
 SESSION_TIMEOUT_MS = 6_000  # the broker's minimum
 HEARTBEAT_MS = 2_000
 
@@ -69,9 +68,6 @@ def partition_for(key: bytes, count: int) -> int:
     if not key:
         raise ValueError("an empty key has no partition: take the id from ce_subject")
     return confluent_kafka.murmur2(key, count)
-
-
-# --- errors
 
 
 def _error_of(exception: KafkaException) -> KafkaError:
@@ -370,6 +366,13 @@ class GroupConsumer(_Reader):
         except KafkaException as error:
             raise unavailable("asking for offsets", _error_of(error)) from None
         return {(e.topic, e.partition): e.offset for e in found if e.error is None and e.offset >= 0}
+
+    def seek(self, place: Place, offset: int) -> None:
+        """Read an assigned partition on from there. Raises KafkaUnavailable."""
+        try:
+            self._consumer.seek(*_positions({place: offset}))
+        except KafkaException as error:
+            raise unavailable(f"going to {offset} of {place[0]}", _error_of(error)) from None
 
     def coordinator_answers(self, topic: str, timeout: float) -> bool:
         """Whether the group's coordinator can be reached, asked for an offset. Waits `timeout` seconds."""

@@ -24,6 +24,9 @@ KINDS: dict[str, Kind] = {CONTROL + "signal": "signal", CONTROL + "update": "upd
 MAX_KEY_CHARACTERS = 256
 """Of an idempotency key."""
 
+MAX_KEEP_SECONDS = 86_400
+"""For which a signal may wait for its saga to begin."""
+
 
 @dataclass(slots=True, kw_only=True)
 class MessageEnvelope:
@@ -38,6 +41,8 @@ class MessageEnvelope:
     json: bool = False
     keep: bool = False
     """Keep it for a time if there is no such saga yet, although somebody could be told so."""
+    keep_seconds: int | None = None
+    """Of an event that was heard: for how long, at most; then, and after the saga's end, it is nobody's."""
     reply_to: ReplyTo | None = None
     traceparent: str | None = None
     tracestate: str | None = None
@@ -54,7 +59,9 @@ class MessageEnvelope:
             ("content-type", (JSON if self.json else AVRO).encode()),
             ("ce_kasagasignal", self.name.encode()),
         ]
-        if self.keep:
+        if self.keep_seconds is not None:
+            headers.append(("ce_kasagakeep", b"%d" % self.keep_seconds))
+        elif self.keep:
             headers.append(("ce_kasagakeep", b"true"))
         if self.reply_to is not None:
             headers.append(("ce_replyto", str(self.reply_to).encode()))
@@ -75,6 +82,7 @@ class MessageEnvelope:
         if content not in (AVRO, JSON):
             raise EnvelopeError("content-type", "neither Avro nor JSON", remedy=f"{AVRO} or {JSON}")
         parent, state = fields.trace()
+        keep = fields.get("ce_kasagakeep")
         return cls(
             kind=kind,
             key=fields.need("ce_id", MAX_KEY_CHARACTERS),
@@ -83,8 +91,16 @@ class MessageEnvelope:
             time=fields.time("ce_time"),
             saga_id=fields.need("ce_subject", MAX_SAGA_ID_CHARACTERS),
             json=content == JSON,
-            keep=fields.get("ce_kasagakeep") == "true",
+            keep=keep == "true",
+            keep_seconds=_keep_seconds(keep) if keep not in (None, "true", "false") else None,
             reply_to=fields.reply_to(),
             traceparent=parent,
             tracestate=state,
         )
+
+
+def _keep_seconds(text: str | None) -> int:
+    seconds = int(text) if text and text.isascii() and text.isdecimal() and len(text) < 6 else -1
+    if not 0 <= seconds <= MAX_KEEP_SECONDS:
+        raise EnvelopeError("ce_kasagakeep", f"neither true nor seconds up to {MAX_KEEP_SECONDS}")
+    return seconds

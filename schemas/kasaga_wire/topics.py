@@ -25,6 +25,9 @@ _DAY_MS = 24 * 60 * 60 * 1000
 RETENTION_MS = 7 * _DAY_MS  # inputs: must outlast the longest outage of whoever reads them
 DEAD_LETTER_RETENTION_MS = 28 * _DAY_MS  # people are slower than machines
 
+TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+"""Anybody's, as Kafka takes them; ours have stricter names."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 _PARTICIPANT = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from kasaga import (
     App,
+    Event,
     RetryPolicy,
     Saga,
     SagaContext,
@@ -178,3 +179,19 @@ async def in_time(ctx: SagaContext, order: Order) -> Reservation:
         reserved = await ctx.use(Inventory).reserve(order)
     await ctx.sleep(1)
     return reserved
+
+
+placed = Event(
+    "shop.orders", Receipt, when=lambda receipt: receipt.id != "", input=lambda receipt: Order(id=receipt.id)
+)
+assert_type(placed, Event[Order])
+settled = Event("payments.settled", Receipt, id=lambda receipt: receipt.id, keep=timedelta(minutes=5))
+assert_type(settled, Event[Receipt])
+
+
+@saga("heard", on=[placed, Event("old.orders", Order)], signals={"settled": settled, "other": None})
+async def heard(ctx: SagaContext, order: Order) -> Receipt:
+    return await ctx.signal("settled", Receipt)
+
+
+assert_type(heard, Saga[Order, Receipt])

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from kasaga import App, SagaContext, saga
+from kasaga import App, Event, SagaContext, saga
 from kasaga_wire import command, compensation, participant
 
 
@@ -93,12 +93,19 @@ def sync(ctx: SagaContext, order: Order) -> Receipt:
 async def no_argument(ctx: SagaContext) -> None: ...
 
 
-@saga()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+@saga()  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
 async def no_name(ctx: SagaContext, order: Order) -> None: ...
 
 
 @saga("fails", fails_on=[5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 async def fails(ctx: SagaContext, order: Order) -> None: ...
+
+
+@saga("heard", on=Event("orders", Receipt))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def heard(ctx: SagaContext, order: Order) -> None: ...
+
+
+a_number = Event("orders", Order, id=lambda order: 5)  # type: ignore[arg-type,return-value]  # pyright: ignore[reportArgumentType]
 
 
 async def signals(ctx: SagaContext, order: Order) -> Receipt:

@@ -160,6 +160,13 @@ def to_second_start(item: Item, event: Started, live: State | None, found: SagaR
     )
 
 
+def watch_of(item: Item, event: Started) -> Asked:
+    """The question for its end that a start is, where there is such a saga already."""
+    return Asked(
+        item.run_id, "watch", event.source, "", "", "", event.reply_to, event.traceparent, event.tracestate
+    )
+
+
 def forward(item: Misplaced, seq: int, shard: int) -> OutboxRow:
     """The same record, for its right partition."""
     record = item.record

@@ -21,13 +21,13 @@ from ..engine.lifecycle import FINAL
 from ..engine.model import MESSAGES, Asked, Event, Faulted, Started
 from ..engine.model import Record as Decided
 from ..engine.state import STEP_EVENTS
-from ..errors import EngineBug, NoReceiver, NotApplicable, QueryFailed, SagaCodeError, SagaOver
+from ..errors import EngineBug, NoReceiver, NotApplicable, QueryFailed, SagaCodeError, SagaOver, StartRefused
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
 from .early import is_over, items, may_be_old, no_room, row_of
 from .family import Family, wants_history
-from .intake import Dead, Input, Intake, Item, Misplaced, shard_of
+from .intake import HEARD, Dead, Input, Intake, Item, Misplaced, shard_of
 from .metrics import Metrics
 from .rows import Addresses, add_record
 from .runs import Runs
@@ -312,6 +312,8 @@ class Decider:
         self._metrics.message_refused(ask.action)
         if ask.reply_to:
             self._answer(work, shard, body, ask, now, run)
+        elif item.keep_for is not None and isinstance(why, NoReceiver | SagaOver):
+            self._metrics.ignored("event without a saga")
         elif item.source is not None:
             self._set_aside(work, Dead(item.order, item.source, why), now)
 
@@ -326,7 +328,8 @@ class Decider:
         if item.kept is not None:
             work.deliver(shard, item.kept)
         if body.what == "unknown":
-            why: NotApplicable = NoReceiver(f"there is no saga {item.saga_id}")
+            full = no_room(shard, item.saga_id) if item.kept is None and item.keep_for else None
+            why: NotApplicable = full or NoReceiver(f"there is no saga {item.saga_id}")
         else:
             why = SagaOver(body.reason or "the saga has ended")
             body.error, body.remedy = why.code, why.remedy
@@ -384,17 +387,10 @@ class Decider:
         if answer is None:
             self._metrics.ignored("duplicate start")
             return None, None
-        ask = Asked(
-            item.run_id,
-            "watch",
-            event.source,
-            "",
-            "",
-            "",
-            event.reply_to,
-            event.traceparent,
-            event.tracestate,
-        )
+        ask = answers.watch_of(item, event)
+        if answer.what == "rejected" and event.source.startswith(HEARD) and item.source is not None:
+            refused = StartRefused(answer.reason or "its id is taken")
+            self._set_aside(work, Dead(item.order, item.source, refused), now)
         self._answer(work, shard, answer, ask, now, run)
         return (
             (run, ask) if run is not None and answer.what == "duplicate" and event.reply_to else (None, None)

@@ -20,7 +20,7 @@ from .intake import Intake, Item
 from .shards import Shard
 
 KEEP_MICROS = 24 * 3600 * 1_000_000
-"""How long a signal waits for its saga to begin."""
+"""How long a signal waits for its saga to begin, where it doesn't say."""
 
 MAX_KEPT = 100
 """Signals that wait for one saga to begin."""
@@ -58,7 +58,7 @@ def no_room(shard: Shard, saga_id: str) -> MailboxFull | None:
 def row_of(item: Item, record: Record, seq: int, shard: int, now: int) -> OutboxRow:
     """The row that keeps a signal."""
     headers = [(name, value) for name, value in record.headers if value is not None and name != "ce_replyto"]
-    due = to_datetime(now + KEEP_MICROS)
+    due = to_datetime(now + (KEEP_MICROS if item.keep_for is None else item.keep_for))
     key = item.saga_id.encode()
     return OutboxRow(
         shard, seq, RowKind.TIMER, None, "", record.topic, None, key, headers, record.value, 1, None, due

@@ -43,6 +43,9 @@ log = logging.getLogger("kasaga.orchestrator")
 FORWARDED = "kasagaforwarded"
 """Header of a record that has been forwarded to its right partition once."""
 
+HEARD = "kafka:"
+"""What the source begins with of a start or a signal that was made of somebody's record."""
+
 CONTROL, REPLY, TIMER, START = range(4)
 
 MAX_FORWARDED_BYTES = 900_000
@@ -74,6 +77,8 @@ class Item(NamedTuple):
     """Of a signal or an update: who is to be told what becomes of it."""
     keep: bool = False
     """Of a signal: to be kept for a while if there is no such saga."""
+    keep_for: int | None = None
+    """Of an event that was heard: for how many microseconds. It is no dead letter where nobody wants it."""
     kept: OutboxRow | None = None
     """The row of a signal that was kept."""
 
@@ -284,8 +289,10 @@ class Intake:
         to = self._answerable(envelope.reply_to)
         trace = envelope.traceparent or "", envelope.tracestate or ""
         ask = Asked(envelope.key, envelope.kind, by, "", "", "", to, *trace)
-        keep = envelope.kind == "signal" and (envelope.keep or not to)
-        return Item(CONTROL, record.partition, "", envelope.saga_id, event, record, ask, keep)
+        seconds = envelope.keep_seconds
+        keep = envelope.kind == "signal" and (envelope.keep or (not to if seconds is None else seconds > 0))
+        keep_for = seconds * 1_000_000 if seconds is not None else None
+        return Item(CONTROL, record.partition, "", envelope.saga_id, event, record, ask, keep, keep_for)
 
 
 _MESSAGES = frozenset(KINDS.values())

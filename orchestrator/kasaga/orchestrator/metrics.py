@@ -112,6 +112,18 @@ class Metrics:
             ["why"],
             registry=reg,
         )
+        self._heard = Counter(
+            "kasaga_listener_records_total",
+            "Records of topics that sagas listen to, by what came of them",
+            ["topic", "outcome"],
+            registry=reg,
+        )
+        self._unheard = Gauge(
+            "kasaga_listener_topics_missing",
+            "1 for a topic that sagas listen to and that isn't there",
+            ["topic"],
+            registry=reg,
+        )
         self._dead = Counter("kasaga_dead_letters_total", "Inputs that nobody could read", registry=reg)
         self._lag = Gauge(
             "kasaga_input_lag_records",
@@ -180,6 +192,15 @@ class Metrics:
     def dead_letter(self) -> None:
         """An input was unreadable."""
         self._dead.inc()
+
+    def heard(self, topic: str, outcome: str) -> None:
+        """A record was read that sagas listen to; in the listener's thread."""
+        self._heard.labels(topic, outcome).inc()
+
+    def unheard(self, topics: Mapping[str, bool]) -> None:
+        """Of each topic that sagas listen to, whether it is missing."""
+        for topic, missing in topics.items():
+            self._unheard.labels(topic).set(missing)
 
     def store_lost(self) -> None:
         """Postgres did not answer."""

@@ -13,7 +13,7 @@ from types import FrameType
 from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import KafkaUnavailable
 from kasaga_wire.interpreter import tune_interpreter
-from kasaga_wire.kafka import Admin, Consumer, Producer
+from kasaga_wire.kafka import Admin, Consumer, GroupConsumer, Producer
 from kasaga_wire.records import own_schemas
 from kasaga_wire.redaction import hide, hide_in
 from kasaga_wire.topics import Topics
@@ -28,13 +28,16 @@ from . import topics as setup
 from .announce import Announcer, announce
 from .census import Census
 from .clock import Clock
+from .listener import OPTIONS, Clients, Listener
 from .loop import Loop
+from .matching import Matcher
 from .metrics import Metrics
 from .relay import Relay
 from .retention import Retention
 from .rows import Addresses
 from .source import Source
 from .tracing import NoTracer, Tracing, sampling_from, tracer_from
+from .watchdog import Watchdog
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -57,6 +60,8 @@ class Orchestrator:
     def stop(self) -> None:
         """Ask it to end: the batch at hand is committed, the shards are handed over."""
         self._stopping.set()
+        if self._listener is not None:
+            self._listener.end()
         if self._loop is not None:
             self._loop.stop()
 
@@ -83,11 +88,15 @@ class Orchestrator:
                 keep=timedelta(days=self._settings.retention_days),
                 remember=timedelta(days=self._settings.remember_days),
             )
+            if self._listener is not None:
+                self._listener.start()
             if self._stopping.is_set():
-                loop.stop()
+                self.stop()
             announcer = Announcer(store, self._app, lambda: 0 in loop.shards)
             census = Census(store, self.metrics, lambda: list(loop.shards.values()), self._lag)
             thread.join()
+            if self._listener is not None:
+                self._listener.close()
             census.close()
             announcer.close()
             retention.close()
@@ -103,6 +112,8 @@ class Orchestrator:
 
     _error: BaseException | None = None
     _source: Source | None = None
+    _listener: Listener | None = None
+    """Where a saga declares an Event."""
     _producer: Producer | None = None
     """The first. It takes half a second to be ready, in the background: so it is made before all else, and
     the relay goes on with what has published the schemas."""
@@ -158,6 +169,7 @@ class Orchestrator:
         )
         self._source = source
         where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ))
+        self._listener = self._listening(admin, where)
         return Loop(
             app,
             settings,
@@ -170,6 +182,24 @@ class Orchestrator:
             metrics=self.metrics,
             tracer=self._tracer,
         )
+
+    def _listening(self, admin: Admin, where: Addresses) -> Listener | None:
+        app, settings = self._app, self._settings
+        watchdog = Watchdog(
+            limit=settings.saga_step_seconds,
+            kill_after=settings.saga_kill_seconds,
+            culprit="a function of an Event",
+        )
+        matcher = Matcher(app, where.topics, max_payload=settings.max_payload_bytes, guard=watchdog.guard)
+        if not matcher.routes:
+            return None
+        group = f"{settings.topic_prefix}{app.namespace}.listener"
+        clients = Clients(
+            lambda: GroupConsumer(settings.kafka, group=group, options=OPTIONS),
+            lambda: Producer(settings.kafka),
+            admin.partitions,
+        )
+        return Listener(matcher, where, clients, self.metrics, watch_thread=watchdog.start)
 
     def _patiently(self, make: Callable[[], Loop]) -> Loop | None:
         """Try until Postgres and Kafka answer, or until `stop`."""

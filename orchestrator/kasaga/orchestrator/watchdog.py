@@ -72,10 +72,12 @@ class Watchdog:
     Args:
         limit: seconds a saga's code may run between two awaits; see `Spent` for what counts.
         kill_after: seconds after which a thread that can't be interrupted costs the process.
+        culprit: whose code runs in it, for the log.
     """
 
-    def __init__(self, *, limit: float = 1.0, kill_after: float = 30.0) -> None:
+    def __init__(self, *, limit: float = 1.0, kill_after: float = 30.0, culprit: str = "a saga") -> None:
         self._limit = limit
+        self._culprit = culprit
         self._kill_after = kill_after
         self._lock = threading.Lock()
         self._thread_id = self._native_id = 0
@@ -146,11 +148,11 @@ class Watchdog:
             if took > 2 * self._limit and not self._reported:
                 self._reported = True
                 log.error(
-                    "a saga blocks the loop and can't be interrupted",
+                    f"{self._culprit} blocks the loop and can't be interrupted",
                     extra={**self._about(), "line": self._line(), "seconds": round(took, 1)},
                 )
             if took > self._kill_after:
-                log.critical("ending the process: a saga blocks it", extra=self._about())
+                log.critical(f"ending the process: {self._culprit} blocks it", extra=self._about())
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _about(self) -> dict[str, object]:

@@ -20,6 +20,7 @@ from ..saga import Saga
 from .case import About, Case
 from .delivery import Handling
 from .faults import KINDS, Fault
+from .hearing import Hears, hear
 from .invariants import leaves_no_trace
 from .matrix import Report, Row
 from .result import Invariant, Outside, Result
@@ -36,6 +37,7 @@ __all__ = [
     "Fakes",
     "Fault",
     "Handling",
+    "Hears",
     "Invariant",
     "Later",
     "NoExample",
@@ -45,6 +47,7 @@ __all__ = [
     "Row",
     "Signal",
     "Simulation",
+    "hear",
     "leaves_no_trace",
     "matrix",
     "run",
