@@ -10,6 +10,7 @@ from store.contract import CommitContract, LeaseContract, owner, store
 from store.people import PeopleContract, PurgeContract
 from store.postgres_bench import PostgresBench, shared_database
 from store.refusals import RefusalContract
+from store.searching import SearchContract
 from store.traces import TracesContract
 
 __all__ = ["owner", "shared_database", "store"]
@@ -22,6 +23,9 @@ def bench(shared_database: str) -> Generator[PostgresBench]:
 
 
 class TestLeases(LeaseContract): ...
+
+
+class TestSearch(SearchContract): ...
 
 
 class TestCommit(CommitContract): ...

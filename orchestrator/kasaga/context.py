@@ -23,6 +23,7 @@ from .engine.requests import Call, Host, LocalCall, Options, Pause, PivotCall
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
 from .events import Emitting
 from .messages import Messaging
+from .naming import Naming
 from .parallel import Branching
 from .policy import (
     DEFAULT_RETRY,
@@ -43,7 +44,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class SagaContext(Branching, Messaging, Emitting, Parenting):
+class SagaContext(Branching, Messaging, Emitting, Parenting, Naming):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
     __slots__ = ("_contracts", "_host", "_random", "_signals", "_uuids")

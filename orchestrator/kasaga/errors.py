@@ -17,13 +17,16 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── BranchesWait             branches of the saga wait for each other
 │   ├── EarlyPivot               `ctx.pivot` while a part of the saga may still be undone by itself
 │   ├── PivotPassed              the saga asks to be undone after its pivot
-│   └── TooManySteps             the saga's history is over the limit
+│   ├── TooManySteps             the saga's history is over the limit
+│   └── WrongAttributes          a search attribute that the saga sets can't be kept
 ├── HistoryUnreadable            a history row isn't what this release can read
 ├── StillWaiting                 STUCK that comes from participants, not from the saga's code
 │   ├── UndoFails                a compensation keeps failing, and is still being retried
 │   ├── CannotUndo               it happened, or nobody can know, and nothing undoes it
 │   ├── StepFails                a step after the pivot keeps failing, and isn't given up
 │   └── StepConflict             a participant knows the command's id as another command
+├── BadQuery                     a text isn't in the language that sagas are searched by
+├── SearchTooSlow                a search took longer than the database is given
 ├── NotApplicable                an operator's action doesn't fit the saga's state
 │   ├── SagaOver                 a signal or an update for a saga whose code has ended
 │   ├── SignalRefused            a signal that the saga doesn't declare, or of another type
@@ -181,6 +184,12 @@ class TooManySteps(SagaCodeError):
     )
 
 
+class WrongAttributes(SagaCodeError):
+    """A search attribute that the saga's code sets can't be kept, or is one too many."""
+
+    code = "KSG-240"
+
+
 class BranchesWait(SagaCodeError):
     """Branches of the saga wait for each other, and nothing is out that could end it."""
 
@@ -258,6 +267,29 @@ class StepFails(StillWaiting):
     default_remedy = (
         "Mend the participant: the next attempt goes through by itself, or after `kasaga retry` where the "
         "participant said that trying again is of no use. Or do it by hand, and say so with `kasaga resolve`."
+    )
+
+
+class BadQuery(KasagaError):
+    """A text isn't in the language that sagas are searched by; the message says what is wrong, and where."""
+
+    code = "KSG-241"
+    default_remedy = (
+        'Write it as in saga = "payment" and attr.customer = "c-7"; orchestrator/searching.md has all of it'
+    )
+
+    def __init__(self, message: str, *, remedy: str = "", position: int = 0) -> None:
+        """`position`: of the character that is wrong, from 1; 0 where it is the whole."""
+        super().__init__(message, remedy=remedy)
+        self.position = position
+
+
+class SearchTooSlow(KasagaError):
+    """The database has ended a search that took too long."""
+
+    code = "KSG-242"
+    default_remedy = (
+        "Add a test that few sagas pass, such as an attribute, an id or a recent `started`, and ask again"
     )
 
 

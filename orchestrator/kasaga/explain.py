@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from kasaga_wire.attributes import as_json as attributes_json
+
 from .engine import lifecycle
 from .engine.deferrals import Deferred
 from .engine.leftovers import Leftover, leftovers
@@ -29,6 +31,7 @@ from .waits import Wait, waits_of
 from .wording import (
     PLAIN,
     Paint,
+    attributes_text,
     counted,
     length,
     listed,
@@ -201,6 +204,7 @@ def row_json(row: SagaRow) -> dict[str, Any]:
     for key in ("code", "reason", "remedy", "step"):
         made[key] = getattr(row, key) or None
     made["with_exceptions"] = row.with_exceptions
+    made["attributes"] = attributes_json(row.attributes)
     return made
 
 
@@ -311,6 +315,9 @@ def _facts(told: Explanation, decode: Decode, width: int, paint: Paint) -> list[
     if told.parent:
         facts.append(("child of", printable(told.parent)))
     facts.append(("progress", told.progress))
+    if row.attributes:
+        text = attributes_text(row.attributes)
+        facts.append(("found by", shortened(printable(text), max(40, width - 12))))
     for name, data in (("input", told.input), ("result", row.result)):
         value = decode(data) if data else None
         if value is not None:

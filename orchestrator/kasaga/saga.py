@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from kasaga_wire import __version__
+from kasaga_wire.attributes import AttributeValue
 from kasaga_wire.codec import Codec, Schemas, codec_for
 from kasaga_wire.contracts import Contract, contract_of
 from kasaga_wire.errors import ContractError
@@ -50,6 +51,8 @@ class Saga(Generic[A, R]):
     """The types of the signals that it takes, or their Events, by name; None where it doesn't say."""
     on: tuple[Event[Any], ...] = ()
     """The records that begin it."""
+    attributes: Callable[[A], Mapping[str, AttributeValue]] | None = None
+    """Makes search attributes of the input."""
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     """The names of the function around the saga, if there is one: its annotations may need them."""
 
@@ -115,6 +118,7 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
+    attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
 ) -> _Decorator: ...
 @overload
 def saga(
@@ -125,6 +129,7 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
+    attributes: Callable[[B], Mapping[str, AttributeValue]] | None = None,
 ) -> _Listening[B]: ...
 def saga(
     name: str,
@@ -134,6 +139,7 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
+    attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
 ) -> Any:
     """Declare an async function as a saga.
 
@@ -147,6 +153,9 @@ def saga(
         signals: the types of the signals that it awaits, by name, or the Event whose records are this
             signal. Then whoever sends another name or type is told so at once; without it any signal is
             kept, and one that can't be read is set aside when it is awaited.
+        attributes: makes the saga's first search attributes of its input, such as
+            `lambda order: {"customer": order.customer}`; what came with the start wins. It is called before
+            the saga's code, as a part of it: what it raises makes the saga STUCK.
 
     Raises:
         ContractError: the function isn't `async def f(ctx, argument)`, or name or version is off.
@@ -174,7 +183,7 @@ def saga(
         frame = inspect.currentframe()
         outer = frame.f_back if frame is not None else None
         scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
-        return Saga(name, version, function, timeout, tuple(fails_on), signals, events, scope)
+        return Saga(name, version, function, timeout, tuple(fails_on), signals, events, attributes, scope)
 
     return declare
 
@@ -255,6 +264,7 @@ class App:
             declared.fails_on,
             open_context,
             signals,
+            declared.attributes,
         )
 
     def fingerprint(self) -> str:

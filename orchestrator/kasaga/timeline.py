@@ -16,6 +16,7 @@ from kasaga_wire.errors import KasagaError
 from kasaga_wire.schema import schema_id
 
 from .engine import lifecycle
+from .engine.attributes import SetAttributes
 from .engine.deferrals import Deferred
 from .engine.kinship import Recalled
 from .engine.model import (
@@ -67,6 +68,7 @@ from .engine.model import (
     Take,
     Undeliverable,
 )
+from .timeline_attributes import OTHER_MARKS, Turned, named
 from .timeline_data import Decode
 from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received, error_text, heartbeats, withdraw
 from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
@@ -75,7 +77,7 @@ START, STATE, ACTION, CODE, PIVOT, EMIT = "start", "state", "action", "code", "p
 """Kinds of entries beside the engine's forms (command, undo, void, sleep, local, signal) and what came."""
 
 UNDOING = ("undo", "void")
-MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", EMIT: "→"} | {RECEIVED: "←", UPDATE: "←"}
+MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", EMIT: "→"} | OTHER_MARKS
 ENDED_WELL = "ended well"
 GOOD = frozenset({DONE, UNDONE, ENDED_WELL, "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
@@ -135,6 +137,7 @@ class _Story:
             case Started():
                 by = f"its parent {event.parent.saga_id}" if event.parent is not None else event.source
                 self.entries.append(Entry(at, START, event.name, by=by, value=event.input))
+                self.entries += named(at, event.attributes)
             case Recalled(parent=parent):
                 by = f"its parent {parent.saga_id}"
                 self.entries.append(Entry(at, ACTION, "undo", reason=parent.reason, by=by))
@@ -212,7 +215,7 @@ class _Story:
                 self._cleared(decision, event, at)
             case Move():
                 self._moved(decision, at)
-            case Pivot() | Emit() | Hold() | Release() | Postpone() | Fence():
+            case Pivot() | Emit() | Hold() | Release() | Postpone() | Fence() | SetAttributes():
                 self._turned(decision, at)
             case Return():
                 self._returned = decision.result
@@ -292,13 +295,15 @@ class _Story:
         if isinstance(event, Asked) and event.action in ("skip", "resolve"):
             entry.by = event.by
 
-    def _turned(self, decision: Pivot | Emit | Hold | Release | Postpone | Fence, at: datetime) -> None:
-        """The saga has passed its pivot, emits, is paused, goes on, or ends as it is."""
+    def _turned(self, decision: Turned, at: datetime) -> None:
+        """The saga has passed its pivot, emits, names itself, is paused, goes on, or ends as it is."""
         match decision:
             case Pivot():
                 self.entries.append(Entry(at, PIVOT, "pivot"))
             case Emit(topic=topic, type=kind):
                 self.entries.append(Entry(at, EMIT, f"{kind} to {topic}", value=decision.payload))
+            case SetAttributes(changes=changes):
+                self.entries += named(at, changes)
             case Hold():
                 for entry in self._steps.values():
                     withdraw(entry, at)
@@ -416,10 +421,8 @@ def summarised(entry: Entry, now: datetime) -> str:
         return f"by {entry.by}, {entry.outcome or 'not taken yet'}{code}" + (
             f": {entry.reason}" if entry.reason else ""
         )
-    if entry.kind == PIVOT:
-        return "passed: nothing before it is undone any more"
-    if entry.kind == EMIT:
-        return "published"
+    if entry.kind in (PIVOT, EMIT):
+        return "published" if entry.kind == EMIT else "passed: nothing before it is undone any more"
     if entry.ended is None:
         return _so_far(entry, now)
     words = {

@@ -5,10 +5,13 @@ Pure. Called by `explain.py`, `timeline.py` and the command line.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+
+from kasaga_wire.attributes import Stored
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -155,6 +158,21 @@ STATE_MEANING = {
 }
 
 PLAIN = Paint(colours=False)
+
+
+def attributes_text(attributes: Mapping[str, Stored | None]) -> str:
+    """`amount = 120, customer = "c-7"`: search attributes as a query has them; None was taken away."""
+    return ", ".join(_attribute(name, value) for name, value in sorted(attributes.items()))
+
+
+def _attribute(name: str, value: Stored | None) -> str:
+    if value is None:
+        return f"{name} is missing"
+    if isinstance(value, datetime):
+        return f"{name} = {rfc3339(value)}"
+    if isinstance(value, tuple):
+        return f"{name} = [{', '.join(json.dumps(each, ensure_ascii=False) for each in value)}]"
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"
 
 
 def table(

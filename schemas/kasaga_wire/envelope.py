@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from .attributes import ATTRIBUTES, MAX_ATTRIBUTES_BYTES, of_header
 from .errors import EnvelopeError
 from .headers import (
     MAX_ID_CHARACTERS,
@@ -297,6 +298,8 @@ class StartEnvelope:
     reply_to: ReplyTo | None = None
     traceparent: str | None = None
     tracestate: str | None = None
+    attributes: bytes = b""
+    """Search attributes, as JSON text; empty for none."""
 
     def to_headers(self) -> Headers:
         """The headers of the record."""
@@ -312,6 +315,8 @@ class StartEnvelope:
         ]
         if self.reply_to is not None:
             headers.append(("ce_replyto", str(self.reply_to).encode()))
+        if self.attributes:
+            headers.append((ATTRIBUTES, self.attributes))
         return _traced(headers, self.traceparent, self.tracestate)
 
     @classmethod
@@ -332,6 +337,7 @@ class StartEnvelope:
             reply_to=fields.reply_to(),
             traceparent=parent,
             tracestate=state,
+            attributes=of_header(fields.get(ATTRIBUTES, MAX_ATTRIBUTES_BYTES)),
         )
 
 

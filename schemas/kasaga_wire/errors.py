@@ -16,6 +16,7 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
     ├── TopicNameError         KSG-130  a topic, namespace or prefix can't be a topic's name
     ├── LogSettingsError       KSG-150  no such log format or level
     ├── TracingSettingsError   KSG-151  one of OpenTelemetry's variables can't be followed
+    ├── BadAttribute           KSG-152  a search attribute can't be kept
     └── KafkaFailure
         ├── TopicRefused       KSG-131  a topic's settings would lose records
         ├── TopicMismatch      KSG-132  a topic has other partitions than the namespace
@@ -150,6 +151,13 @@ class LogSettingsError(KasagaError):
     """No such log format or level."""
 
     code = "KSG-150"
+
+
+class BadAttribute(KasagaError):
+    """A search attribute has a name or a value that can't be kept; the message names it."""
+
+    code = "KSG-152"
+    default_remedy = "Send attributes as the message says"
 
 
 class TracingSettingsError(KasagaError):

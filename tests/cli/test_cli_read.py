@@ -44,6 +44,7 @@ def test_a_list_for_programs_is_json_lines(shop: Shell) -> None:
         "remedy": "Mend the participant: the next retry goes through by itself",
         "step": "1",
         "with_exceptions": False,
+        "attributes": {},
     }
 
 

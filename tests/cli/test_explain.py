@@ -209,6 +209,7 @@ def test_json_is_stable() -> None:
         "remedy": None,
         "step": None,
         "with_exceptions": False,
+        "attributes": {},
         "owner": "host-1",
         "progress": "1 of 2 steps so far are done, at step 2 (payments.charge)",
         "input": {"id": "o-1", "lines": 2},

@@ -123,4 +123,5 @@ def test_codes_are_never_used_again() -> None:
         26: "Emit",
         27: "Report",
         28: "Recall",
+        29: "SetAttributes",
     }

@@ -12,6 +12,7 @@ from store.contract import SHARDS, CommitContract, LeaseContract, owner, store
 from store.people import PeopleContract, PurgeContract
 from store.refusals import RefusalContract
 from store.samples import Owner, refuse_all, run_id, start
+from store.searching import SearchContract
 from store.traces import TracesContract
 
 __all__ = ["owner", "store"]
@@ -38,6 +39,9 @@ def bench() -> MemoryBench:
 
 
 class TestLeases(LeaseContract): ...
+
+
+class TestSearch(SearchContract): ...
 
 
 class TestCommit(CommitContract): ...

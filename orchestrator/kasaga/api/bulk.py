@@ -19,6 +19,7 @@ from ..client.acting import Action
 from ..client.errors import NoAnswer, UnknownSaga
 from ..errors import NotApplicable
 from ..foresight import USUAL, Intent, as_json, foresee_all
+from ..search import names_state
 from ..store.base import SagaRow, Store
 from .access import require_token
 from .actions import BY, Key, action_id_of
@@ -53,8 +54,9 @@ async def act_on_many(
     """One page of sagas, newest first. What an owner refuses is told with its code, and fails no other."""
     check_wait(backend, query.wait)
     after = read_after_saga(query.cursor)
-    where = filter_of(asked.filter)
-    where.states = tuple(where.states) or USUAL[action]
+    where = filter_of(asked.filter, backend.now())
+    if not where.states and not names_state(where.where):
+        where.states = USUAL[action]
     rows = await backend.read(lambda store: store.list_sagas(where, after=after, limit=query.limit + 1))
     shown = rows[: query.limit]
     made: dict[str, Any] = {"action": action, "action_id": key or str(uuid4()), "dry_run": asked.dry_run}

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from kasaga_wire.attributes import MAX_ATTRIBUTES
 from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
 
 from ..store.base import SagaState
 from .halt_models import LeftOut, PausedOut
+from .search_models import ATTRIBUTES, TELLING, JsonAttributes, Query
 
 MAX_PAGE, USUAL_PAGE = 500, 50
 """Sagas, or entries of a history, in one answer."""
@@ -82,6 +84,7 @@ class SagaSummary(BaseModel):
         remedy="Mend the participant: the next retry goes through by itself",
         step="1",
         with_exceptions=False,
+        attributes=ATTRIBUTES,
     )
 
     saga_id: str = Field(examples=["order-42"])
@@ -98,6 +101,7 @@ class SagaSummary(BaseModel):
     remedy: str | None
     step: str | None = Field(description="The path of the step that the state is about.", examples=["1"])
     with_exceptions: bool = Field(description="COMPENSATED, but somebody skipped or resolved a step.")
+    attributes: JsonAttributes = Field(description="What it can be searched by.", examples=[ATTRIBUTES])
 
 
 class SagaPage(BaseModel):
@@ -112,6 +116,9 @@ class SagaCounts(BaseModel):
 
     counts: dict[str, int] = Field(examples=[{"RUNNING": 12, "STUCK": 1}])
     total: int
+    sagas: dict[str, dict[str, int]] = Field(
+        description="The same by saga's name, without zeros.", examples=[{"payment": {"RUNNING": 12}}]
+    )
 
 
 class StepOut(BaseModel):
@@ -335,6 +342,9 @@ class StartRequest(_Asked):
         description="The saga's one argument. Times, decimals and bytes are text: RFC 3339, digits, base64.",
         examples=[{"id": "order-42", "lines": [{"sku": "a", "quantity": 1}]}],
     )
+    attributes: JsonAttributes = Field(
+        default={}, max_length=MAX_ATTRIBUTES, description=TELLING, examples=[ATTRIBUTES]
+    )
 
 
 Who = Annotated[
@@ -467,6 +477,7 @@ class Filter(_Asked):
     started_before: Moment | None = None
     updated_after: Moment | None = Field(default=None, description="Whose state has changed since.")
     updated_before: Moment | None = None
+    where: Query = ""
 
 
 class ListQuery(Filter):

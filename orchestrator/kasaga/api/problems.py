@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from kasaga_wire.errors import (
+    BadAttribute,
     CodecError,
     DeliveryError,
     KafkaFailure,
@@ -33,7 +34,7 @@ from ..client.errors import (
     StartUnconfirmed,
     UnknownSaga,
 )
-from ..errors import NotApplicable, PayloadTooLarge
+from ..errors import BadQuery, NotApplicable, PayloadTooLarge, SearchTooSlow
 from ..store.errors import StoreError, StoreUnavailable
 from .errors import (
     BodyTooLarge,
@@ -76,6 +77,9 @@ STATUSES: tuple[tuple[type[KasagaError], int], ...] = (
     (CodecError, 422),
     (BadRequest, 422),
     (UndeclaredSaga, 422),
+    (BadAttribute, 422),
+    (BadQuery, 422),
+    (SearchTooSlow, 422),
     (Busy, 503),
     (StartUnconfirmed, 503),
     (NoAnswer, 503),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from ..explain import as_json, row_json
 from ..lookup import find, look, read_records
+from ..search import parse
 from ..store.base import SagaFilter, SagaState, Store
 from ..timeline import timeline
 from ..timeline_data import as_json as timeline_json
@@ -46,9 +48,10 @@ router = APIRouter(prefix="/api/v1", tags=["sagas"], dependencies=[Depends(requi
 async def list_sagas(query: Annotated[ListQuery, Query()], backend: BackendOf) -> Response:
     """List what a filter chooses, by pages."""
     after = read_after_saga(query.cursor)
+    where = filter_of(query, backend.now())
 
     def ask(store: Store) -> Response:
-        rows = store.list_sagas(filter_of(query), after=after, limit=query.limit + 1)
+        rows = store.list_sagas(where, after=after, limit=query.limit + 1)
         shown = rows[: query.limit]
         cursor = after_saga(shown[-1].run_id) if len(rows) > query.limit else None
         return answer({"sagas": [row_json(row) for row in shown], "next_cursor": cursor})
@@ -64,12 +67,17 @@ async def list_sagas(query: Annotated[ListQuery, Query()], backend: BackendOf) -
     responses=refusals(),
 )
 async def count(query: Annotated[Filter, Query()], backend: BackendOf) -> Response:
-    """Count what a filter chooses. Reads every saga, unless only states that ask for attention are named."""
+    """Count what a filter chooses. Reads every saga that no index leads past."""
+    where = filter_of(query, backend.now())
 
     def ask(store: Store) -> Response:
-        counts = store.count(filter_of(query))
-        known = {state.value: counts.get(state, 0) for state in SagaState}
-        return answer({"counts": known, "total": sum(known.values())})
+        tally = store.tally(where)
+        known = {state.value: 0 for state in SagaState}
+        sagas: dict[str, dict[str, int]] = {}
+        for (name, state), number in sorted(tally.items()):
+            known[state.value] += number
+            sagas.setdefault(name, {})[state.value] = number
+        return answer({"counts": known, "total": sum(known.values()), "sagas": sagas})
 
     return await backend.read(ask)
 
@@ -152,9 +160,10 @@ def _avro(backend: Backend, store: Store, digest: bytes) -> Any:
         return None
 
 
-def filter_of(query: Filter) -> SagaFilter:
-    """What a filter chooses."""
+def filter_of(query: Filter, now: datetime) -> SagaFilter:
+    """What a filter chooses; raises BadQuery."""
     return SagaFilter(
+        where=parse(query.where, now) if query.where else None,
         states=tuple(query.state),
         name=query.name,
         saga_id=query.saga_id,

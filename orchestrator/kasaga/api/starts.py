@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from kasaga_wire.attributes import from_json, merged
 from kasaga_wire.codec import Schema
 from kasaga_wire.errors import KasagaError
 
@@ -90,6 +91,7 @@ def _prepare(
 async def _send(
     backend: Backend, asked: StartRequest, definition: DefinitionRow, payload: bytes, schema: Schema
 ) -> str:
+    attributes = merged({}, from_json(asked.model_dump(include={"attributes"})["attributes"]))
     try:
         handle = await backend.client.start_encoded(
             asked.name,
@@ -97,6 +99,7 @@ async def _send(
             schema,
             id=asked.saga_id,
             version=definition.version,
+            attributes=attributes,
             timeout=backend.settings.confirm_seconds,
         )
     except KasagaError:

@@ -99,7 +99,7 @@ Value = Real | Instance | Attribute | Context | ContextCall | Commands | Command
 BRANCHING = frozenset({"gather", "race", "select", "spawn"})
 """Methods of the context that run what they are given side by side."""
 
-AWAITABLE = BRANCHING - {"spawn"} | {"sleep", "run", "signal", "pivot", "emit"}
+AWAITABLE = BRANCHING - {"spawn"} | {"sleep", "run", "signal", "pivot", "emit", "set_attributes"}
 """Methods of the context that make something to be awaited."""
 
 _MISSING = object()

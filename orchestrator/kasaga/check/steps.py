@@ -234,7 +234,7 @@ class Flow:
                 if self._within:
                     self._say(SCOPE_MISUSED, node, "ctx.pivot is in a scope, which may be undone yet")
                 return None  # what comes after it undoes nothing that was before
-            if made.name == "emit":
+            if made.name in ("emit", "set_attributes"):
                 return later
             if made.name in BRANCHING and isinstance(node.value, ast.Call):
                 return self._branches(node.value, made.name, later)

@@ -26,6 +26,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ABOUT_SAGAS = {
     "start": "start.start",
     "list": "read.list_sagas",
+    "count": "read.count",
     "describe": "read.describe",
     "history": "read.history",
     "signal": "message.signal",

@@ -22,6 +22,7 @@ from ..client import acting as client_actions
 from ..errors import NotApplicable
 from ..foresight import USUAL, Intent, as_json, foresee_all
 from ..lookup import asked_before
+from ..search import names_state
 from ..store.base import SagaFilter, SagaRow
 from ..wording import counted, printable, sentence, table
 from .errors import BadInput, NotConfirmed
@@ -255,7 +256,7 @@ def act(
     out = session.output()
     if filtered:
         where = make_filter(**chosen_by)
-        if not where.states:
+        if not where.states and not names_state(where.where):
             where.states = USUAL[action.name]
         saga_ids = _choose(session, action, where, out, dry_run=dry_run, yes=yes)
     elif dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -15,16 +16,21 @@ from typing import Any
 
 import click
 
+from kasaga_wire.attributes import AttributeValue, check_name, check_value
 from kasaga_wire.codec import Schemas
-from kasaga_wire.errors import KasagaError
+from kasaga_wire.errors import BadAttribute, KasagaError
 from kasaga_wire.from_json import from_json
 
 from ..saga import App, Saga
+from ..search import Condition, parse
 from ..wording import when as read_time
 from .errors import BadInput, BadTarget
 
 MAX_INPUT_FILE_BYTES = 8 * 1024 * 1024
 """No saga takes more; a larger file was named by mistake."""
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt][\d:.]+([Zz]|[+-]\d\d:?\d\d)")
 
 MEND = "Mend the field that is named"
 WRITE_JSON = """Write JSON between single quotes, such as '{"id": 3}', or @order.json for a file"""
@@ -36,6 +42,40 @@ def when(text: str) -> datetime:
         return read_time(text, datetime.now(UTC))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def attribute(text: str) -> tuple[str, AttributeValue]:
+    """`name=value`: a number, true, false, a time or a JSON list of strings if it reads so, else text.
+
+    Between double quotes it is text in any case.
+    """
+    name, sign, given = text.partition("=")
+    if not sign:
+        raise click.BadParameter(f"{text!r} is not name=value")
+    value: object = given
+    if given[:1] in ('"', "["):
+        try:
+            value = json.loads(given)
+        except ValueError:
+            raise click.BadParameter(f"{given!r} is no JSON") from None
+    elif given in ("true", "false"):
+        value = given == "true"
+    elif _NUMBER.fullmatch(given):
+        value = float(given) if set(given) & set(".eE") else int(given)
+    elif _TIME.fullmatch(given):
+        try:
+            value = datetime.fromisoformat(given)
+        except ValueError:
+            raise click.BadParameter(f"{given!r} is no time") from None
+    try:
+        return check_name(name), check_value(name, value)
+    except BadAttribute as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def condition(text: str) -> Condition:
+    """A query in the language of `searching.md`."""
+    return parse(text, datetime.now(UTC))
 
 
 def load(target: str, kind: str = "App") -> Any:

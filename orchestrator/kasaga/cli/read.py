@@ -13,13 +13,14 @@ import click
 from ..engine.model import Policy, Record
 from ..explain import as_json, as_text, headline, list_rows, row_json
 from ..lookup import find, look, read_records, stored_decoder
+from ..search import Condition
 from ..store.base import SagaFilter, SagaRow, SagaState, Store
 from ..timeline import as_text as timeline_text
 from ..timeline import timeline
 from ..timeline_data import Decode
 from ..timeline_data import as_json as timeline_json
-from ..wording import moment, rfc3339, stamp, table
-from .inputs import when
+from ..wording import counted, moment, rfc3339, stamp, table
+from .inputs import condition, when
 from .output import Output
 from .session import Session, pass_session, reads
 
@@ -45,6 +46,12 @@ def filters(command: Any) -> Any:
             help="Started after: 2026-01-31T10:00 (UTC), 2h, 3d.",
         ),
         click.option("--started-before", type=when, metavar="TIME", help="Started before."),
+        click.option(
+            "--where",
+            type=condition,
+            metavar="QUERY",
+            help="""As in 'attr.customer = "c-7" and started > 2h ago'; see searching.md.""",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -58,6 +65,7 @@ def make_filter(
     code: str,
     started_after: datetime | None,
     started_before: datetime | None,
+    where: Condition | None,
 ) -> SagaFilter:
     """What the options choose."""
     return SagaFilter(
@@ -67,6 +75,7 @@ def make_filter(
         code=code.upper(),
         started_after=started_after,
         started_before=started_before,
+        where=where,
     )
 
 
@@ -119,6 +128,39 @@ def list_sagas(session: Session, /, limit: int, everything: bool, count: bool, *
     out.lines(saga_table(out, shown, session))
     if more:
         out.note(f"These are the newest {limit}; there are more (--limit, --all).")
+
+
+@click.command()
+@filters
+@click.option(
+    "--by",
+    type=click.Choice(["state", "saga"]),
+    default="state",
+    show_default=True,
+    help="Count for each of these.",
+)
+@reads
+@pass_session
+def count(session: Session, /, by: str, **chosen_by: Any) -> None:
+    """Count sagas. With -o json: by saga, then by state, and in all."""
+    where = make_filter(**chosen_by)
+    out = session.output()
+    with session.store() as store:
+        tally = store.tally(where)
+    if out.json:
+        sagas: dict[str, dict[str, int]] = {}
+        for (name, state), number in sorted(tally.items()):
+            sagas.setdefault(name, {})[state.value] = number
+        out.document({"total": sum(tally.values()), "sagas": sagas})
+        return
+    groups = [state.value for state in SagaState] if by == "state" else sorted({name for name, _ in tally})
+    numbers = dict.fromkeys(groups, 0)
+    for (name, state), number in tally.items():
+        numbers[state.value if by == "state" else name] += number
+    cells = [(group, str(number)) for group, number in numbers.items() if number]
+    head = ("STATE" if by == "state" else "SAGA", "SAGAS")
+    out.lines(table(head, cells, paint=out.paint, state=0 if by == "state" else -1))
+    out.note(f"{counted(sum(numbers.values()), 'saga')} in all.")
 
 
 @click.command()

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from kasaga_wire.attributes import AttributeValue
 from kasaga_wire.errors import KasagaError
 
 from ..client import Client, Handle, SagaCompensated, SagaStuck
-from .inputs import find_saga, load_app, parse_input, read_text
+from .inputs import attribute, find_saga, load_app, parse_input, read_text
 from .output import Output
 from .session import Session, pass_session, sends
 
@@ -29,6 +30,14 @@ PROGRESS_SECONDS = 1.0
 )
 @click.option("--input", "given", required=True, metavar="JSON|@FILE|-", help="The saga's argument.")
 @click.option("--version", type=click.IntRange(1), help="The newest by default.")
+@click.option(
+    "--attribute",
+    "attributes",
+    type=attribute,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="To be searched by; may be repeated.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Wait no longer than this."
@@ -42,6 +51,7 @@ def start(
     saga_id: str,
     given: str,
     version: int | None,
+    attributes: tuple[tuple[str, AttributeValue], ...],
     wait: bool,
     timeout: float | None,
 ) -> None:
@@ -53,7 +63,7 @@ def start(
 
     async def act() -> None:
         async with session.client(app.namespace) as client:
-            handle = await client.start(saga, value, id=saga_id, wait=wait)
+            handle = await client.start(saga, value, id=saga_id, attributes=dict(attributes), wait=wait)
             if not wait:
                 _accepted(out, handle)
                 return

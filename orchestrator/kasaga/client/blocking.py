@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from ..saga import Saga
-from .client import Client
+from .client import Attributes, Client
 from .handle import Handle
 from .status import SagaStatus
 
@@ -88,12 +88,26 @@ class BlockingClient:
 
     @overload
     def start(
-        self, saga: Saga[A, R], input: A, *, id: str, wait: bool = False, timeout: float | None = None
+        self,
+        saga: Saga[A, R],
+        input: A,
+        *,
+        id: str,
+        attributes: Attributes | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
     ) -> BlockingHandle[R]: ...
 
     @overload
     def start(
-        self, saga: str, input: object, *, id: str, wait: bool = False, timeout: float | None = None
+        self,
+        saga: str,
+        input: object,
+        *,
+        id: str,
+        attributes: Attributes | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
     ) -> BlockingHandle[Any]: ...
 
     def start(
@@ -102,16 +116,27 @@ class BlockingClient:
         input: object,
         *,
         id: str,
+        attributes: Attributes | None = None,
         wait: bool = False,
         timeout: float | None = None,
     ) -> BlockingHandle[Any]:
         """Start a saga; see `Client.start`."""
-        handle: Handle[Any] = self.call(self._client.start(saga, input, id=id, wait=wait, timeout=timeout))
+        handle: Handle[Any] = self.call(
+            self._client.start(saga, input, id=id, attributes=attributes, wait=wait, timeout=timeout)
+        )
         return BlockingHandle(self, handle)
 
-    def run(self, saga: Saga[A, R], input: A, *, id: str, timeout: float | None = None) -> R:
+    def run(
+        self,
+        saga: Saga[A, R],
+        input: A,
+        *,
+        id: str,
+        attributes: Attributes | None = None,
+        timeout: float | None = None,
+    ) -> R:
         """Start a saga and wait for its result; see `Client.run`."""
-        return self.call(self._client.run(saga, input, id=id, timeout=timeout))
+        return self.call(self._client.run(saga, input, id=id, attributes=attributes, timeout=timeout))
 
     @overload
     def handle(self, saga: Saga[A, R], id: str) -> BlockingHandle[R]: ...

@@ -13,10 +13,12 @@ import asyncio
 import os
 import socket
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID, uuid5
 
+from kasaga_wire.attributes import AttributeValue, to_text
 from kasaga_wire.codec import Codec, Schema, Schemas, codec_for, to_json
 from kasaga_wire.envelope import AnswerEnvelope, ReplyTo
 from kasaga_wire.errors import DeliveryError, KasagaError, UnknownSchema
@@ -30,7 +32,7 @@ from ..saga import Saga
 from .acting import Question
 from .errors import ClientClosed, StartUnconfirmed, UnknownSaga
 from .handle import Handle
-from .headers import check_id, control_headers, message_headers, start_headers
+from .headers import Starting, check_id, control_headers, message_headers, start_headers
 from .ids import uuid7
 from .link import KafkaLink, Link, Outgoing
 from .sending import Sending
@@ -38,6 +40,8 @@ from .status import SagaStatus
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+Attributes = Mapping[str, AttributeValue]
 
 CONFIRM_SECONDS = 30.0
 """How long Kafka may take to say that it has a record."""
@@ -124,12 +128,26 @@ class Client(Sending):
 
     @overload
     async def start(
-        self, saga: Saga[A, R], input: A, *, id: str, wait: bool = False, timeout: float | None = None
+        self,
+        saga: Saga[A, R],
+        input: A,
+        *,
+        id: str,
+        attributes: Attributes | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
     ) -> Handle[R]: ...
 
     @overload
     async def start(
-        self, saga: str, input: object, *, id: str, wait: bool = False, timeout: float | None = None
+        self,
+        saga: str,
+        input: object,
+        *,
+        id: str,
+        attributes: Attributes | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
     ) -> Handle[Any]: ...
 
     async def start(
@@ -138,6 +156,7 @@ class Client(Sending):
         input: object,
         *,
         id: str,
+        attributes: Attributes | None = None,
         wait: bool = False,
         timeout: float | None = None,
     ) -> Handle[Any]:
@@ -151,6 +170,8 @@ class Client(Sending):
                 version then, `input` a pydantic model, and the result as JSON-able values.
             input: the saga's one argument.
             id: yours, such as an order's number; unique in the namespace.
+            attributes: what the saga can be searched by, such as `{"customer": "c-7"}`. Of a saga that exists
+                they stay as they are.
             wait: you will call `result()`: the start record asks for the end, which saves a question.
             timeout: seconds for Kafka to confirm; 30 by default.
 
@@ -158,13 +179,15 @@ class Client(Sending):
             StartUnconfirmed: Kafka didn't confirm in time; start it again with the same id.
             EncodeError: the input doesn't fit; names the field.
             BadRequest: the id can't be used.
+            BadAttribute: an attribute can't be kept; names it.
         """
         declared = saga if isinstance(saga, Saga) else None
         name = declared.name if declared else str(saga)
         codec: Codec[Any] = declared.input if declared else codec_for(type(input), name=f"{name}.input")
         version = declared.version if declared else None
         handle = self.handle(declared or name, id)
-        await self._start(handle, codec.schema, codec.encode(input), version, wait=wait, timeout=timeout)
+        start = Starting(codec.encode(input), version, to_text(attributes or {}))
+        await self._start(handle, codec.schema, start, wait=wait, timeout=timeout)
         return handle
 
     async def start_encoded(
@@ -175,6 +198,7 @@ class Client(Sending):
         *,
         id: str,
         version: int | None = None,
+        attributes: Attributes | None = None,
         wait: bool = False,
         timeout: float | None = None,
     ) -> Handle[Any]:
@@ -183,31 +207,31 @@ class Client(Sending):
         `version`: the newest that the orchestrator has, by default.
         """
         handle = self.handle(saga, id)
-        await self._start(handle, schema, payload, version, wait=wait, timeout=timeout)
+        start = Starting(payload, version, to_text(attributes or {}))
+        await self._start(handle, schema, start, wait=wait, timeout=timeout)
         return handle
 
     async def _start(
         self,
         handle: Handle[Any],
         schema: Schema,
-        value: bytes,
-        version: int | None,
+        start: Starting,
         *,
         wait: bool,
         timeout: float | None,
     ) -> None:
-        if len(value) > MAX_INPUT_BYTES:
-            text = f"the input of saga {handle.id} has {len(value)} bytes, over {MAX_INPUT_BYTES}"
+        if len(start.value) > MAX_INPUT_BYTES:
+            text = f"the input of saga {handle.id} has {len(start.value)} bytes, over {MAX_INPUT_BYTES}"
             raise PayloadTooLarge(text)
         run_id = str(uuid7())
         if wait:
             await self._hear_answers()
-        handle.started(run_id, value, version, self.question(run_id) if wait else None)
+        handle.started(run_id, start, self.question(run_id) if wait else None)
         patience = CONFIRM_SECONDS if timeout is None else timeout
         try:
             async with asyncio.timeout(patience):
                 await self._publish(schema)
-                await self.send_start(handle, run_id, value, version, reply=wait)
+                await self.send_start(handle, run_id, start, reply=wait)
         except TimeoutError:
             text = f"Kafka didn't confirm the start of saga {handle.id} within {patience:g} s"
             raise StartUnconfirmed(text) from None
@@ -217,9 +241,17 @@ class Client(Sending):
             text = f"Kafka didn't confirm the start of saga {handle.id}: {error.message}"
             raise StartUnconfirmed(text) from None
 
-    async def run(self, saga: Saga[A, R], input: A, *, id: str, timeout: float | None = None) -> R:
+    async def run(
+        self,
+        saga: Saga[A, R],
+        input: A,
+        *,
+        id: str,
+        attributes: Attributes | None = None,
+        timeout: float | None = None,
+    ) -> R:
         """Start a saga and wait for its result: `start(wait=True)` and `result(timeout)`."""
-        handle = await self.start(saga, input, id=id, wait=True)
+        handle = await self.start(saga, input, id=id, attributes=attributes, wait=True)
         return await handle.result(timeout)
 
     @overload
@@ -285,13 +317,11 @@ class Client(Sending):
             return None
         return await self.decode(answer_codec, record.value or b"")
 
-    async def send_start(
-        self, handle: Handle[Any], run_id: str, value: bytes, version: int | None, *, reply: bool
-    ) -> None:
+    async def send_start(self, handle: Handle[Any], run_id: str, start: Starting, *, reply: bool) -> None:
         """Send a start record, and wait until Kafka has it."""
         reply_to = await self._hear_answers() if reply else None
-        headers = start_headers(run_id, self._source, handle.id, handle.name, version, reply_to)
-        await self._send(self.topics.sagas, handle.id, value, headers)
+        headers = start_headers(run_id, self._source, handle.id, handle.name, start, reply_to)
+        await self._send(self.topics.sagas, handle.id, start.value, headers)
 
     async def ask_control(
         self, action: str, saga_id: str, *, action_id: str, body: Control | None = None

@@ -30,6 +30,7 @@ from .status import FINAL, STUCK, SagaStatus, state_of
 if TYPE_CHECKING:
     from .acting import Question
     from .client import Client
+    from .headers import Starting
 
 R = TypeVar("R")
 
@@ -56,8 +57,7 @@ class Handle(Generic[R]):
         """Known after `start`, and from then on the id of the run whose result this is."""
         self._client = client
         self._codec = codec
-        self._start: bytes | None = None
-        self._version: int | None = None
+        self._start: Starting | None = None
         self._question: Question | None = None
         self._watch = str(uuid7())
         """One for all questions of this handle: a saga tells its end to a limited number of watches."""
@@ -119,10 +119,10 @@ class Handle(Generic[R]):
 
     # --- for the client
 
-    def started(self, run_id: str, value: bytes, version: int | None, question: Question | None) -> None:
+    def started(self, run_id: str, start: Starting, question: Question | None) -> None:
         """Note what `Client.start` has sent; with a question, the start record asked for its end."""
         self.run_id = self._start_id = run_id
-        self._start, self._version, self._question = value, version, question
+        self._start, self._question = start, question
 
     # --- waiting
 
@@ -156,7 +156,7 @@ class Handle(Generic[R]):
     async def _ask(self) -> None:
         if self._doubted and self._start is not None and self._start_id is not None:
             # The start itself, sent again, tells whether the other run is the same saga or somebody else's.
-            await self._client.send_start(self, self._start_id, self._start, self._version, reply=True)
+            await self._client.send_start(self, self._start_id, self._start, reply=True)
         else:
             await self._client.ask_control("watch", self.id, action_id=self._watch)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -15,8 +16,19 @@ from .errors import BadRequest
 _TRACE = TraceContextTextMapPropagator()
 
 
+class Starting(NamedTuple):
+    """What a start says, beside whose it is."""
+
+    value: bytes
+    """The input, encoded."""
+    version: int | None
+    """None for the newest."""
+    attributes: bytes
+    """Search attributes, as JSON text."""
+
+
 def start_headers(
-    run_id: str, source: str, saga_id: str, saga: str, version: int | None, reply_to: ReplyTo | None
+    run_id: str, source: str, saga_id: str, saga: str, start: Starting, reply_to: ReplyTo | None
 ) -> Headers:
     """The headers of a start; no version means the newest."""
     traceparent, tracestate = _trace()
@@ -26,10 +38,11 @@ def start_headers(
         time=datetime.now(UTC),
         saga_id=saga_id,
         saga=saga,
-        saga_version=version,
+        saga_version=start.version,
         reply_to=reply_to,
         traceparent=traceparent,
         tracestate=tracestate,
+        attributes=start.attributes,
     ).to_headers()
 
 

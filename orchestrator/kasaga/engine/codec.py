@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
 from ..errors import HistoryUnreadable
+from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
 from .kinship import Parent, Recall, Recalled, Report
 from .model import (
@@ -105,6 +106,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     26: Emit,
     27: Report,
     28: Recall,
+    29: SetAttributes,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

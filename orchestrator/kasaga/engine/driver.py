@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from kasaga_wire.attributes import AttributeValue, to_text
 from kasaga_wire.codec import Codec, Schemas
-from kasaga_wire.errors import KasagaError
+from kasaga_wire.errors import BadAttribute, KasagaError
 
 from ..errors import (
     BranchesWait,
@@ -34,6 +35,7 @@ from ..errors import (
     StepError,
     Unreadable,
     UpdateRefused,
+    WrongAttributes,
 )
 from .branches import Branch, Join, Timer
 from .ending import GRAVEYARD, Broken, Guard, Left, Raised, Returned, unguarded
@@ -84,6 +86,8 @@ class Definition(NamedTuple):
     open_context: Callable[[Host], Any]
     signals: Mapping[str, Codec[Any]] | None = None
     """Those that the saga declares, by name; None where it declares none, and any is kept."""
+    attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None
+    """Makes search attributes of the input, before the code begins."""
 
 
 class Waits(NamedTuple):
@@ -126,8 +130,20 @@ class Driver(Scheduling):
             value = definition.input.decode(payload, self._schemas)
         except KasagaError as error:
             raise Unreadable(f"the input of saga {definition.name}: {error.message}") from error
+        if definition.attributes is not None:
+            self._name(definition.attributes(value))
         coroutine = self.root.coroutine = definition.function(definition.open_context(self.host), value)
         return coroutine.send(None)
+
+    def _name(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set what the saga makes of its input, but for what came with the start."""
+        given = self.host.given
+        try:
+            changes = to_text({name: value for name, value in attributes.items() if name not in given})
+        except BadAttribute as error:
+            raise WrongAttributes(error.message, remedy=error.remedy) from None
+        if changes:
+            self.set_attributes(changes)
 
     def resume(self, step: Step) -> Progress:
         """Feed the outcome of a step that the code waits for, and run until nothing is ready."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import BranchEnded, BranchInterrupt, Interrupt, SagaCodeError
+from .attributes import SetAttributes
 from .branches import Branch, Join, Timer, asked_by
 from .model import CUT_OFF, DRAINED, LOST, SCOPED, Emit, Pivot
 from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
@@ -70,6 +71,7 @@ class Ending:
         "effects",
         "guard",
         "host",
+        "named",
         "pivoted",
         "requests",
         "root",
@@ -81,8 +83,10 @@ class Ending:
         self.root = Branch(host, None)
         self.requests: dict[str, Request] = {}
         """By path, the steps that are asked for and have no outcome yet, as far as the code knows."""
-        self.effects: list[Request | Left | Pivot | Emit] = []
+        self.effects: list[Request | Left | Pivot | Emit | SetAttributes] = []
         """Of the last turn."""
+        self.named = False
+        """The code sets search attributes, now and then."""
         self.pivoted = False
         """The code has passed its pivot."""
         self._live: dict[Branch, None] = {}

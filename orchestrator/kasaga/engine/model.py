@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
 from .kinship import Parent, Recall, Recalled, Report
 
@@ -75,6 +76,7 @@ class Started(NamedTuple):
     source: str
     parent: Parent | None = None
     """The saga whose step this one is."""
+    attributes: bytes = b""  # search attributes, as JSON text
 
 
 class Replied(NamedTuple):
@@ -457,6 +459,7 @@ Decision = (
     | Defer
     | Report
     | Recall
+    | SetAttributes
 )
 
 TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report})

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
+from .attributes import SetAttributes
 from .branches import Timer
 from .driver import Broken, Left, Progress, Returned, Waits, words
 from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
@@ -61,6 +62,8 @@ class _Compared:
             if isinstance(effect, Emit):
                 self._emitted(effect)
                 continue
+            if isinstance(effect, SetAttributes):
+                continue  # what is set then is in the history, and tells nobody to do anything
             recorded = order[self._steps] if self._steps < until else None
             self._steps += 1
             if recorded is None:

@@ -6,7 +6,7 @@ itself, and the outcome is sent back in. What is awaited and is no step is in br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kasaga_wire.codec import Codec, Schemas
@@ -57,6 +57,10 @@ class Scheduler(Protocol):
         """Publish an event."""
         ...
 
+    def set_attributes(self, changes: bytes) -> None:
+        """Set search attributes, given as JSON text."""
+        ...
+
 
 class Host:
     """One for each driver; `now` is the time of the event being processed, in microseconds."""
@@ -65,6 +69,7 @@ class Host:
         "_refused",
         "attached",
         "current",
+        "given",
         "handlers",
         "loose",
         "max_payload",
@@ -84,6 +89,8 @@ class Host:
         """False while the coroutine, or one branch of it, is being closed."""
         self.current: Branch | None = None
         """The branch whose code runs."""
+        self.given: Collection[str] = ()
+        """Names of the search attributes that came with the start."""
         self.scheduler: Scheduler | None = None
         self.loose: dict[Request | Join, Branch | None] = {}
         """What was made and isn't awaited yet, and by which branch."""
@@ -279,6 +286,28 @@ class EmitCall(Request):
     def describe(self) -> str:
         """Name it."""
         return f"ctx.emit of {self.event.type}"
+
+
+class AttributesCall(Request):
+    """Search attributes to be set: no step, and awaiting it doesn't suspend the saga."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self, host: Host, changes: bytes) -> None:
+        super().__init__(host)
+        self.changes = changes
+
+    def __await__(self) -> Generator[Request, Any, None]:
+        """Set them, and go on."""
+        self.hand_over()
+        scheduler = self.host.scheduler
+        assert scheduler is not None
+        scheduler.set_attributes(self.changes)
+        yield from ()
+
+    def describe(self) -> str:
+        """Name it."""
+        return "ctx.set_attributes"
 
 
 class LocalCall(Request):

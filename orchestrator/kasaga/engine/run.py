@@ -63,6 +63,8 @@ class Run:
             return driver
         state = self.state
         host = Host(state.run_id, state.saga_id, defs.max_payload)
+        if state.attributes and not state.begun_at:
+            host.given = frozenset(state.attributes)
         driver = Driver(defs.definition(state), host, defs.schemas, guard)
         if state.begun_at:
             try:

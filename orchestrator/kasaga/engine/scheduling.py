@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import BugInSaga, EarlyPivot, NotAwaitable, SagaCodeError, StepError, TooManySteps
+from .attributes import SetAttributes
 from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, asked_by, begin
 from .ending import Broken, Ending, Guard, Raised, Returned
 from .failures import kind_of, suspended_at, words
@@ -294,6 +295,11 @@ class Scheduling(Ending):
     def emit(self, event: Emit) -> None:
         """Publish an event with what the turn decides."""
         self.effects.append(event)
+
+    def set_attributes(self, changes: bytes) -> None:
+        """Set search attributes with what the turn decides."""
+        self.named = True
+        self.effects.append(SetAttributes(changes))
 
     # --- time-outs ---
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from kasaga_wire.attributes import Stored
+
 from ..errors import HistoryUnreadable
-from . import late, leaving, lifecycle, mail, stand
+from . import attributes, late, leaving, lifecycle, mail, stand
+from .attributes import SetAttributes
 from .deferrals import Defer
 from .kinship import Parent, Recall, Report, recall
 from .mail import Mail
@@ -77,6 +80,7 @@ class State:
     __slots__ = (
         "actions",
         "at",
+        "attributes",
         "begun_at",
         "blocked",
         "closes",
@@ -131,6 +135,10 @@ class State:
         "with_exceptions",
     )
 
+    returned: bytes | None
+    attributes: dict[str, Stored] | None
+    """What the saga can be searched by; most sagas have nothing."""
+
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.version, self.next_seq, self.input = 0, 1, b""
@@ -147,7 +155,7 @@ class State:
         self.begun_at = self.undos_open = self.first_row = self.row = self.recalled = 0
         """When the saga's code was started, 0: it wasn't; how many undos are out; the attempt of
         its parent's undo."""
-        self.returned: bytes | None = None
+        self.returned = self.attributes = None
         self.unfed: list[Step] = []
         """Settled steps whose outcome the saga's code hasn't been given, in order of settling."""
         self.fed: list[Step] = []
@@ -196,6 +204,8 @@ class State:
             self.input, self.started_at = event.input, at
             self.traceparent, self.tracestate = event.traceparent, event.tracestate
             self.parent = event.parent
+            if event.attributes:
+                attributes.change(self, event.attributes)
             if event.reply_to:
                 self.watchers = (Watcher(event.reply_to, self.run_id, event.traceparent, event.tracestate),)
         elif isinstance(event, Asked):
@@ -459,4 +469,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Emit: _emit,
     Report: _tell,
     Recall: recall,
+    SetAttributes: attributes.apply,
 }

@@ -24,6 +24,7 @@ from ..errors import (
     TooManySteps,
 )
 from . import halt, kinship, late, lifecycle, signals, undo
+from .attributes import SetAttributes, too_many
 from .backoff import backoff
 from .branches import Timer
 from .decisions import Decisions, stuck_by
@@ -367,7 +368,7 @@ class Turn(Decisions):
             return
         driver.host.now = self.at
         progress = driver.start(state.input) if step is None else driver.resume(step)
-        if len(driver.effects) > 1 or len(state.order) >= self.defs.max_steps:
+        if len(driver.effects) > 1 or driver.named or len(state.order) >= self.defs.max_steps:
             progress = self._too_many(driver) or progress
         if progress is not WAITS and isinstance(progress, Broken):
             self.park(progress.error)
@@ -380,7 +381,7 @@ class Turn(Decisions):
         for effect in driver.effects:
             if isinstance(effect, Left):
                 self._left(effect)
-            elif isinstance(effect, Pivot | Emit):
+            elif isinstance(effect, Pivot | Emit | SetAttributes):
                 self.add(effect)
             else:
                 self._schedule(effect)
@@ -392,7 +393,11 @@ class Turn(Decisions):
         asked = [effect for effect in driver.effects if isinstance(effect, Request | Emit)]
         if asked and len(self.state.order) + len(asked) > self.defs.max_steps:
             return Broken(TooManySteps(f"the saga has {len(self.state.order)} steps and asks for more"))
+        named = [effect for effect in driver.effects if isinstance(effect, SetAttributes)]
+        if named and (error := too_many(self.state, named)) is not None:
+            return Broken(error)
         size = sum(len(request.payload) for request in asked if isinstance(request, Call | Emit))
+        size += sum(len(each.changes) for each in named)
         if size <= self.defs.max_together:
             return None
         most = f"{len(asked)} steps and events at once have {size} bytes, over {self.defs.max_together}"

@@ -209,6 +209,7 @@ class Intake:
             envelope.tracestate or "",
             self._answerable(envelope.reply_to),
             envelope.source,
+            attributes=envelope.attributes,
         )
         return Item(START, record.partition, run_id, envelope.saga_id, event, record)
 

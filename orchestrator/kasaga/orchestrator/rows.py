@@ -23,6 +23,7 @@ from kasaga_wire.records import NULL_PAYLOAD, Answer, Event, answer_codec, event
 from kasaga_wire.topics import Topics
 
 from ..engine import lifecycle
+from ..engine.attributes import changed_by
 from ..engine.codec import encode
 from ..engine.deferrals import Defer
 from ..engine.kinship import Report
@@ -98,6 +99,8 @@ def add_record(write: SagaWrite, state: State, record: Record, where: Addresses,
             write.opens.remove(opened[seq])
         else:
             write.closes.append(seq)
+    if state.attributes is not None and (changes := changed_by(record)):
+        write.attributes = {**(write.attributes or {}), **changes}
     if any(type(decision).__name__ in WRITES_SAGA for decision in record.decisions) or record.seq == 1:
         write.saga = saga_row(state, write.shard, record.at)
         write.new = write.new or record.seq == 1

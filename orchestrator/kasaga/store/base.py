@@ -14,8 +14,10 @@ from enum import IntEnum, StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from kasaga.search.conditions import Condition
 from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
 from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect
+from kasaga_wire.attributes import Changes, Stored
 
 __all__ = [
     "FINAL_STATES",
@@ -140,6 +142,8 @@ class SagaRow:
     parked_code: str = ""
     """Fingerprint of the code that parked it (STUCK by the saga's own code): other code retries."""
     result: bytes | None = None
+    attributes: Mapping[str, Stored] = field(default_factory=dict[str, Stored])
+    """What it can be searched by. Filled where people read: `saga`, `list_sagas`."""
 
 
 @dataclass(slots=True)
@@ -155,6 +159,8 @@ class SagaWrite:
     opens: list[OutboxRow] = field(default_factory=list[OutboxRow])
     closes: list[int] = field(default_factory=list[int])
     """Sequence numbers of this shard's outbox rows to delete."""
+    attributes: Changes | None = None
+    """Search attributes to set, and with None to take away."""
 
 
 @dataclass(slots=True)
@@ -226,6 +232,8 @@ class SagaFilter:
     started_before: datetime | None = None
     updated_after: datetime | None = None
     updated_before: datetime | None = None
+    where: Condition | None = None
+    """What `kasaga.search.parse` has made of a query; the fields above are short for parts of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,11 +426,18 @@ class Store(Protocol):
 
     # reading, for people
     def list_sagas(self, where: SagaFilter, *, after: UUID | None = None, limit: int = 100) -> list[SagaRow]:
-        """Return sagas newest first, those before run id `after` (keyset pagination)."""
+        """Return sagas newest first, those before run id `after` (keyset pagination).
+
+        Raises SearchTooSlow.
+        """
         ...
 
     def count(self, where: SagaFilter) -> dict[SagaState, int]:
-        """Count sagas by state."""
+        """Count sagas by state; raises SearchTooSlow."""
+        ...
+
+    def tally(self, where: SagaFilter) -> dict[tuple[str, SagaState], int]:
+        """Count sagas by name and state; raises SearchTooSlow."""
         ...
 
     def attention(self, shards: Sequence[int]) -> list[Attention]:

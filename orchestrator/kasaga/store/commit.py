@@ -16,6 +16,7 @@ from uuid import UUID
 
 import psycopg
 
+from kasaga.store import terms
 from kasaga.store.base import (
     REPLACEMENT_TRIES,
     Batch,
@@ -30,6 +31,7 @@ from kasaga.store.encode import UNENCODABLE, from_microseconds, pack_headers
 from kasaga.store.errors import BadBatch, ContentRefused, LostShards
 from kasaga.store.session import Session
 from kasaga.store.statements import Call, read_statements
+from kasaga_wire.attributes import merged
 
 _SQL = read_statements("commit")
 _REFUSED = frozenset({"22", "23", "54"})
@@ -79,6 +81,9 @@ def calls_for(batch: Batch, sagas: Sequence[SagaWrite], loose: Sequence[OutboxRo
     changed = [write.saga for write in sagas if not write.new and write.saga is not None]
     if changed:
         calls.append(_update_sagas(changed))
+    named = [write for write in sagas if write.attributes]
+    if named:
+        calls.extend(_attributes(named))
     opens = [row for write in sagas for row in write.opens]
     opens.extend(loose)
     if opens:
@@ -168,6 +173,25 @@ def _update_sagas(rows: list[SagaRow]) -> Call:
         [row.parked_code for row in rows],
         [row.result for row in rows],
     )
+
+
+def _attributes(writes: Sequence[SagaWrite]) -> Iterator[Call]:
+    """What is there goes first, by name; a new saga has nothing."""
+    gone = [
+        (write.shard, write.run_id, terms.prefix(name))
+        for write in writes
+        if not write.new
+        for name in write.attributes or ()
+    ]
+    if gone:
+        yield _SQL["change_attributes"].bind(*zip(*gone, strict=True))
+    come = [
+        (write.shard, write.run_id, term)
+        for write in writes
+        for term in terms.all_terms(merged({}, write.attributes or {}))
+    ]
+    if come:
+        yield _SQL["insert_attributes"].bind(*zip(*come, strict=True))
 
 
 def _insert_outbox(rows: list[OutboxRow]) -> Call:

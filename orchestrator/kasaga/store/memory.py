@@ -8,6 +8,7 @@ database would.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
+from kasaga.search.conditions import matches
 from kasaga.store.base import (
     FINAL_STATES,
     REPLACEMENT_TRIES,
@@ -42,6 +44,8 @@ from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
 from kasaga.store.memory_tables import MemoryShard, Staged, Tables, holds, summary
 from kasaga.store.memory_tables import pulse as pulse_of
+from kasaga.store.search import condition_of
+from kasaga_wire.attributes import merged
 
 
 def _utc_now() -> datetime:
@@ -309,6 +313,9 @@ class MemoryStore:
                 history.update((row.seq, replace(row)) for row in write.history)
             if write.saga is not None:
                 self._apply_saga(write.saga, new=write.new)
+            if write.attributes:
+                known = tables.attributes.get(write.run_id, {})
+                tables.attributes[write.run_id] = merged(known, write.attributes)
         opens = [row for write in staged.writes for row in write.opens] + staged.loose
         for row in opens:
             tables.outbox.setdefault(row.shard, {})[row.seq] = replace(row, headers=list(row.headers))
@@ -367,12 +374,16 @@ class MemoryStore:
 
     def count(self, where: SagaFilter) -> dict[SagaState, int]:
         """See `base.Store.count`."""
-        self._fault("count")
         counts: dict[SagaState, int] = {}
-        with self._lock:
-            for row in self._matching(where):
-                counts[row.state] = counts.get(row.state, 0) + 1
+        for (_, state), number in self.tally(where).items():
+            counts[state] = counts.get(state, 0) + number
         return counts
+
+    def tally(self, where: SagaFilter) -> dict[tuple[str, SagaState], int]:
+        """See `base.Store.tally`."""
+        self._fault("count")
+        with self._lock:
+            return Counter((row.name, row.state) for row in self._matching(where))
 
     def attention(self, shards: Sequence[int]) -> list[Attention]:
         """See `base.Store.attention`."""
@@ -392,19 +403,11 @@ class MemoryStore:
         return list(found.values())
 
     def _matching(self, where: SagaFilter) -> Iterator[SagaRow]:
+        condition, attributes = condition_of(where), self._tables.attributes
         for row in self._tables.sagas.values():
-            if (
-                (not where.states or row.state in where.states)
-                and where.name in ("", row.name)
-                and where.saga_id in ("", row.saga_id)
-                and row.saga_id.startswith(where.saga_id_prefix)
-                and where.code in ("", row.code)
-                and (where.started_after is None or row.started_at > where.started_after)
-                and (where.started_before is None or row.started_at < where.started_before)
-                and (where.updated_after is None or row.updated_at > where.updated_after)
-                and (where.updated_before is None or row.updated_at < where.updated_before)
-            ):
-                yield row
+            found = replace(row, attributes=dict(attributes.get(row.run_id, {})))
+            if matches(condition, found):
+                yield found
 
     def pulse(
         self, *, seconds: float = 300.0, slices: int = 60, newest: int = 10_000, rows: int = 50_000
@@ -419,7 +422,9 @@ class MemoryStore:
         self._fault("saga")
         with self._lock:
             found = (self._find(shard, saga_id) for shard in self._shards)
-            return next((replace(row) for row in found if row is not None), None)
+            row = next((row for row in found if row is not None), None)
+            known = self._tables.attributes
+            return row and replace(row, attributes=dict(known.get(row.run_id, {})))
 
     def history(self, row: SagaRow) -> Iterable[HistoryRow]:
         """See `base.Store.history`."""
@@ -479,6 +484,7 @@ class MemoryStore:
                     del tables.sagas[run_id]
                     del tables.runs[row.shard, row.saga_id]
                     tables.history.pop(run_id, None)
+                    tables.attributes.pop(run_id, None)
                     tables.ended[row.shard, row.saga_id] = summary(row, row.ended_at)
             old = [
                 name

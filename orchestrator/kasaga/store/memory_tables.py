@@ -23,6 +23,7 @@ from kasaga.store.base import (
     Suspect,
 )
 from kasaga.store.checks import refusal_of_row, refusal_of_write
+from kasaga_wire.attributes import Stored
 
 
 def holds(until: datetime | None, seconds: float, now: datetime) -> bool:
@@ -74,6 +75,7 @@ class Tables:
     runs: dict[tuple[int, str], UUID] = field(default_factory=dict[tuple[int, str], UUID])
     history: dict[UUID, dict[int, HistoryRow]] = field(default_factory=dict[UUID, dict[int, HistoryRow]])
     outbox: dict[int, dict[int, OutboxRow]] = field(default_factory=dict[int, dict[int, OutboxRow]])
+    attributes: dict[UUID, dict[str, Stored]] = field(default_factory=dict[UUID, dict[str, Stored]])
     ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
     schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
     definitions: list[DefinitionRow] = field(default_factory=list[DefinitionRow])

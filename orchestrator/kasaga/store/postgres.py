@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
+from kasaga.errors import SearchTooSlow
 from kasaga.store import rows
 from kasaga.store.base import (
     Attention,
@@ -38,6 +39,7 @@ from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
 from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
+from kasaga.store.search import list_call, tally_call
 from kasaga.store.session import Row, Session, SessionCounters
 from kasaga.store.settings import StoreSettings
 from kasaga.store.statements import Call, read_statements
@@ -48,17 +50,6 @@ HISTORY_SLICE = 10_000
 """Rows of histories deleted at most in one transaction: one saga can have very many."""
 FORGET_FACTOR = 10
 """Remembered ids deleted at most in one slice, as a multiple of its limit: they are small."""
-
-ATTENTION = frozenset(
-    {
-        SagaState.STUCK,
-        SagaState.PAUSED,
-        SagaState.CANCELLING,
-        SagaState.COMPENSATING,
-        SagaState.TERMINATED,
-    }
-)
-"""The states in the partial index; the column `attention` says the same."""
 
 _LEASE = read_statements("lease")
 _READ = read_statements("read")
@@ -225,15 +216,30 @@ class PostgresStore:
         """See `base.Store.list_sagas`."""
         if _is_unkeepable(where):
             return []
-        found = self._ask(_READ["list"].bind(*_conditions(where), after, limit))
-        return [rows.saga_row(row) for row in found]
+        return [rows.listed_row(row) for row in self._search(list_call(where, after, limit))]
 
     def count(self, where: SagaFilter) -> dict[SagaState, int]:
-        """See `base.Store.count`; reads every saga unless the filter names only states of attention."""
+        """See `base.Store.count`; reads every saga that no index leads past."""
+        found: dict[SagaState, int] = {}
+        for (_, state), number in self.tally(where).items():
+            found[state] = found.get(state, 0) + number
+        return found
+
+    def tally(self, where: SagaFilter) -> dict[tuple[str, SagaState], int]:
+        """See `base.Store.tally`."""
         if _is_unkeepable(where):
             return {}
-        found = self._ask(_READ["count"].bind(*_conditions(where)))
-        return {SagaState(state): count for state, count in found}
+        found = self._search(tally_call(where))
+        return {(name, SagaState(state)): number for name, state, number in found}
+
+    def _search(self, call: Call) -> list[Row]:
+        try:
+            return self._ask(call)
+        except StoreUnavailable as unavailable:
+            if isinstance(unavailable.__cause__, QueryCanceled):
+                seconds = self._settings.people_timeout
+                raise SearchTooSlow(f"the database took more than {seconds:g} s, and gave up") from None
+            raise
 
     def attention(self, shards: Sequence[int]) -> list[Attention]:
         """See `base.Store.attention`; reads the partial index of these states."""
@@ -257,7 +263,7 @@ class PostgresStore:
         if refusal_of_text(saga_id) is not None:
             return None
         found = self._ask(_READ["saga"].bind(saga_id)) or self._ask(_READ["saga_ended"].bind(saga_id))
-        return rows.saga_row(found[0]) if found else None
+        return rows.listed_row(found[0]) if found else None
 
     def history(self, row: SagaRow) -> Iterable[HistoryRow]:
         """See `base.Store.history`; read by pages while it is iterated."""
@@ -310,6 +316,7 @@ class PostgresStore:
             forget = _PURGE["forget_history"].bind(*columns, HISTORY_SLICE)
             while (session.run(forget)[0].command_tuples or 0) == HISTORY_SLICE:
                 pass
+            session.run(_PURGE["forget_attributes"].bind(*columns))
             session.run(_PURGE["forget_sagas"].bind(*columns))
         old = _PURGE["forget_ended"].bind(now - forget_after, limit * FORGET_FACTOR)
         forgotten = session.run(old)[0].command_tuples or 0
@@ -341,20 +348,3 @@ def _split(tokens: Sequence[tuple[int, UUID]]) -> tuple[list[int], list[UUID]]:
 def _is_unkeepable(where: SagaFilter) -> bool:
     """Return whether a filter names something that no row can hold, such as a NUL."""
     return refusal_of_text(where.name, where.saga_id, where.saga_id_prefix, where.code) is not None
-
-
-def _conditions(where: SagaFilter) -> tuple[object, ...]:
-    states = list(where.states) or None
-    attention = bool(states) and ATTENTION.issuperset(where.states)
-    return (
-        states,
-        attention,
-        where.name,
-        where.saga_id,
-        where.saga_id_prefix,
-        where.code,
-        where.started_after,
-        where.started_before,
-        where.updated_after,
-        where.updated_before,
-    )

@@ -20,6 +20,7 @@ from kasaga.store.base import (
     Suspect,
 )
 from kasaga.store.encode import unpack_headers
+from kasaga.store.terms import values
 
 Row = tuple[Any, ...]
 
@@ -50,6 +51,13 @@ def saga_row(row: Row) -> SagaRow:
     """Read whatever selects a saga's summary."""
     shard, run_id, saga_id, name, version, state, *rest = row
     return SagaRow(shard, run_id, saga_id, name, version, SagaState(state), *rest)
+
+
+def listed_row(row: Row) -> SagaRow:
+    """Read whatever selects a saga's summary for people: its attributes' terms stand behind it."""
+    made = saga_row(row[:-1])
+    made.attributes = values(row[-1]) if row[-1] else {}
+    return made
 
 
 def history_row(row: Row) -> HistoryRow:

@@ -138,6 +138,19 @@ CREATE TABLE kasaga.outbox (
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_analyze_threshold = 5000, autovacuum_analyze_scale_factor = 0.02);
 
+-- Search attributes: a row for each value, in bytes that sort as the values do (terms.py): name, NUL, kind, value. The
+-- name is in the term, so that the planner's statistics know how many sagas have a value, and one index serves
+-- equality, ranges and prefixes of all of them. Sagas without attributes have no row here, and their own row knows
+-- nothing of it. Found by its term, newest first; by its saga, to be shown, changed and deleted.
+CREATE TABLE kasaga.attribute (
+    shard integer NOT NULL,
+    run_id uuid NOT NULL,
+    term bytea NOT NULL,
+    PRIMARY KEY (term, run_id, shard)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
+CREATE INDEX attribute_run ON kasaga.attribute (run_id, shard);
+
 -- What is remembered of a purged saga, so that a late duplicate of its start isn't run again.
 CREATE TABLE kasaga.ended (
     started_at timestamptz NOT NULL,

@@ -13,6 +13,9 @@ from uuid import UUID
 
 from starlette.datastructures import QueryParams
 
+from ..errors import BadQuery
+from ..search import Condition, parse
+from ..search.language import MAX_CHARACTERS
 from ..store.base import SagaFilter, SagaRow, SagaState
 from ..wording import STATE_MEANING, when
 from .story import Item, item
@@ -23,10 +26,13 @@ PAGE = 50
 TEXT = 256
 """Characters of one field: no saga's id is longer."""
 
-FIELDS = ("name", "prefix", "code", "after", "before")
+FIELDS = ("name", "prefix", "code", "after", "before", "where")
 
 KNOWN = ("state", *FIELDS, "below")
 """What the list's address may say. Anything else would look like a filter, and choose every saga."""
+
+LONGEST = {"where": MAX_CHARACTERS + 1}
+"""Of other fields; one more than can be, so that it is told and not cut."""
 
 SHOWN = 40
 """Characters shown of what can't be."""
@@ -66,7 +72,17 @@ class Wanted:
             code=texts["code"].upper(),
             started_after=self._time("after", now),
             started_before=self._time("before", now),
+            where=self._query(now),
         )
+
+    def _query(self, now: datetime) -> Condition | None:
+        if not self.texts["where"]:
+            return None
+        try:
+            return parse(self.texts["where"], now)
+        except BadQuery as error:
+            self.problems["where"] = error.message + (f". {error.remedy}" if error.remedy else "")
+            return None
 
     def _time(self, name: str, now: datetime) -> datetime | None:
         if not self.texts[name]:
@@ -101,7 +117,7 @@ def wanted(query: QueryParams) -> Wanted:
             continue
         if state not in made.states:
             made.states.append(state)
-    made.texts = {name: query.get(name, "").strip()[:TEXT] for name in FIELDS}
+    made.texts = {name: query.get(name, "").strip()[: LONGEST.get(name, TEXT)] for name in FIELDS}
     if query.get("below"):
         try:
             made.below = UUID(query["below"])

@@ -17,7 +17,7 @@ from ..store.base import SagaRow, SagaState
 from ..timeline import ACTION, STATE, attempt_text, mark, meaning, summarised
 from ..timeline_data import Decode
 from ..timeline_entries import Entry
-from ..wording import STATE_MEANING, length, offset, printable, sentence, shortened, stamp
+from ..wording import STATE_MEANING, attributes_text, length, offset, printable, sentence, shortened, stamp
 from .acts import REASON_NEEDED
 from .bars import Chart, chart
 
@@ -160,6 +160,8 @@ def _facts(told: Explanation) -> list[tuple[str, str]]:
         facts.append(("Child of", printable(told.parent)))
     owner = f"owned by {printable(told.owner)}" if told.owner else "owned by nobody"
     shard = f"{row.shard}" if lifecycle_final(row) else f"{row.shard}, {owner}"
+    if row.attributes:
+        facts.append(("Found by", printable(attributes_text(row.attributes))))
     return [*facts, ("Version", f"{row.version}"), ("Shard", shard), ("Run", f"{row.run_id}")]
 
 

@@ -44,6 +44,19 @@ FROM (
 ) AS u
 WHERE s.ctid = u.place
 
+-- change_attributes: int4[] uuid[] bytea[]
+-- Search attributes that are set anew, or taken away, by what their terms begin with. Found by their saga: the other
+-- index would have the planner read all sagas' attributes of that name.
+DELETE FROM kasaga.attribute
+WHERE ctid = ANY (ARRAY(
+    SELECT a.place FROM unnest($1, $2, $3) AS u (shard, run_id, name), LATERAL (
+        SELECT ctid AS place FROM kasaga.attribute
+        WHERE run_id = u.run_id AND shard = u.shard AND substr(term, 1, length(u.name)) = u.name OFFSET 0
+    ) AS a))
+
+-- insert_attributes: int4[] uuid[] bytea[]
+INSERT INTO kasaga.attribute (shard, run_id, term) SELECT * FROM unnest($1, $2, $3)
+
 -- insert_outbox: int4[] int8[] int2[] uuid[] text[] text[] int4[] bytea[] bytea[] bytea[] int4[] timestamptz[] timestamptz[]
 INSERT INTO kasaga.outbox (shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt,
                            send_at, due_at)

@@ -37,6 +37,14 @@ SET run_id = excluded.run_id, name = excluded.name, version = excluded.version, 
     input_hash = excluded.input_hash, started_at = excluded.started_at, ended_at = excluded.ended_at,
     with_exceptions = excluded.with_exceptions
 
+-- forget_attributes: int4[] uuid[]
+-- Before the sagas: what a process that dies in between leaves is a saga that can't be found by them any more.
+DELETE FROM kasaga.attribute
+WHERE ctid = ANY (ARRAY(
+    SELECT a.place FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+        SELECT ctid AS place FROM kasaga.attribute WHERE run_id = u.run_id AND shard = u.shard OFFSET 0
+    ) AS a))
+
 -- forget_ended: timestamptz int4
 DELETE FROM kasaga.ended e
 USING (SELECT saga_id, shard FROM kasaga.ended WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) AS old

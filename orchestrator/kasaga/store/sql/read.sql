@@ -76,27 +76,11 @@ DELETE FROM kasaga.definition WHERE (name, version) NOT IN (SELECT * FROM unnest
 -- definitions:
 SELECT name, version, input, result, form FROM kasaga.definition ORDER BY name, version
 
--- list: text[] bool text text text text timestamptz timestamptz timestamptz timestamptz uuid int4
--- $2 says that all wanted states are in the partial index.
-SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-    reason, remedy, with_exceptions, parked_code, result
-FROM kasaga.saga
-WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
-    AND ($3 = '' OR name = $3) AND ($4 = '' OR saga_id = $4)
-    AND ($5 = '' OR starts_with(saga_id, $5)) AND ($6 = '' OR code = $6)
-    AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
-    AND ($9 IS NULL OR updated_at > $9) AND ($10 IS NULL OR updated_at < $10)
-    AND ($11 IS NULL OR run_id < $11)
-ORDER BY run_id DESC LIMIT $12
-
--- count: text[] bool text text text text timestamptz timestamptz timestamptz timestamptz
-SELECT state, count(*) FROM kasaga.saga
-WHERE ($1 IS NULL OR state = ANY ($1)) AND (NOT $2 OR attention)
-    AND ($3 = '' OR name = $3) AND ($4 = '' OR saga_id = $4)
-    AND ($5 = '' OR starts_with(saga_id, $5)) AND ($6 = '' OR code = $6)
-    AND ($7 IS NULL OR started_at > $7) AND ($8 IS NULL OR started_at < $8)
-    AND ($9 IS NULL OR updated_at > $9) AND ($10 IS NULL OR updated_at < $10)
-GROUP BY state
+-- saga: text
+SELECT s.shard, s.run_id, s.saga_id, s.name, s.version, s.state, s.input_hash, s.started_at, s.updated_at, s.ended_at,
+    s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result,
+    (SELECT array_agg(a.term) FROM kasaga.attribute a WHERE a.run_id = s.run_id AND a.shard = s.shard)
+FROM kasaga.saga s WHERE s.saga_id = $1
 
 -- attention: int4[]
 -- Sagas that were terminated are in the index, too: they wait for nobody, and are few.
@@ -149,14 +133,9 @@ SELECT * FROM (
     ORDER BY kind, topic COLLATE "C"
 ) AS sorted
 
--- saga: text
-SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-    reason, remedy, with_exceptions, parked_code, result
-FROM kasaga.saga WHERE saga_id = $1
-
 -- saga_ended: text
 SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at, ended_at, '', '', '', '',
-    with_exceptions, '', NULL::bytea
+    with_exceptions, '', NULL::bytea, NULL::bytea[]
 FROM kasaga.ended WHERE saga_id = $1
 
 -- history: int4 uuid int4 int4
