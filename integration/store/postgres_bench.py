@@ -73,6 +73,7 @@ class PostgresBench:
             "position",
             "definition",
             "suspect",
+            "attribute",
         )
         self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back

@@ -134,24 +134,6 @@ def test_a_session_shows_who_it_is_and_goes_when_closed(bench: PostgresBench) ->
     assert store.heartbeat("p1", [], ttl=3).processes == ["p1"]
 
 
-def test_the_list_of_the_stuck_comes_from_its_small_index(bench: PostgresBench) -> None:
-    owner = Owner(bench.postgres()).claim(3)
-    owner.store.commit(owner.batch(*(start(3, number) for number in range(3000))), refuse_all)
-    bench.run("ANALYZE kasaga.saga")
-    statement = read_statements("read")["list"]
-    with psycopg.connect(bench.conninfo) as connection:
-        connection.pgconn.prepare(b"listed", statement.sql, statement.oids)
-        values = "array['STUCK'], true, '', '', '', '', NULL, NULL, NULL, NULL, NULL, 100"
-        plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
-        assert "saga_attention" in str(plan)
-        values = "NULL, false, '', '', '', '', NULL, NULL, NULL, NULL, NULL, 100"
-        plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
-        assert "saga_pkey" in str(plan)
-        values = "NULL, false, '', '', 'order-12', '', NULL, NULL, NULL, NULL, NULL, 100"
-        plan = connection.execute(f"EXPLAIN EXECUTE listed ({values})".encode()).fetchall()
-        assert "Seq Scan" not in str(plan)
-
-
 def test_the_pulse_reads_no_more_than_it_says(bench: PostgresBench) -> None:
     owner = Owner(bench.postgres()).claim(3)
     owner.store.commit(owner.batch(*(start(3, number, number) for number in range(1, 3000))), refuse_all)

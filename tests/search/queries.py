@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 from hypothesis import strategies as st
 
 from kasaga.search.conditions import ATTRIBUTE, Both, Condition, Either, Negated, Scalar, Test
 from kasaga.store.base import SagaRow, SagaState
-from kasaga_wire.attributes import Stored, check_value
+from kasaga_wire.attributes import check_value
 from store.samples import T0, saga_row
 
 NOW = T0 + timedelta(days=1)
@@ -26,33 +27,25 @@ TIMES = (
 scalars: st.SearchStrategy[Scalar] = st.sampled_from([*TEXTS, *NUMBERS, True, False, *TIMES])
 
 
-def _stored(value: object) -> Stored:
-    return check_value("x", value)
+def sagas(count: int, seed: int) -> list[SagaRow]:
+    """Sagas of all kinds, the same each time."""
+    chance = Random(seed)
+    return [_saga(chance, number) for number in range(1, count + 1)]
 
 
-values = st.one_of(
-    scalars.map(_stored), st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4).map(_stored)
-)
-attributes = st.dictionaries(st.sampled_from(NAMES), values, max_size=3)
-
-
-@st.composite
-def sagas(draw: st.DrawFn, number: int) -> SagaRow:
-    """One saga; its id says its number."""
-    state = draw(st.sampled_from(list(SagaState)))
-    row = saga_row(draw(st.sampled_from([3, 4])), number, state)
-    row.name = draw(st.sampled_from(["payment", "pay", "refund"]))
-    row.code = draw(st.sampled_from(["", "KSG-202", "KSG-220"]))
-    row.version = draw(st.integers(1, 3))
-    row.started_at, row.updated_at = draw(st.sampled_from(TIMES[:2])), draw(st.sampled_from(TIMES[:2]))
-    row.ended_at = draw(st.sampled_from([None, *TIMES[:2]]))
-    row.attributes = draw(attributes)
+def _saga(chance: Random, number: int) -> SagaRow:
+    pick = chance.choice
+    row = saga_row(pick([3, 4]), number, pick(list(SagaState)))
+    row.name, row.code = pick(["payment", "pay", "refund"]), pick(["", "KSG-202", "KSG-220"])
+    row.version = pick([1, 2, 3])
+    row.started_at, row.updated_at = pick(TIMES[:2]), pick(TIMES[:2])
+    row.ended_at = pick([None, *TIMES[:2]])
+    several = chance.sample(TEXTS, chance.randrange(1, 4))
+    values: list[object] = [*TEXTS, *NUMBERS, True, False, *TIMES, several, several]
+    row.attributes = {
+        name: check_value(name, pick(values)) for name in chance.sample(NAMES, chance.randrange(4))
+    }
     return row
-
-
-@st.composite
-def many(draw: st.DrawFn) -> list[SagaRow]:
-    return [draw(sagas(number)) for number in range(1, draw(st.integers(1, 12)) + 1)]
 
 
 ORDERS = ("<", "<=", ">", ">=")

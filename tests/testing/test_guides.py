@@ -20,6 +20,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("pausing.md", 2, "test_ends.py", 4),
         ("scopes.md", 2, "test_trips.py", 4),
         ("events.md", 2, "test_orders.py", 3),
+        ("searching.md", 2, "test_orders.py", 3),
         ("children.md", 2, "test_orders.py", 4),
         ("listening.md", 2, "test_fulfilment.py", 7),
     ],

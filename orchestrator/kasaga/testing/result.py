@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from kasaga_wire.attributes import Stored, merged
+
+from ..engine.attributes import changed_by
 from ..engine.model import Emit, Record
 from ..engine.state import State
 from ..store.base import SagaRow
@@ -115,6 +118,14 @@ class Result:
             for decision in record.decisions
             if isinstance(decision, Emit)
         ]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the saga can be searched by at its end."""
+        known: dict[str, Stored] = {}
+        for record in self.records:
+            known = merged(known, changed_by(record))
+        return dict(known)
 
     def ran(self, type_: str) -> int:
         """How many runs of a command's or compensation's handler stand: `result.ran("payments.charge")`."""
