@@ -13,10 +13,21 @@ from kasaga_wire.contracts import is_contract
 from kasaga_wire.errors import KasagaError
 
 from ..saga import App, Saga
-from . import fit, steps
+from . import fit, signals, steps
 from .code import Reader
 from .names import Commands, Scope
-from .rules import BAD_IGNORE, CLASH, NO_SOURCE, RULES, UNLISTED, UNUSED_IGNORE, Finding, Rule, Severity
+from .rules import (
+    BAD_IGNORE,
+    CLASH,
+    NO_SOURCE,
+    RULES,
+    UNKNOWN_SIGNAL,
+    UNLISTED,
+    UNUSED_IGNORE,
+    Finding,
+    Rule,
+    Severity,
+)
 from .sources import Code, Ignore, Source, Sources
 
 MAX_FUNCTIONS = 20_000
@@ -117,6 +128,8 @@ class _Check:
         self._reached.add(node)
         Reader(scope, lambda rule, at, said: self.report(scope, rule, at, said), self._follow).read()
         steps.look_at_contracts(scope, self)
+        for wrong, said in signals.undeclared(scope, self._saga.signals if self._saga is not None else None):
+            self.report(scope, UNKNOWN_SIGNAL, wrong, said)
 
     def _follow(self, function: FunctionType, receiver: type | None) -> None:
         scope = self._scope(function, receiver)

@@ -101,6 +101,12 @@ SCOPE_MISUSED = Rule(
     _E,
     "Write `async with ctx.scope():` around the steps that belong together, and ctx.pivot outside of it.",
 )
+UNKNOWN_SIGNAL = Rule(
+    "KSG-624",
+    "UnknownSignal",
+    _E,
+    "Declare it: @saga(signals={…}), with its type or its Event; or mend the name.",
+)
 UNLISTED = Rule("KSG-611", "UnlistedParticipant", _E, "Add it to App(participants=[…]).")
 CLASH = Rule(
     "KSG-612",
@@ -165,6 +171,7 @@ RULES: dict[str, Rule] = {
         NO_COMPENSATION,
         NO_WAY_BACK,
         SCOPE_MISUSED,
+        UNKNOWN_SIGNAL,
         UNLISTED,
         CLASH,
         NO_COMMAND,

@@ -20,12 +20,16 @@ from typing import Self
 
 import click
 
+from kasaga_wire.kafka import Admin, KafkaSettings
+from kasaga_wire.topics import COMMAND_PARTITIONS, Topics, TopicSpec
+
 from ..dev.keeper import Keeper
 from ..dev.lock import LOCK_NAME, lock_data, lock_folder
 from ..dev.ports import is_free
 from ..dev.process import Process
 from ..dev.server import Server
 from ..dev.servers import KafkaServer, PostgresServer, free_port
+from ..orchestrator.matching import Matcher
 from ..saga import App
 from ..store.migrate import migrate
 from .errors import DevFailed
@@ -99,6 +103,7 @@ class DevRun:
         self._http_port = http_port
         self._shards = shards
         self._directory = directory
+        self._topics = Topics(app.namespace, session.setting("topic_prefix"))
         self._stack = contextlib.ExitStack()
         self._postgres: PostgresServer | None = None
         self._children: list[Child] = []
@@ -190,12 +195,29 @@ class DevRun:
                 self._stack.callback(kafka.stop)
                 pool.submit(kafka.start).result()
                 bootstrap = kafka.bootstrap
+                self._make_topics(bootstrap)
                 self._keep(kafka)
         if self._postgres is not None:
             self._postgres.start()  # raises here what it raised in the pool
             self._keep(self._postgres)
             url = self._postgres.create_database("kasaga")
         return url, bootstrap
+
+    def _make_topics(self, bootstrap: str) -> None:
+        """The topics that sagas listen to: elsewhere they are other people's."""
+        heard = sorted(Matcher(self._app, self._topics, max_payload=1).routes)
+        admin = Admin(KafkaSettings(bootstrap))
+        try:
+            there = admin.partitions(heard) if heard else {}
+            missing = [
+                TopicSpec(name, COMMAND_PARTITIONS, never_compact=False)
+                for name in heard
+                if name not in there
+            ]
+            for report in admin.ensure_topics(missing) if missing else ():
+                self._say(f"made the topic {report.name}, which sagas listen to")
+        finally:
+            admin.close()
 
     def _keep(self, server: Server) -> None:
         self._keepers.append(Keeper(server, self._say, self._look_after_children))
