@@ -24,6 +24,7 @@ def send(
     json: str = "",
     ask: bool = True,
     keep: bool = False,
+    keep_seconds: int | None = None,
     partition: int | None = None,
 ) -> str:
     """Put a signal or an update into Kafka, behind its schema; returns its key."""
@@ -37,6 +38,7 @@ def send(
         saga_id=saga_id,
         json=bool(json),
         keep=keep,
+        keep_seconds=keep_seconds,
         reply_to=ReplyTo(world.topics.answers, 0) if ask else None,
     )
     codec = message_codec(None if value is None else value.__class__, kind, name)

@@ -302,12 +302,13 @@ class World:
         age: timedelta = timedelta(0),
         value: bytes | None = None,
         traceparent: str | None = None,
+        source: str = "/kasaga/clients/test",
     ) -> str:
         """Put a start into Kafka; returns the run id."""
         run_id = run_id or str(self.uuid())
         envelope = StartEnvelope(
             run_id=run_id,
-            source="/kasaga/clients/test",
+            source=source,
             time=self.now() - age,
             saga_id=saga_id,
             saga=saga,
