@@ -28,8 +28,8 @@ def dropped(node: Node) -> float:
     return node.metrics.registry.get_sample_value("kasaga_inputs_ignored_total", labels) or 0.0
 
 
-def event(world: World, saga_id: str, name: str, seconds: int, **more: str) -> str:
-    return send(world, "signal", saga_id, name, ask=False, keep_seconds=seconds, **more)
+def event(world: World, saga_id: str, name: str, seconds: int, key: str = "") -> str:
+    return send(world, "signal", saga_id, name, ask=False, keep_seconds=seconds, key=key)
 
 
 def test_an_event_waits_for_its_saga_for_its_time() -> None:
