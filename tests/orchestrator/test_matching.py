@@ -205,7 +205,8 @@ def test_what_cant_be_declared() -> None:
         matcher(listening(on=Event("shop.sagas", Order)))
     with pytest.raises(ContractError, match="is not the saga's input"):
         App("shop", sagas=[listening(on=Event("a", dict))]).definitions(Schemas(), max_payload=1000)
-    for wrong in ({"keep": 86_401}, {"keep": -1}, {"begin": "first"}, {"event_type": "a b"}):
+    wrongs: list[dict[str, Any]] = [{"keep": 86_401}, {"keep": -1}, {"begin": "first"}, {"event_type": "a b"}]
+    for wrong in wrongs:
         with pytest.raises(ContractError):
             Event("a", Order, **wrong)
 
