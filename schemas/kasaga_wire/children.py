@@ -65,8 +65,7 @@ class ChildEnvelope:
             ("content-type", AVRO.encode()),
             ("ce_kasagasaga", f"{self.saga}{version}".encode()),
             ("ce_kasagacommand", self.command_id.encode()),
-            ("ce_kasagachild", f"{self.run_id} {how} {self.depth}".encode()),
-            ("ce_kasagaparent", self.parent_id.encode()),
+            ("ce_kasagachild", f"{self.run_id} {how} {self.depth} {self.parent_id}".encode()),
             ("ce_replyto", str(self.reply_to).encode()),
         ]
         if self.undoes is not None:
@@ -95,7 +94,7 @@ class ChildEnvelope:
         reply_to = fields.reply_to()
         if reply_to is None:
             raise EnvelopeError("ce_replyto", "missing")
-        run_id, waits, depth = _child(fields.need("ce_kasagachild"))
+        run_id, waits, depth, parent_id = _child(fields.need("ce_kasagachild"))
         saga, version = _saga(fields.need("ce_kasagasaga"))
         parent, state = fields.trace()
         return cls(
@@ -108,7 +107,7 @@ class ChildEnvelope:
             saga_id=fields.need("ce_subject", MAX_SAGA_ID_CHARACTERS),
             saga=saga,
             saga_version=version,
-            parent_id=fields.need("ce_kasagaparent", MAX_SAGA_ID_CHARACTERS),
+            parent_id=parent_id,
             waits=waits,
             depth=depth,
             reply_to=reply_to,
@@ -135,14 +134,18 @@ def _attempt(id_: str, command: str) -> int:
     return _number("ce_id", id_[len(command) + 1 :])
 
 
-def _child(text: str) -> tuple[str, bool, int]:
-    parts = text.split(" ")
-    if len(parts) != 3 or parts[1] not in ("await", "leave"):
-        raise EnvelopeError("ce_kasagachild", "not <run id> await|leave <depth>")
+def _child(text: str) -> tuple[str, bool, int, str]:
+    parts = text.split(" ", 3)
+    if (
+        len(parts) != 4
+        or parts[1] not in ("await", "leave")
+        or not 0 < len(parts[3]) <= MAX_SAGA_ID_CHARACTERS
+    ):
+        raise EnvelopeError("ce_kasagachild", "not <run id> await|leave <depth> <parent's saga id>")
     depth = _number("ce_kasagachild", parts[2])
     if not 1 <= depth <= MAX_DEPTH:
         raise EnvelopeError("ce_kasagachild", f"a depth of {depth}")
-    return parts[0], parts[1] == "await", depth
+    return parts[0], parts[1] == "await", depth, parts[3]
 
 
 def _saga(text: str) -> tuple[str, int | None]:

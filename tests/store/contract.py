@@ -355,6 +355,14 @@ class CommitContract:
         assert owner.store.saga("order-1") == kept
         assert owner.store.list_sagas(SagaFilter()) == [saga_row(3, 2), kept]
 
+    def test_a_saga_that_has_ended_may_go_on_and_end_otherwise(self, owner: Owner) -> None:
+        owner.claim(3).commit(start(3, 1))
+        ends = (SagaState.COMPLETED, T0), (SagaState.CANCELLING, None), (SagaState.COMPENSATED, T0)
+        for number, (state, ended) in enumerate(ends, 1):
+            row = saga_row(3, 1, state, ended_at=ended)
+            owner.commit(SagaWrite(3, run_id(1), [history_row(number)], row))
+            assert owner.store.list_sagas(SagaFilter()) == [row]
+
     def test_a_change_to_a_saga_that_is_not_there_is_nothing(self, owner: Owner) -> None:
         owner.claim(3)
         owner.commit(SagaWrite(3, run_id(1), [history_row(1)], saga_row(3, 1)))

@@ -195,3 +195,12 @@ async def heard(ctx: SagaContext, order: Order) -> Receipt:
 
 
 assert_type(heard, Saga[Order, Receipt])
+
+
+@saga("bundle")
+async def bundle(ctx: SagaContext, order: Order) -> str:
+    assert_type(await ctx.child(payment, order), Receipt)
+    assert_type(await ctx.start_child(payment, order, id="p", on_undo="abandon"), str)
+    one, other = await ctx.gather(ctx.child(payment, order), ctx.start_child(payment, order))
+    assert_type(one, Receipt)
+    return other

@@ -118,6 +118,13 @@ def handler(order: Order) -> None:
     print(order)
 
 
+async def children(ctx: SagaContext, order: Order) -> Order:
+    ctx.child(payment, order)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    await ctx.child(payment, Receipt(id="1"))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await ctx.start_child(payment, order, on_undo="keep")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return await ctx.child(payment, order)  # type: ignore[arg-type]  # pyright: ignore[reportReturnType]
+
+
 async def called_by_hand(ctx: SagaContext, order: Order) -> None:
     await payment(ctx, order)  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
 

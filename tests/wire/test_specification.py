@@ -22,7 +22,7 @@ from kasaga_wire.envelope import OUTCOMES, AnswerEnvelope, ControlEnvelope, Even
 from kasaga_wire.kafka import partition_for
 from kasaga_wire.messages import MessageEnvelope
 from kasaga_wire.undo import Undo
-from wire import example
+from wire import example, test_child_envelope
 
 README = Path(__file__).parent.parent.parent / "schemas" / "README.md"
 MARK = "<!-- The rest is written by tests/wire/test_specification.py. -->"
@@ -50,6 +50,7 @@ def test_every_header_is_specified() -> None:
         MessageEnvelope(kind="signal", key="k", name="n", source="s", time=moment, saga_id="o", keep=True),
         AnswerEnvelope(asked="a", what="applied", source="s", time=moment, saga_id="o"),
         EventEnvelope(id="e", source="s", state="stuck", time=moment, saga_id="o"),
+        test_child_envelope.TAKEN_BACK,
     ]
     envelopes: list[Any] = [example.START, example.COMMAND, example.REPLY, example.UNDO, example.VOID, *plain]
     names = {name for envelope in envelopes for name, _ in envelope.to_headers()}

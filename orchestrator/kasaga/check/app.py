@@ -23,6 +23,7 @@ from .rules import (
     RULES,
     UNKNOWN_SIGNAL,
     UNLISTED,
+    UNLISTED_CHILD,
     UNUSED_IGNORE,
     Finding,
     Rule,
@@ -173,6 +174,11 @@ class _Check:
         wrong = fit.misfit(self._app, commands.contract) if commands.contract is not None else None
         if wrong is not None:
             self.report(scope, UNLISTED if wrong[0] == UNLISTED.code else CLASH, node, wrong[1])
+
+    def begins(self, scope: Scope, node: ast.AST, child: Saga[Any, Any]) -> None:
+        """See `steps.Desk`."""
+        if not any(name == child.name for name, _ in self._app.sagas):
+            self.report(scope, UNLISTED_CHILD, node, f"saga {child.name!r} isn't in the App")
 
     # --- contracts
 

@@ -99,7 +99,12 @@ Value = Real | Instance | Attribute | Context | ContextCall | Commands | Command
 BRANCHING = frozenset({"gather", "race", "select", "spawn"})
 """Methods of the context that run what they are given side by side."""
 
-AWAITABLE = BRANCHING - {"spawn"} | {"sleep", "run", "signal", "pivot", "emit", "set_attributes"}
+CHILDREN = frozenset({"child", "start_child"})
+"""Methods of the context that begin another saga."""
+
+_OTHERS = frozenset({"sleep", "run", "signal", "pivot", "emit", "set_attributes"})
+
+AWAITABLE = BRANCHING - {"spawn"} | CHILDREN | _OTHERS
 """Methods of the context that make something to be awaited."""
 
 _MISSING = object()

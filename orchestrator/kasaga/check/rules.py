@@ -107,6 +107,7 @@ UNKNOWN_SIGNAL = Rule(
     _E,
     "Declare it: @saga(signals={…}), with its type or its Event; or mend the name.",
 )
+UNLISTED_CHILD = Rule("KSG-625", "UnlistedChild", _E, "Add it to App(sagas=[…]).")
 UNLISTED = Rule("KSG-611", "UnlistedParticipant", _E, "Add it to App(participants=[…]).")
 CLASH = Rule(
     "KSG-612",
@@ -173,6 +174,7 @@ RULES: dict[str, Rule] = {
         SCOPE_MISUSED,
         UNKNOWN_SIGNAL,
         UNLISTED,
+        UNLISTED_CHILD,
         CLASH,
         NO_COMMAND,
         NOT_AWAITED,

@@ -7,12 +7,14 @@ step whether the saga can yet be undone when the step is done.
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterator, Sequence
 from types import FunctionType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 from ..errors import Interrupt, SagaOutcome
-from .names import BRANCHING, Command, Commands, ContextCall, Pending, Real, Scope, peek
+from ..saga import Saga
+from .names import BRANCHING, CHILDREN, Command, Commands, ContextCall, Pending, Real, Scope, peek
 from .pivot import Pivot
 from .rules import (
     NO_COMMAND,
@@ -48,6 +50,10 @@ class Desk(Protocol):
 
     def scope_of(self, function: FunctionType) -> Scope | None:
         """The names of a function of the author's; None for all others."""
+        ...
+
+    def begins(self, scope: Scope, node: ast.AST, child: Saga[Any, Any]) -> None:
+        """Note that a saga begins another."""
         ...
 
     def undoes(self, error: type) -> bool:
@@ -210,6 +216,8 @@ class Flow:
         value, called = self._scope.infer(call), self._scope.infer(call.func)
         if isinstance(value, Pending) and isinstance(value.made_by, Command):
             self._command(call, value.made_by, later)
+        elif isinstance(value, Pending) and value.made_by.name in CHILDREN:
+            self._child(call, value.made_by.name, later)
         elif isinstance(called, Real) and isinstance(called.value, FunctionType):
             self._called(call, called.value, later)
 
@@ -238,6 +246,8 @@ class Flow:
                 return later
             if made.name in BRANCHING and isinstance(node.value, ast.Call):
                 return self._branches(node.value, made.name, later)
+            if made.name in CHILDREN and isinstance(node.value, ast.Call):
+                return self._child(node.value, made.name, later)
             return f"ctx.{made.name} in line {node.lineno}"
         called = self._scope.infer(node.value.func) if isinstance(node.value, ast.Call) else None
         if isinstance(called, Real) and isinstance(called.value, FunctionType):
@@ -261,6 +271,23 @@ class Flow:
                 f"if the {'scope' if past else 'saga'} is undone then, this stays done",
             )
         return f"{spec.type} in line {node.lineno}"
+
+    def _child(self, call: ast.Call, name: str, later: Later) -> Later:
+        """Another saga as a step: what it does is undone when something fails that comes after it."""
+        where = f"ctx.{name} in line {call.lineno}"
+        value = self._scope.infer(call.args[0]) if call.args else None
+        declared: object = value.value if isinstance(value, Real) else None
+        if not _is_saga(declared):
+            return where
+        self._desk.begins(self._scope, call, declared)
+        abandoned = any(
+            each.arg == "on_undo" and isinstance(each.value, ast.Constant) and each.value.value == "abandon"
+            for each in call.keywords
+        )
+        function = inspect.unwrap(declared.function)
+        if later and not abandoned and not self._is_past(call) and isinstance(function, FunctionType):
+            self._called(call, function, later)
+        return where
 
     def _is_past(self, node: ast.AST) -> bool:
         return self._passed or self._pivot.passed(node)
@@ -387,6 +414,10 @@ def look_at_contracts(scope: Scope, desk: Desk) -> None:
 def undoes(error: type, fails_on: tuple[type[Exception], ...]) -> bool:
     """Whether a saga that raises this is undone."""
     return issubclass(error, (SagaOutcome, *fails_on))
+
+
+def _is_saga(value: object) -> TypeGuard[Saga[Any, Any]]:
+    return isinstance(value, Saga)
 
 
 def _name(command: Command) -> str:
