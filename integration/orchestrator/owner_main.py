@@ -8,7 +8,7 @@ import sys
 
 from kasaga.orchestrator.process import run
 from kasaga.settings import Settings
-from orchestrator import trips
+from orchestrator import trips, versions
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
@@ -16,4 +16,6 @@ if __name__ == "__main__":
     if os.environ.get("TRIPS_BUG_MENDED"):
         trips.MENDED[0] = 1
         app = trips.NewCode(app.namespace, sagas=trips.SAGAS, participants=trips.CONTRACTS)
+    if os.environ.get("TRIPS_VERSIONS"):
+        app = trips.NewCode(app.namespace, sagas=versions.sagas(), participants=trips.CONTRACTS)
     run(app, Settings.from_env())

@@ -198,6 +198,7 @@ class Realm:
             time=datetime.now(UTC) - about.get("age", timedelta(0)),
             saga_id=saga_id,
             saga=saga,
+            saga_version=about.get("version"),
             reply_to=ReplyTo(self.topics.answers, 0) if ask else None,
         )
         known = self.app.sagas.get((saga, 1), self.app.sagas["trip", 1])

@@ -7,6 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from store.contract import CommitContract, LeaseContract, owner, store
+from store.fleets import FleetContract
 from store.people import PeopleContract, PurgeContract
 from store.postgres_bench import PostgresBench, shared_database
 from store.refusals import RefusalContract
@@ -26,6 +27,9 @@ class TestLeases(LeaseContract): ...
 
 
 class TestSearch(SearchContract): ...
+
+
+class TestFleet(FleetContract): ...
 
 
 class TestCommit(CommitContract): ...

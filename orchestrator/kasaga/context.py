@@ -25,6 +25,7 @@ from .events import Emitting
 from .messages import Messaging
 from .naming import Naming
 from .parallel import Branching
+from .patching import Patching
 from .policy import (
     DEFAULT_RETRY,
     DEFAULT_UNDO_RETRY,
@@ -44,7 +45,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class SagaContext(Branching, Messaging, Emitting, Parenting, Naming):
+class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
     __slots__ = ("_contracts", "_host", "_random", "_signals", "_uuids")

@@ -94,12 +94,12 @@ class Nondeterminism(SagaCodeError):
 
 
 class MissingVersion(SagaCodeError):
-    """No process that owns the saga's shard has this saga or this version of it."""
+    """The process that owns the saga's shard has no such saga, or not this version of it."""
 
     code = "KSG-203"
     default_remedy = (
-        "Deploy an image whose App lists this saga and version: the saga goes on by itself. "
-        "If its name was misspelled, cancel it."
+        "It goes on by itself when a process owns it whose App lists this saga and version. Deploy one, "
+        "or if its name was misspelled, cancel it."
     )
 
 

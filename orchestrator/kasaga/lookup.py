@@ -16,8 +16,8 @@ from .engine.state import fold
 from .explain import Explanation, explain
 from .remedies import rereading
 from .store.base import HistoryRow, SagaRow, SagaState, Store
-from .timeline import attempts_sent, decoder
-from .timeline_data import Decode
+from .timeline import attempts_sent
+from .timeline_data import Decode, decoder
 
 
 def find(store: Store, saga_id: str) -> SagaRow:

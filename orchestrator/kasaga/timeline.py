@@ -11,10 +11,6 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from kasaga_wire.codec import Schemas, to_json
-from kasaga_wire.errors import KasagaError
-from kasaga_wire.schema import schema_id
-
 from .engine import lifecycle
 from .engine.attributes import SetAttributes
 from .engine.deferrals import Deferred
@@ -68,9 +64,20 @@ from .engine.model import (
     Take,
     Undeliverable,
 )
+from .engine.versions import Patch
 from .timeline_attributes import OTHER_MARKS, Turned, named
 from .timeline_data import Decode
-from .timeline_entries import RECEIVED, UPDATE, Attempt, Entry, Received, error_text, heartbeats, withdraw
+from .timeline_entries import (
+    PATCH,
+    RECEIVED,
+    UPDATE,
+    Attempt,
+    Entry,
+    Received,
+    error_text,
+    heartbeats,
+    withdraw,
+)
 from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
 
 START, STATE, ACTION, CODE, PIVOT, EMIT = "start", "state", "action", "code", "pivot", "emit"
@@ -78,6 +85,11 @@ START, STATE, ACTION, CODE, PIVOT, EMIT = "start", "state", "action", "code", "p
 
 UNDOING = ("undo", "void")
 MARKS = {START: "▶", STATE: "■", ACTION: "@", CODE: "@", PIVOT: "◆", EMIT: "→"} | OTHER_MARKS
+SAID = {
+    PIVOT: "passed: nothing before it is undone any more",
+    EMIT: "published",
+    PATCH: "on the new branch",
+}
 ENDED_WELL = "ended well"
 GOOD = frozenset({DONE, UNDONE, ENDED_WELL, "voided", "nothing"})
 BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
@@ -89,25 +101,6 @@ def timeline(records: Iterable[Record]) -> list[Entry]:
     for record in records:
         story.take(record)
     return story.entries
-
-
-def decoder(schemas: Schemas) -> Decode:
-    """Return a Decode that says so where it can't: showing a history never fails."""
-
-    def decode(data: bytes) -> object:
-        if not data:
-            return None
-        try:
-            return to_json(data, schemas) if data[0] == 0 else json.loads(data)  # JSON begins with no NUL
-        except ValueError:
-            return f"<{len(data)} bytes that can't be shown>"
-        except KasagaError:
-            try:
-                return f"<{len(data)} bytes of schema {schema_id(data)}, which isn't known here>"
-            except KasagaError:
-                return f"<{len(data)} bytes that can't be shown>"
-
-    return decode
 
 
 class _Story:
@@ -215,7 +208,7 @@ class _Story:
                 self._cleared(decision, event, at)
             case Move():
                 self._moved(decision, at)
-            case Pivot() | Emit() | Hold() | Release() | Postpone() | Fence() | SetAttributes():
+            case Pivot() | Emit() | Patch() | Hold() | Release() | Postpone() | Fence() | SetAttributes():
                 self._turned(decision, at)
             case Return():
                 self._returned = decision.result
@@ -304,6 +297,8 @@ class _Story:
                 self.entries.append(Entry(at, EMIT, f"{kind} to {topic}", value=decision.payload))
             case SetAttributes(changes=changes):
                 self.entries += named(at, changes)
+            case Patch(id=patch):
+                self.entries.append(Entry(at, PATCH, f"patch {patch}"))
             case Hold():
                 for entry in self._steps.values():
                     withdraw(entry, at)
@@ -421,8 +416,8 @@ def summarised(entry: Entry, now: datetime) -> str:
         return f"by {entry.by}, {entry.outcome or 'not taken yet'}{code}" + (
             f": {entry.reason}" if entry.reason else ""
         )
-    if entry.kind in (PIVOT, EMIT):
-        return "published" if entry.kind == EMIT else "passed: nothing before it is undone any more"
+    if entry.kind in SAID:
+        return SAID[entry.kind]
     if entry.ended is None:
         return _so_far(entry, now)
     words = {

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from kasaga_wire.codec import Schemas, to_json
+from kasaga_wire.errors import KasagaError
+from kasaga_wire.schema import schema_id
 
 from .timeline_entries import Attempt, Entry
 from .wording import rfc3339
 
 Decode = Callable[[bytes], object]
 """A payload as JSON-able values."""
+
+
+def decoder(schemas: Schemas) -> Decode:
+    """Return a Decode that says so where it can't: showing a history never fails."""
+
+    def decode(data: bytes) -> object:
+        if not data:
+            return None
+        try:
+            return to_json(data, schemas) if data[0] == 0 else json.loads(data)  # JSON begins with no NUL
+        except ValueError:
+            return f"<{len(data)} bytes that can't be shown>"
+        except KasagaError:
+            try:
+                return f"<{len(data)} bytes of schema {schema_id(data)}, which isn't known here>"
+            except KasagaError:
+                return f"<{len(data)} bytes that can't be shown>"
+
+    return decode
 
 
 def as_json(entries: Sequence[Entry], decode: Decode) -> list[dict[str, Any]]:

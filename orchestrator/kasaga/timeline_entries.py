@@ -12,8 +12,8 @@ from datetime import datetime
 from .engine.model import DONE, SIGNAL, Accept, Alarm, Answered, Drop, Listen, Message, Signalled, Take
 from .wording import counted, length, moment, printable, shortened
 
-RECEIVED, UPDATE = "received", "update"
-"""Kinds of entries: a signal that came, an update that came."""
+RECEIVED, UPDATE, PATCH = "received", "update", "patch"
+"""Kinds of entries: a signal that came, an update that came, a patch that the code stands behind."""
 
 
 @dataclass(slots=True)

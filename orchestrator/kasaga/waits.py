@@ -51,17 +51,7 @@ def waits_of(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list
             found.append(_waits_for_step(step, rows.get(step.row), now, so_long, after_pivot=past))
         if (step.path, step.undo_form) not in news and step.undo_row and step.undo_open:
             found.append(_waits_for_undo(step, rows.get(step.undo_row), now))
-    if paused is not None:
-        for wait in found:
-            if wait.topic:  # no other attempt goes out
-                wait.text = wait.text.partition(";")[0] + "; its answer is kept"
-        found.insert(0, _resume(paused, len(state.pending), now))
-    elif state.parked:
-        found.append(Wait("for mended code, with which it goes on by itself", "code"))
-    elif state.state == lifecycle.STUCK and not any(wait.kind in ("undo", "void") for wait in found):
-        found.append(Wait("for a decision of yours", "operator"))
-    elif not found:
-        found.append(Wait("for nothing but its turn, which comes in a moment", "turn"))
+    _whole(state, found, now)
     if state.deadline_row:
         until = moment(state.deadline_due)
         left, when = length(until - now), stamp(until)
@@ -70,6 +60,27 @@ def waits_of(state: State, rows: Mapping[int, OutboxRow], now: datetime) -> list
             text = "for its own deadline no more, which has passed: it is undone when it is resumed"
         found.append(Wait(text, "deadline", until=until))
     return found
+
+
+def _whole(state: State, found: list[Wait], now: datetime) -> None:
+    """Add what the saga as a whole waits for."""
+    paused = state.paused
+    if paused is not None:
+        for wait in found:
+            if wait.topic:  # no other attempt goes out
+                wait.text = wait.text.partition(";")[0] + "; its answer is kept"
+        found.insert(0, _resume(paused, len(state.pending), now))
+    elif state.await_row:
+        which = f"{state.name} version {state.version}"
+        found.insert(
+            0, Wait(f"for a process that has {which} to own its shard; then it goes on by itself", "version")
+        )
+    elif state.parked:
+        found.append(Wait("for mended code, with which it goes on by itself", "code"))
+    elif state.state == lifecycle.STUCK and not any(wait.kind in ("undo", "void") for wait in found):
+        found.append(Wait("for a decision of yours", "operator"))
+    elif not found:
+        found.append(Wait("for nothing but its turn, which comes in a moment", "turn"))
 
 
 def _resume(paused: Paused, news: int, now: datetime) -> Wait:

@@ -13,8 +13,8 @@ from engine.test_gather import many
 from kasaga import SagaContext
 from kasaga.explain import WAITS_SHOWN, as_text, explain
 from kasaga.timeline import as_text as story_text
-from kasaga.timeline import decoder, timeline
-from kasaga.timeline_data import as_json
+from kasaga.timeline import timeline
+from kasaga.timeline_data import as_json, decoder
 from kasaga.ui.bars import SCALE, chart
 from kasaga.wording import moment
 

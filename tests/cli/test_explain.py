@@ -9,7 +9,8 @@ from cli.tales import POLICY, SCHEMAS, Tale
 from kasaga.engine.model import COMMAND, UNKNOWN, Asked, Clear, Deadline, Move, Replied, Settle
 from kasaga.explain import Explanation, as_json, as_text, explain
 from kasaga.store.base import ShardLease
-from kasaga.timeline import attempts_sent, decoder, timeline
+from kasaga.timeline import attempts_sent, timeline
+from kasaga.timeline_data import decoder
 
 SENT = "for payments.charge (step 2), sent 12 s ago to test.payments.commands; next attempt in 48 s"
 CANCEL = Asked("a-1", "cancel", "anna", "", "", "", "")

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from cli.tales import BEGIN, SCHEMAS, Tale
 from kasaga.engine.model import UNDO, Clear, Move, Replied, Settle
-from kasaga.timeline import as_text, decoder, timeline
-from kasaga.timeline_data import as_json
+from kasaga.timeline import as_text, timeline
+from kasaga.timeline_data import as_json, decoder
 
 
 def told(tale: Tale, *, later: float = 0, full: bool = False, payloads: bool = False) -> str:

@@ -194,7 +194,10 @@ class Play:
         ]
 
     def _check_rows(self, state: State) -> None:
-        named = {row for step in state.order for row in (step.row, step.undo_row)} | {state.deadline_row}
+        named = {row for step in state.order for row in (step.row, step.undo_row)} | {
+            state.deadline_row,
+            state.await_row,
+        }
         assert set(self.rows) == named - {0}
         if state.final:
             assert not self.rows
@@ -393,7 +396,7 @@ def check_mail(state: State) -> None:
     taken = [step.details for step in state.order if step.kind == SIGNAL and step.outcome == DONE]
     assert len(taken) == len(set(taken))
     assert len(mail.ids) == mail.count + mail.dropped + len(taken)
-    if state.state == lifecycle.RUNNING and state.returned is None:
+    if state.state == lifecycle.RUNNING and state.returned is None and not state.parked:
         assert not set(mail.waiting) & set(mail.listening)
 
 
@@ -419,7 +422,8 @@ def check(live: State, folded: State) -> None:
             assert not step.undo_open
     else:
         beneath = live.state if live.paused is None else live.paused.beneath.state
-        assert (beneath == lifecycle.STUCK) == (live.parked or bool(live.blocked))
+        stuck = (live.parked and not live.await_row) or bool(live.blocked)
+        assert (beneath == lifecycle.STUCK) == stuck
         assert (live.state == lifecycle.PAUSED) == (live.paused is not None)
         assert live.held == (live.parked or live.paused is not None)
         assert live.held or not live.pending

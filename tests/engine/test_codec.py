@@ -124,4 +124,6 @@ def test_codes_are_never_used_again() -> None:
         27: "Report",
         28: "Recall",
         29: "SetAttributes",
+        30: "Await",
+        31: "Patch",
     }

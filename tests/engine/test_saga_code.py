@@ -304,9 +304,16 @@ def test_a_model_that_gains_a_field_is_no_difference() -> None:
 def test_a_version_that_this_process_lacks() -> None:
     play = Play(app_of(mended), "sum", ANSWERS, version=7)
     play.start(ORDER)
-    assert (play.state.state, play.state.code) == ("STUCK", "KSG-203")
+    assert (play.state.state, play.state.code, play.state.held) == ("RUNNING", "KSG-203", True)
     assert play.state.reason == "this process has no saga sum version 7"
-    assert [each.state for each in play.ever(Move)] == ["RUNNING", "STUCK"]
+    assert [each.state for each in play.ever(Move)] == ["RUNNING", "RUNNING"]
+
+
+def test_a_saga_that_nobody_has_is_stuck() -> None:
+    play = Play(app_of(mended), "summ", ANSWERS, version=0)
+    play.start(ORDER)
+    assert (play.state.state, play.state.code) == ("STUCK", "KSG-203")
+    assert play.state.reason == "this process has no saga summ"
 
 
 def test_a_saga_whose_version_is_gone_goes_on_when_it_comes_back() -> None:
@@ -317,8 +324,9 @@ def test_a_saga_whose_version_is_gone_goes_on_when_it_comes_back() -> None:
     play = started(mended)
     play.load(app_of(newer), "only the new one")
     play.done(1)
-    assert (play.state.state, play.state.code) == ("STUCK", "KSG-203")
+    assert (play.state.state, play.state.code) == ("RUNNING", "KSG-203")
     play.new_code(app_of(mended, newer))
+    assert (play.state.state, play.state.code) == ("RUNNING", "")
     assert play.step(2).type == "payments.charge"
 
 

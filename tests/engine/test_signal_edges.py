@@ -120,13 +120,13 @@ def test_a_query_of_a_saga_that_has_not_begun() -> None:
         play.query("where")
 
 
-def test_a_signal_for_code_that_is_gone_makes_the_saga_stuck() -> None:
+def test_a_signal_for_code_that_is_gone_is_kept() -> None:
     play = of(parcel)
     play.done(1)
     play.defs = play.defs._replace(sagas={})
     play.crash()
     play.signal("go")
-    assert play.state.state == "STUCK"
+    assert (play.state.state, play.state.code) == ("RUNNING", "KSG-203")
     assert play.state.mail is not None
     assert play.state.mail.count == 1
 

@@ -130,9 +130,7 @@ def hold_leases(store: MemoryStore, micros: int, awake: frozenset[str]) -> None:
     for shard in store._shards.values():  # pyright: ignore[reportPrivateUsage]
         if shard.until is not None and shard.owner in awake:
             shard.until += passed
-    processes = store._processes  # pyright: ignore[reportPrivateUsage]
-    for name in processes.keys() & awake:
-        processes[name] += passed
+    store._processes.outlast(awake, passed)  # pyright: ignore[reportPrivateUsage]
 
 
 # --- the participants' side

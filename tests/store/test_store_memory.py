@@ -9,6 +9,7 @@ import pytest
 from kasaga.store.base import Store, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from store.contract import SHARDS, CommitContract, LeaseContract, owner, store
+from store.fleets import FleetContract
 from store.people import PeopleContract, PurgeContract
 from store.refusals import RefusalContract
 from store.samples import Owner, refuse_all, run_id, start
@@ -42,6 +43,9 @@ class TestLeases(LeaseContract): ...
 
 
 class TestSearch(SearchContract): ...
+
+
+class TestFleet(FleetContract): ...
 
 
 class TestCommit(CommitContract): ...

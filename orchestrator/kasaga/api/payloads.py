@@ -19,10 +19,10 @@ from kasaga_wire.from_json import from_json
 from kasaga_wire.schema import schema_id
 
 from ..engine.model import Started
+from ..fleet import listed, newest
 from ..lookup import first_record
 from ..store.base import DefinitionRow, SagaRow, Store
-from ..timeline import decoder
-from ..timeline_data import Decode
+from ..timeline_data import Decode, decoder
 from .errors import InvalidRequest, UndeclaredSaga
 from .problems import FIELDS_SHOWN
 
@@ -88,7 +88,10 @@ class Payloads:
                 if there
                 else "Start an orchestrator: none has announced any saga yet",
             )
-        return fits[-1]
+        if version is None:
+            has = frozenset(listed((each.name, each.version) for each in fits))
+            version = newest(name, has, store.fleet().values())
+        return next(each for each in reversed(fits) if each.version == version)
 
     def schema(self, store: Store, digest: bytes) -> Schema:
         """Return the schema with a hash; raises UndeclaredSaga where the store has lost it."""

@@ -44,6 +44,7 @@ COMMANDS = {
     "dev": "dev.dev",
     "check": "check.check",
     "replay": "replay.replay",
+    "patches": "patches.patches",
     "export": "replay.export",
     "simulate": "simulate.simulate",
     "audit": "audit.audit",

@@ -58,6 +58,7 @@ from .model import (
     Undeliverable,
     Updated,
 )
+from .versions import Await, Patch
 
 __all__ = ["FORMAT", "HistoryUnreadable", "decode", "encode"]
 
@@ -107,6 +108,8 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     27: Report,
     28: Recall,
     29: SetAttributes,
+    30: Await,
+    31: Patch,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -14,6 +14,7 @@ from .model import COMMAND, LOCAL, Decision, Move, RunLocal, Send, Tell
 from .run import Definitions, Run
 from .stand import paused_since
 from .state import MAX_REASON, Step
+from .versions import Await
 
 
 class Decisions:
@@ -76,6 +77,19 @@ class Decisions:
         self.add(move)
         if not known:
             self.tell(lifecycle.STUCK)
+
+    def lacks_version(self) -> bool:
+        """Whether the saga's code is what is missing here. Version 0: nobody has any of its name."""
+        state = self.state
+        return state.version > 0 and (state.name, state.version) not in self.defs.sagas
+
+    def wait_for_version(self, error: KasagaError) -> None:
+        """Wait for a process that has the saga's version. They are being replaced."""
+        self.run.evict()
+        state = self.state
+        if not state.await_row:
+            self.add(Move(state.phase, error.code, error.message, error.remedy, "", True))
+            self.add(Await(state.name, state.version))
 
     def tell(self, state: str) -> None:
         """Tell the watchers and, if it is wanted, the events topic."""

@@ -16,6 +16,7 @@ from .branches import Branch, Join, Timer, asked_by
 from .model import CUT_OFF, DRAINED, LOST, SCOPED, Emit, Pivot
 from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
 from .scopes import Scope
+from .versions import Patch
 
 GRAVEYARD: list[Coroutine[Any, Any, Any]] = []
 """Coroutines that refuse to close: kept, so that the collector never runs their code. Count them."""
@@ -72,7 +73,9 @@ class Ending:
         "guard",
         "host",
         "named",
+        "patches",
         "pivoted",
+        "replayed",
         "requests",
         "root",
     )
@@ -83,12 +86,16 @@ class Ending:
         self.root = Branch(host, None)
         self.requests: dict[str, Request] = {}
         """By path, the steps that are asked for and have no outcome yet, as far as the code knows."""
-        self.effects: list[Request | Left | Pivot | Emit | SetAttributes] = []
+        self.effects: list[Request | Left | Pivot | Emit | SetAttributes | Patch] = []
         """Of the last turn."""
         self.named = False
         """The code sets search attributes, now and then."""
         self.pivoted = False
         """The code has passed its pivot."""
+        self.patches: dict[str, bool] = {}
+        """By patch that the code has asked for, whether it is on the new branch."""
+        self.replayed: frozenset[str] | None = None
+        """While a history is replayed: the patches that it has."""
         self._live: dict[Branch, None] = {}
         """Those beside the saga's own whose coroutine hasn't ended, oldest first."""
         self._ready: list[tuple[Branch, Callable[[Any], Any], Any]] = []

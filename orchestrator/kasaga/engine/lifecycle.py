@@ -2,8 +2,8 @@
 
 `RUNNING → COMPLETED`; `RUNNING → COMPENSATING | CANCELLING → COMPENSATED`; STUCK from any of the
 three and back; PAUSED from any that hasn't ended, and back to the same; TERMINATED from any that hasn't
-ended; a child that is COMPLETED → CANCELLING. A move that isn't in the table is an error that names both
-states.
+ended; a child that is COMPLETED → CANCELLING; RUNNING to RUNNING: it waits for a process with its version, or
+does so no more. A move that isn't in the table is an error that names both states.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TERMINATED = "TERMINATED"
 
 MOVES: dict[str, frozenset[str]] = {
     "": frozenset({RUNNING}),
-    RUNNING: frozenset({COMPLETED, COMPENSATING, CANCELLING, STUCK, PAUSED, TERMINATED}),
+    RUNNING: frozenset({RUNNING, COMPLETED, COMPENSATING, CANCELLING, STUCK, PAUSED, TERMINATED}),
     COMPENSATING: frozenset({COMPENSATED, STUCK, PAUSED, TERMINATED}),
     CANCELLING: frozenset({COMPENSATED, STUCK, PAUSED, TERMINATED}),
     STUCK: frozenset({RUNNING, COMPENSATING, CANCELLING, STUCK, PAUSED, TERMINATED}),

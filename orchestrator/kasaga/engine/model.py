@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
 from .kinship import Parent, Recall, Recalled, Report
+from .versions import Await, Patch
 
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
 """Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
@@ -460,9 +461,11 @@ Decision = (
     | Report
     | Recall
     | SetAttributes
+    | Await
+    | Patch
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report, Await})
 
 
 class Record(NamedTuple):

@@ -75,6 +75,8 @@ def irrelevant(state: State, event: Event, at: int) -> str:
         )
         return "the same fault" if same else ""
     if isinstance(event, CodeArrived):
+        if state.await_row:
+            return ""  # its owner has looked for whom it has the version
         stuck = state.parked or (state.fingerprint and state.paused is None)
         return "" if stuck and state.fingerprint != event.fingerprint else "not for new code"
     why = stale(state, event, at)

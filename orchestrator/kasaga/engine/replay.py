@@ -18,6 +18,7 @@ from .driver import Broken, Left, Progress, Returned, Waits, words
 from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
 from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
 from .scopes import Scope
+from .versions import Patch
 
 if TYPE_CHECKING:
     from kasaga_wire.codec import Schemas
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def replay(driver: Driver, state: State, schemas: Schemas) -> None:
     """Bring a new driver to where the history ends; raises SagaCodeError."""
     driver.host.now = state.begun_at
+    driver.replayed = state.patches
     compared = _Compared(driver, state, schemas)
     progress = driver.start(state.input)
     for step in state.fed:
@@ -37,6 +39,7 @@ def replay(driver: Driver, state: State, schemas: Schemas) -> None:
         progress = driver.resume(step)
     compared.turn(progress, len(state.order))
     compared.end(progress)
+    driver.replayed = None
 
 
 class _Compared:
@@ -64,6 +67,7 @@ class _Compared:
                 continue
             if isinstance(effect, SetAttributes):
                 continue  # what is set then is in the history, and tells nobody to do anything
+            assert not isinstance(effect, Patch), "a replay records none"
             recorded = order[self._steps] if self._steps < until else None
             self._steps += 1
             if recorded is None:

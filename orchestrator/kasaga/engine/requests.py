@@ -61,6 +61,14 @@ class Scheduler(Protocol):
         """Set search attributes, given as JSON text."""
         ...
 
+    def patched(self, patch: str) -> bool:
+        """Say which branch of a patch the code is on."""
+        ...
+
+    def deprecate(self, patch: str) -> None:
+        """Have the new branch alone. Raises Nondeterminism."""
+        ...
+
 
 class Host:
     """One for each driver; `now` is the time of the event being processed, in microseconds."""

@@ -14,7 +14,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..errors import BugInSaga, EarlyPivot, NotAwaitable, SagaCodeError, StepError, TooManySteps
+from ..errors import (
+    BugInSaga,
+    EarlyPivot,
+    Nondeterminism,
+    NotAwaitable,
+    SagaCodeError,
+    StepError,
+    TooManySteps,
+)
 from .attributes import SetAttributes
 from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, asked_by, begin
 from .ending import Broken, Ending, Guard, Raised, Returned
@@ -22,12 +30,17 @@ from .failures import kind_of, suspended_at, words
 from .model import CUT_OFF, Emit, Pivot
 from .requests import MAX_SWALLOWS, Host, Request
 from .scopes import Exit, Scope
+from .versions import Patch
 
 MAX_DEPTH = 20
 """Branches within branches: paths grow with them."""
 
 MAX_BRANCHES = 50_000
 """Branches that one saga may begin in all; as many as it may have steps."""
+
+
+MAX_PATCHES = 1_000
+"""Patches that one saga may ask for."""
 
 
 class Scheduling(Ending):
@@ -300,6 +313,26 @@ class Scheduling(Ending):
         """Set search attributes with what the turn decides."""
         self.named = True
         self.effects.append(SetAttributes(changes))
+
+    def patched(self, patch: str) -> bool:
+        """Say whether the code is to take the new branch; it takes the same one each time that it asks."""
+        known = self.patches.get(patch)
+        if known is None:
+            if len(self.patches) >= MAX_PATCHES:
+                raise SagaCodeError(
+                    f"more than {MAX_PATCHES} patches", remedy="Use a constant for a patch's id."
+                )
+            known = self.patches[patch] = self.replayed is None or patch in self.replayed
+            if self.replayed is None:
+                self.effects.append(Patch(patch))
+        return known
+
+    def deprecate(self, patch: str) -> None:
+        """The old branch is gone. Raises Nondeterminism for a saga that stands on it."""
+        if not self.patched(patch):
+            raise Nondeterminism(
+                f"the saga stands on the old branch of patch {patch!r}, which the code has no more"
+            )
 
     # --- time-outs ---
 

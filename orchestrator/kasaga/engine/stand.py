@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import lifecycle
 from .kinship import Recalled
 from .model import Asked, Hold, Move, Postpone, Release
+from .versions import Await
 
 if TYPE_CHECKING:
     from .state import State
@@ -64,6 +65,7 @@ def move(state: State, decision: Move, row: int) -> None:
     else:
         state.paused = paused._replace(beneath=shown)
     state.fingerprint = decision.fingerprint
+    _await_no_more(state)
     _hold(state, parked=decision.parked)
     if target == lifecycle.STUCK:
         if decision.step and not decision.parked:
@@ -83,6 +85,17 @@ def move(state: State, decision: Move, row: int) -> None:
             state.end_attempt(step)
             state.end_undo(step)
             state.unblock(step)
+
+
+def await_version(state: State, decision: Await, row: int) -> None:
+    """Apply an Await; the Move before it says why."""
+    state.await_row = row
+
+
+def _await_no_more(state: State) -> None:
+    if state.await_row:
+        state.close_row(state.await_row)
+        state.await_row = 0
 
 
 def hold(state: State, decision: Hold, row: int) -> None:

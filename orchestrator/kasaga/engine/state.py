@@ -64,6 +64,7 @@ from .model import (
 from .notes import EndedFields, Mark, Watcher
 from .stand import Paused
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
+from .versions import Await, Patch
 
 __all__ = ["MAX_REASON", "RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "extend", "fold"]
 
@@ -81,6 +82,7 @@ class State:
         "actions",
         "at",
         "attributes",
+        "await_row",
         "begun_at",
         "blocked",
         "closes",
@@ -105,6 +107,7 @@ class State:
         "order",
         "parent",
         "parked",
+        "patches",
         "paused",
         "pauses",
         "pending",
@@ -142,7 +145,8 @@ class State:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.version, self.next_seq, self.input = 0, 1, b""
-        self.started_at = self.at = self.deadline_row = self.deadline_due = 0
+        self.started_at = self.at = self.deadline_row = self.deadline_due = self.await_row = 0
+        """`await_row`: of a saga that waits for a process that has its version."""
         self.saga_id = self.name = self.traceparent = self.tracestate = ""
         self.state = self.phase = self.code = self.reason = self.remedy = self.stuck_step = ""
         """`phase`: the state under STUCK and PAUSED, what the saga is doing."""
@@ -156,15 +160,16 @@ class State:
         """When the saga's code was started, 0: it wasn't; how many undos are out; the attempt of
         its parent's undo."""
         self.returned = self.attributes = None
-        self.unfed: list[Step] = []
-        """Settled steps whose outcome the saga's code hasn't been given, in order of settling."""
-        self.fed: list[Step] = []
-        """Those that it has been given, in order: with `order`, all that a replay needs."""
+        self.unfed, self.fed = list[Step](), list[Step]()
+        """`unfed`: settled steps whose outcome the saga's code hasn't been given, in order of settling.
+        `fed`: those that it has been given, in order: with `order`, all that a replay needs."""
         self.leaves: list[tuple[int, Leave]] | None = None
         """What the saga's code waits no more for, each behind how many of `fed`; for a replay as well."""
         self.pivot: tuple[int, int, int] | None = None
         """The pivot: how many of `fed` and of `order` stand before it, and when it was."""
         self.parent: Parent | None = None
+        self.patches: frozenset[str] = frozenset()
+        """Patches that its code stands behind, for a replay; the others that it asked for it hasn't."""
         self.emitted: list[tuple[int, str, str]] | None = None
         """Events: behind how many of `fed` each was published, its topic and type; for a replay as well."""
         self.lost: list[list[Step]] | None = None
@@ -185,6 +190,9 @@ class State:
         """Signals and updates; most sagas have none."""
         # Of the record at hand:
         self.event: Event | None = None
+        self._open_record()
+
+    def _open_record(self) -> None:
         self.opens: list[tuple[int, Decision]] = []
         self.closes: list[int] = []
         self.ended: list[EndedFields] = []
@@ -198,7 +206,7 @@ class State:
         """Open a record: note the event itself; decisions follow through `apply`."""
         self.event, self.at = event, at
         self.first_row = self.row = row
-        self.opens, self.closes, self.ended = [], [], []
+        self._open_record()
         if isinstance(event, Started):
             self.saga_id, self.name, self.version = event.saga_id, event.name, event.version
             self.input, self.started_at = event.input, at
@@ -432,6 +440,10 @@ def _emit(state: State, decision: Emit, row: int) -> None:
     state.emitted.append((len(state.fed), decision.topic, decision.type))
 
 
+def _patch(state: State, decision: Patch, row: int) -> None:
+    state.patches |= {decision.id}
+
+
 def _unblock(state: State, decision: Unblock, row: int) -> None:
     state.unblock(state.steps[decision.step])
 
@@ -470,4 +482,6 @@ _APPLY: dict[type, Callable[..., None]] = {
     Report: _tell,
     Recall: recall,
     SetAttributes: attributes.apply,
+    Await: stand.await_version,
+    Patch: _patch,
 }

@@ -16,6 +16,7 @@ from kasaga_wire.nodes import clean_text
 
 from ..errors import (
     DeadlinePassed,
+    MissingVersion,
     PayloadTooLarge,
     SagaCancelled,
     SagaCodeError,
@@ -77,6 +78,7 @@ from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
 from .scopes import Scope
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 from .step import NO_EFFECT
+from .versions import Patch
 
 CANCELLED = "kasaga.Cancelled"
 UNDELIVERABLE = "kasaga.Undeliverable"
@@ -241,19 +243,26 @@ class Turn(Decisions):
 
     def park(self, error: SagaCodeError) -> None:
         """The saga's code can't go on: wait for other code or an operator."""
+        if self.lacks_version():
+            self.wait_for_version(error)
+            return
         self.become_stuck(stuck_by(error, parked=True, fingerprint=self.defs.fingerprint))
 
     def fault(self, event: Faulted) -> None:
         """The shell can't step this saga: park it, until other code comes if nothing else is said."""
+        if event.code == MissingVersion.code and self.lacks_version():
+            self.wait_for_version(MissingVersion(event.reason))
+            return
         code = event.fingerprint or self.defs.fingerprint
         reason = clean_text(event.reason, MAX_REASON)
         self.become_stuck(Move(lifecycle.STUCK, event.code, reason, event.remedy, "", True, code))
 
     def _unstuck(self) -> None:
-        """Go on with what the saga was doing before it was STUCK."""
-        state = self.state
+        """Go on with what the saga was doing before it was STUCK, or waited for its version."""
+        state, told = self.state, not self.state.await_row
         self.add(Move(state.phase, state.undo_code, state.undo_reason, "", state.undo_step))
-        self.add(Tell("", state.phase))
+        if told:
+            self.add(Tell("", state.phase))
 
     def _new_code(self, event: CodeArrived) -> None:
         if self.state.paused is not None:  # what it does goes on when it is released
@@ -381,7 +390,7 @@ class Turn(Decisions):
         for effect in driver.effects:
             if isinstance(effect, Left):
                 self._left(effect)
-            elif isinstance(effect, Pivot | Emit | SetAttributes):
+            elif isinstance(effect, Pivot | Emit | SetAttributes | Patch):
                 self.add(effect)
             else:
                 self._schedule(effect)

@@ -22,6 +22,7 @@ from ..engine.model import MESSAGES, Asked, Event, Faulted, Started
 from ..engine.model import Record as Decided
 from ..engine.state import STEP_EVENTS
 from ..errors import EngineBug, NoReceiver, NotApplicable, QueryFailed, SagaCodeError, SagaOver, StartRefused
+from ..fleet import Fleet
 from ..saga import App
 from ..store.base import SagaRow, SagaWrite, Store
 from . import about, answers, suspects
@@ -47,6 +48,7 @@ class Decider:
         self,
         app: App,
         *,
+        fleet: Fleet,
         defs: Definitions,
         where: Addresses,
         shards: Mapping[int, Shard],
@@ -55,7 +57,8 @@ class Decider:
         watchdog: Watchdog,
         metrics: Metrics,
     ) -> None:
-        self._app, self._defs, self._where, self._shards = app, defs, where, shards
+        self._app, self._fleet = app, fleet
+        self._defs, self._where, self._shards = defs, where, shards
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
         self._ended: dict[str, Run] = {}
         """Of the batch, by saga id: sagas that have ended, and are asked or sent something all the same."""
@@ -381,7 +384,7 @@ class Decider:
                 return None, None
             run = Run(item.run_id)
             self._runs.add(item.shard, run)
-            version = event.version or self._app.latest(event.name)
+            version = event.version or self._fleet.newest(event.name)
             return run, event._replace(version=version)
         answer = answers.to_second_start(item, event, run.state if run else None, row)
         if answer is None:

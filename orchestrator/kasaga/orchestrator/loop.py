@@ -17,8 +17,9 @@ from kasaga_wire.crashpoints import crash_point
 
 from ..engine.decide import Definitions
 from ..engine.lifecycle import STUCK
-from ..engine.model import CodeArrived, Event, Faulted
+from ..engine.model import Event, Faulted
 from ..errors import RefusedByStore, SagaCodeError
+from ..fleet import Fleet
 from ..saga import App
 from ..settings import Settings
 from ..store.base import (
@@ -38,7 +39,7 @@ from .decider import Decider
 from .functions import Functions
 from .gather import MAX_ITEMS, Gatherer
 from .holding import Holding
-from .intake import CONTROL, REPLY, TIMER, Input, Item, shard_of
+from .intake import CONTROL, REPLY, Input, Item, shard_of
 from .metrics import Metrics
 from .ownership import Ownership
 from .relay import Relay
@@ -49,6 +50,7 @@ from .shards import Shard
 from .source import Source
 from .stuck_lines import StuckLines
 from .tracing import NO_TRACER, Tracing
+from .waking import woken
 from .watchdog import Watchdog
 from .work import Work
 
@@ -92,13 +94,8 @@ class Loop:
         tracer: Tracing | None = None,
     ) -> None:
         self._app, self._settings, self._defs, self._where = app, settings, defs, where
-        self._store, self._source, self._relay, self._clock, self._metrics = (
-            store,
-            source,
-            relay,
-            clock,
-            metrics,
-        )
+        self._store, self._source, self._relay = store, source, relay
+        self._clock, self._metrics = clock, metrics
         self._tracer = tracer or NO_TRACER
         self._runs = Runs(store, settings.max_live_sagas)
         self._functions = Functions.of(settings, defs.schemas, where.sampling)
@@ -106,8 +103,10 @@ class Loop:
         self._watchdog = Watchdog(limit=settings.saga_step_seconds, kill_after=settings.saga_kill_seconds)
         self._holding = Holding(where.topics, defs.schemas)
         self._shards: dict[int, Shard] = {}
+        self.fleet = Fleet(app.sagas)
         self._decider = Decider(
             app,
+            fleet=self.fleet,
             defs=defs,
             where=where,
             shards=self._shards,
@@ -158,9 +157,7 @@ class Loop:
             shard.opened(row)
             if row.kind is RowKind.LOCAL:
                 self._functions.add(row)
-        for run_id in parked:
-            event = CodeArrived(self._defs.fingerprint)
-            self._carried.append(Item(TIMER, shard.number, str(run_id), "", event, None))
+        self._carried += woken(shard.number, rows, parked, self._defs)
         if shard.convicted is not None:
             culprit, fault = str(shard.convicted.run_id), suspects.killed(shard.convicted)
             self._carried.append(Item(CONTROL, shard.number, culprit, "", fault, None))

@@ -168,6 +168,11 @@ class Metrics:
         self._taken = Counter(
             "kasaga_shards_taken_total", "Shards taken, by what their last owner did", ["how"], registry=reg
         )
+        self._lacking = Gauge(
+            "kasaga_sagas_lacking_version",
+            "Sagas that wait for a process that has their version",
+            registry=reg,
+        )
         self._suspects = Gauge("kasaga_shards_suspect", "Owned shards in suspect mode", registry=reg)
         self._cpu = Counter(
             "kasaga_loop_cpu_seconds_total",
@@ -231,6 +236,7 @@ class Metrics:
         owned = list(shards)
         self._shards.set(len(owned))
         self._suspects.set(sum(shard.suspects for shard in owned))
+        self._lacking.set(sum(len(shard.lacking) for shard in owned))
         self._open.set(sum(len(shard.open) for shard in owned))
         self._unacked.set(relay.unacknowledged)
         self._unacked_age.set(self._oldest(owned, relay, now))

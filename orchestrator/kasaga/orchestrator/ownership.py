@@ -11,6 +11,7 @@ from uuid import UUID
 from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KafkaFailure
 
+from ..fleet import Fleet
 from ..settings import Settings
 from ..store.base import Membership, Offsets, OutboxRow, RowKind, Store, Suspect
 from .clock import Clock, to_micros
@@ -45,6 +46,9 @@ class Owner(Protocol):
 
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
+
+    @property
+    def fleet(self) -> Fleet: ...  # noqa: D102
 
     def took(self, shard: Shard, rows: Sequence[OutboxRow], parked: Sequence[UUID]) -> None: ...  # noqa: D102
 
@@ -123,8 +127,14 @@ class Ownership:
         tokens = [(shard.number, shard.token) for shard in shards.values()]
         leaving = self._leaves is not None
         membership = self._store.heartbeat(
-            settings.process, tokens, ttl=settings.lease_seconds, leaving=leaving
+            settings.process,
+            tokens,
+            ttl=settings.lease_seconds,
+            leaving=leaving,
+            sagas=() if leaving else self._owner.fleet.own,
         )
+        if not leaving:
+            self._owner.fleet.learn(membership.sagas)
         self._clock.sync(membership.now)
         self._renewed, self._took = started, self._clock.seconds() - started
         mine = {lease.shard for lease in membership.shards if lease.owner == settings.process}

@@ -47,9 +47,11 @@ from ..engine.model import (
 )
 from ..engine.state import State
 from ..engine.undo import VOID_TYPE
+from ..engine.versions import Await
 from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from . import children
 from .clock import to_datetime
+from .shards import AWAIT
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
 WRITES_SAGA = frozenset({"Move", "Return", "Hold", "Release", "Postpone"})
@@ -71,6 +73,14 @@ class Addresses(NamedTuple):
     shards: int
     sampling: Sampling = EVERY_SAGA
     """Which sagas are traced: the headers say so."""
+
+
+def awaited(row: OutboxRow) -> tuple[str, int] | None:
+    """Return the saga and version that the row of a saga is waiting for, None of any other row."""
+    if row.step != AWAIT or not row.headers:
+        return None
+    name, _, version = row.headers[0][1].decode().rpartition("/")
+    return name, int(version)
 
 
 def step_name(step: str, form: str) -> str:
@@ -144,6 +154,11 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
         case Sleep(step=step, due_at=due):
             return OutboxRow(
                 shard, seq, RowKind.TIMER, run_id, step, "", None, None, [], None, 1, None, to_datetime(due)
+            )
+        case Await(name=saga, version=version):
+            headers = [("saga", f"{saga}/{version}".encode())]
+            return OutboxRow(
+                shard, seq, RowKind.TIMER, run_id, AWAIT, "", None, None, headers, None, 1, None, None
             )
         case Alarm(step=step, due_at=due):
             name = step_name(step, SIGNAL)

@@ -85,6 +85,8 @@ class Shard:
     """By saga id: signals for sagas that haven't begun, see early.py."""
     kept_look: int = 0
     """When they are looked at next; 0: they haven't been."""
+    lacking: set[int] = field(default_factory=set[int])
+    """Open rows of sagas that wait for a process that has their version."""
     held: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
     """By topic, as `Offsets` names them: what was read and is kept back, see holding.py."""
 
@@ -109,7 +111,9 @@ class Shard:
 
     def opened(self, row: OutboxRow) -> None:
         """Note an open row that acts by itself at a time, or a signal that was kept."""
-        if row.due_at is not None and row.run_id is None:
+        if row.step == AWAIT:
+            self.lacking.add(row.seq)
+        elif row.due_at is not None and row.run_id is None:
             self.keep(row)
         elif row.due_at is not None and row.run_id is not None:
             self.open[row.seq] = row.run_id
@@ -150,6 +154,7 @@ class Shard:
         self.open.pop(seq, None)
         self.asleep.discard(seq)
         self.waits.discard(seq)
+        self.lacking.discard(seq)
 
     @property
     def in_flight(self) -> int:
@@ -197,6 +202,9 @@ class Shard:
             timer = heapq.heappop(self.timers)
             yield timer
 
+
+AWAIT = "~version"
+"""Step of the row of a saga that waits for a process that has its version; a header of it says which."""
 
 WAIT = "~signal"
 """At the end of a row's step: it is the time-out of a wait for a signal."""

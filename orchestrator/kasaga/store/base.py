@@ -16,7 +16,7 @@ from uuid import UUID
 
 from kasaga.search.conditions import Condition
 from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
-from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect
+from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect, Tokens
 from kasaga_wire.attributes import Changes, Stored
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "Suspect",
+    "Tokens",
 ]
 
 
@@ -333,12 +334,13 @@ class Store(Protocol):
 
     # leases
     def heartbeat(
-        self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float, leaving: bool = False
+        self, process: str, tokens: Tokens, *, ttl: float, leaving: bool = False, sagas: Sequence[str] = ()
     ) -> Membership:
         """Note that `process` lives, renew the leases whose token still holds, and list everybody.
 
         `ttl` is the lease's length in seconds, by the database's clock. Who is `leaving` is taken off the
         list of processes, so that others count it out, and keeps its shards; its commits aren't told.
+        `sagas`: those that the process has, each as `name/version`, sorted; it is asked what others have.
         """
         ...
 
@@ -416,6 +418,10 @@ class Store(Protocol):
         ...
 
     # what can be started
+    def fleet(self) -> dict[str, frozenset[str]]:
+        """Return which sagas each process alive has, as `Membership.sagas`; those left out that don't say."""
+        ...
+
     def announce(self, definitions: Sequence[DefinitionRow]) -> None:
         """Keep these definitions, and no others: they are of the image that was started last."""
         ...

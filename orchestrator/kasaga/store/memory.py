@@ -39,10 +39,11 @@ from kasaga.store.base import (
     ShardLease,
     ShardRow,
     ShardWrite,
+    Tokens,
 )
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
-from kasaga.store.memory_tables import MemoryShard, Staged, Tables, holds, summary
+from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds, summary
 from kasaga.store.memory_tables import pulse as pulse_of
 from kasaga.store.search import condition_of
 from kasaga_wire.attributes import merged
@@ -79,7 +80,7 @@ class MemoryStore:
         self._fault = fault
         self._lock = threading.RLock()
         self._shards = {number: MemoryShard(number) for number in range(shards)}
-        self._processes: dict[str, datetime] = {}
+        self._processes = Processes()
         self._tables = Tables()
 
     def namespace(self) -> Namespace:
@@ -89,22 +90,29 @@ class MemoryStore:
 
     # leases
     def heartbeat(
-        self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float, leaving: bool = False
+        self, process: str, tokens: Tokens, *, ttl: float, leaving: bool = False, sagas: Sequence[str] = ()
     ) -> Membership:
         """See `base.Store.heartbeat`."""
         self._fault("heartbeat")
         with self._lock:
             now = self._clock()
-            self._processes[process] = now + timedelta(seconds=0.0 if leaving else ttl)
+            self._processes.beat(process, now + timedelta(seconds=0.0 if leaving else ttl), sagas)
             for number, token in tokens:
                 shard = self._shards.get(number)
                 if shard is not None and shard.token == token:
                     shard.until, shard.seconds = now + timedelta(seconds=ttl), ttl
             longest = max([ttl, *(shard.seconds for shard in self._shards.values())])
-            alive = sorted(name for name, until in self._processes.items() if holds(until, longest, now))
+            alive = self._processes.alive(longest, now)
             told = [] if leaving else [number for number, _ in tokens if number in self._shards]
             commits = {number: self._shards[number].commit_seq for number in told}
-            return Membership(now, alive, self._leases(now), commits)
+            others = self._processes.sagas(longest, now, without=process)
+            return Membership(now, alive, self._leases(now), commits, others)
+
+    def fleet(self) -> dict[str, frozenset[str]]:
+        """See `base.Store.fleet`."""
+        with self._lock:
+            longest = max(shard.seconds for shard in self._shards.values())
+            return self._processes.sagas(longest, self._clock())
 
     def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:
         """See `base.Store.claim`."""
@@ -124,20 +132,7 @@ class MemoryStore:
             row.replaced, row.dropped = {}, []
             row.epoch += 1
             row.until, row.seconds = now + timedelta(seconds=ttl), ttl
-            return ShardRow(
-                shard,
-                row.token,
-                row.epoch,
-                None if row.offsets is None else replace(row.offsets),
-                row.commit_seq,
-                row.acked_seq,
-                row.next_seq,
-                row.now or now,
-                row.deaths,
-                row.prime_suspect,
-                row.traced,
-                last_owner,
-            )
+            return row.taken(token, now, last_owner)
 
     def release(self, tokens: Sequence[tuple[int, UUID]], process: str | None = None) -> None:
         """See `base.Store.release`."""
@@ -149,7 +144,7 @@ class MemoryStore:
                     shard.owner = shard.token = shard.until = None
                     shard.deaths, shard.suspects = 0, {}
             if process is not None:
-                self._processes.pop(process, None)
+                self._processes.leave(process)
 
     def pardon(self, shard: int, token: UUID) -> None:
         """See `base.Store.pardon`."""

@@ -20,6 +20,7 @@ from kasaga.store.base import (
     SagaRow,
     SagaState,
     SagaWrite,
+    ShardRow,
     Suspect,
 )
 from kasaga.store.checks import refusal_of_row, refusal_of_write
@@ -29,6 +30,37 @@ from kasaga_wire.attributes import Stored
 def holds(until: datetime | None, seconds: float, now: datetime) -> bool:
     """Whether a lease of so many seconds holds: not where it ends later than any of that length could."""
     return until is not None and now < until <= now + timedelta(seconds=2 * seconds)
+
+
+class Processes:
+    """The rows of the table process."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[datetime, frozenset[str] | None]] = {}
+
+    def beat(self, name: str, until: datetime, sagas: Sequence[str]) -> None:
+        """Note until when a process lives, and which sagas it has if it says so."""
+        known = self._rows.get(name)
+        self._rows[name] = until, frozenset(sagas) if sagas else known[1] if known else None
+
+    def leave(self, name: str) -> None:
+        """Take it off the list."""
+        self._rows.pop(name, None)
+
+    def outlast(self, names: frozenset[str], passed: timedelta) -> None:
+        """As if these had lived so much longer: for tests that leave heartbeats out."""
+        for name in self._rows.keys() & names:
+            until, sagas = self._rows[name]
+            self._rows[name] = until + passed, sagas
+
+    def alive(self, longest: float, now: datetime) -> list[str]:
+        """Those that live, sorted."""
+        return sorted(name for name, (until, _) in self._rows.items() if holds(until, longest, now))
+
+    def sagas(self, longest: float, now: datetime, *, without: str = "") -> dict[str, frozenset[str]]:
+        """What those that live say that they have."""
+        rows = ((name, self._rows[name][1]) for name in self.alive(longest, now) if name != without)
+        return {name: has for name, has in rows if has is not None}
 
 
 @dataclass(slots=True)
@@ -52,6 +84,23 @@ class MemoryShard:
     traced: datetime | None = None
     replaced: dict[UUID, str] = field(default_factory=dict[UUID, str])
     dropped: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
+
+    def taken(self, token: UUID, now: datetime, last_owner: str | None) -> ShardRow:
+        """Return it as its new owner finds it."""
+        return ShardRow(
+            self.number,
+            token,
+            self.epoch,
+            None if self.offsets is None else replace(self.offsets),
+            self.commit_seq,
+            self.acked_seq,
+            self.next_seq,
+            self.now or now,
+            self.deaths,
+            self.prime_suspect,
+            self.traced,
+            last_owner,
+        )
 
     def take_mark(self, *, died: bool) -> None:
         """Take the mark away; if the owner has died with it, count that."""

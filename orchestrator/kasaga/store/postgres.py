@@ -32,6 +32,7 @@ from kasaga.store.base import (
     SagaState,
     ShardLease,
     ShardRow,
+    Tokens,
 )
 from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
@@ -101,7 +102,7 @@ class PostgresStore:
 
     # leases
     def heartbeat(
-        self, process: str, tokens: Sequence[tuple[int, UUID]], *, ttl: float, leaving: bool = False
+        self, process: str, tokens: Tokens, *, ttl: float, leaving: bool = False, sagas: Sequence[str] = ()
     ) -> Membership:
         """See `base.Store.heartbeat`."""
         shards, held = _split(tokens)
@@ -109,7 +110,13 @@ class PostgresStore:
             # A life of no seconds; functions that older releases call as well stay as they are.
             calls = (_LEASE["renew"].bind(shards, held, ttl), _LEASE["heartbeat"].bind(process, [], [], 0.0))
             return rows.membership(self._session.rows(self._session.run(*calls)[1]))
-        return rows.membership(self._session.query(_LEASE["heartbeat"].bind(process, shards, held, ttl)))
+        beat = _LEASE["heartbeat"].bind(process, shards, held, ttl)
+        if not sagas:
+            return rows.membership(self._session.query(beat))
+        beaten, has = self._session.run(beat, _LEASE["has"].bind(process, list(sagas), ttl))
+        made = rows.membership(self._session.rows(beaten))
+        made.sagas = {name: frozenset(listed) for name, listed in self._session.rows(has)}
+        return made
 
     def claim(self, shard: int, process: str, *, ttl: float) -> ShardRow | None:
         """See `base.Store.claim`. Waits up to `claim_timeout` for the row, then ends who holds it."""
@@ -189,6 +196,10 @@ class PostgresStore:
         return dict(self._ask(_READ["schemas"].bind()))
 
     # what can be started
+    def fleet(self) -> dict[str, frozenset[str]]:
+        """See `base.Store.fleet`."""
+        return {name: frozenset(listed) for name, listed in self._ask(_LEASE["fleet"].bind())}
+
     def announce(self, definitions: Sequence[DefinitionRow]) -> None:
         """See `base.Store.announce`. Sorted, so that two processes lock the rows in one order.
 

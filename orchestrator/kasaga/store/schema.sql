@@ -23,7 +23,9 @@ CREATE TABLE kasaga.namespace (
 -- Who is alive, by the database's clock. A handful of rows.
 CREATE TABLE kasaga.process (
     name text PRIMARY KEY,
-    alive_until timestamptz NOT NULL
+    alive_until timestamptz NOT NULL,
+    -- The sagas that it has, each as name/version, sorted. NULL: it is of an older release, which doesn't say.
+    sagas text[]
 );
 
 -- Who owns a shard. The fence locks this row and compares the token; only claims, heartbeats and releases write

@@ -5,10 +5,14 @@ Station: part of `base`, which everybody imports it from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+
+Tokens = Sequence[tuple[int, UUID]]
+"""Shards, and by which token somebody owns them."""
 
 
 @dataclass(slots=True)
@@ -72,3 +76,6 @@ class Membership:
     shards: list[ShardLease]
     commits: dict[int, int] = field(default_factory=dict[int, int])
     """By shard, of those that the process named: the number of the last commit."""
+    sagas: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    """By process alive, this one left out: the sagas that it has, each as `name/version`. Processes of older
+    releases don't say."""

@@ -25,7 +25,7 @@ from kasaga_wire.topics import Topics
 from ..engine.lifecycle import COMPLETED
 from ..engine.state import fold
 from ..saga import App, Saga
-from ..timeline import decoder
+from ..timeline_data import decoder
 from ..wording import moment
 from . import invariants as rules
 from .faults import Fault, Given, Plan

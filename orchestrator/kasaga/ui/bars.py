@@ -14,7 +14,7 @@ from ..engine import lifecycle
 from ..engine.model import SCOPE, SLEEP
 from ..timeline import ACTION, CODE, EMIT, PIVOT, START, STATE, UNDOING, attempt_text, meaning, summarised
 from ..timeline_attributes import ATTRIBUTES
-from ..timeline_entries import RECEIVED, UPDATE, Attempt, Entry
+from ..timeline_entries import PATCH, RECEIVED, UPDATE, Attempt, Entry
 from ..wording import STATE_MEANING, counted, length, printable, shortened
 
 SCALE = 1000
@@ -77,7 +77,7 @@ def chart(entries: Sequence[Entry], now: datetime) -> Chart:
     end = entries[-1].at if over else max(now, entries[-1].at)
     scale = _Scale(begin, end)
     rows = [_saga_row(entries, scale, now)]
-    besides = (START, STATE, ACTION, CODE, PIVOT, EMIT, ATTRIBUTES, RECEIVED, UPDATE)
+    besides = (START, STATE, ACTION, CODE, PIVOT, EMIT, ATTRIBUTES, PATCH, RECEIVED, UPDATE)
     steps = [entry for entry in entries if entry.kind not in besides]
     drawn = steps
     if len(steps) > ROWS_DRAWN:
@@ -120,7 +120,7 @@ def _saga_row(entries: Sequence[Entry], scale: _Scale, now: datetime) -> Row:
             since, name = entry.at, entry.name
         if name in lifecycle.FINAL:
             break
-    acts = [entry for entry in entries if entry.kind in (ACTION, CODE, PIVOT, EMIT, ATTRIBUTES)]
+    acts = [entry for entry in entries if entry.kind in (ACTION, CODE, PIVOT, EMIT, ATTRIBUTES, PATCH)]
     for entry in acts[-BARS_DRAWN:]:
         title = f"{entry.name} {summarised(entry, now)}"
         row.bars.append(scale.bar(entry.at, entry.at, "act", title))

@@ -11,6 +11,20 @@ LEFT JOIN LATERAL (
 ) p ON true
 ORDER BY h.shard
 
+-- has: text text[] float8
+-- What this process has is written when it is new; told is what the others have.
+WITH mine AS (
+    UPDATE kasaga.process p SET sagas = $2 WHERE p.name = $1 AND p.sagas IS DISTINCT FROM $2
+)
+SELECT p.name, p.sagas FROM kasaga.process p
+WHERE p.name <> $1 AND p.sagas IS NOT NULL
+    AND kasaga.holds(p.alive_until, greatest($3, (SELECT max(s.lease_seconds) FROM kasaga.shard s)))
+
+-- fleet:
+SELECT p.name, p.sagas FROM kasaga.process p
+WHERE p.sagas IS NOT NULL
+    AND kasaga.holds(p.alive_until, (SELECT max(s.lease_seconds) FROM kasaga.shard s))
+
 -- renew: int4[] uuid[] float8
 UPDATE kasaga.shard s SET lease_until = clock_timestamp() + make_interval(secs => $3), lease_seconds = $3
 FROM unnest($1, $2) AS u (shard, token) WHERE s.shard = u.shard AND s.token = u.token

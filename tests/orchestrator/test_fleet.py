@@ -1,0 +1,98 @@
+"""Several versions among several processes: which one is started, and who goes on with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kasaga import App
+from kasaga.fleet import Fleet, listed, newest
+from kasaga.store.base import SagaState
+from orchestrator import versions
+from orchestrator.node import Node
+from orchestrator.trips import CONTRACTS
+from orchestrator.world import World
+
+ONLY_TWO = App("trips", sagas=[versions.second], participants=CONTRACTS)
+BOTH = App("trips", sagas=versions.sagas(), participants=CONTRACTS)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World(shards=1, lease_seconds=1.0, heartbeat_seconds=0.2) as world:
+        world.odds.slow = 0.0
+        yield world
+
+
+def go_on(world: World, *nodes: Node, times: int = 25) -> None:
+    for _ in range(times):
+        for node in nodes:
+            world.turn(node)
+        world.serve()
+
+
+def test_the_newest_that_all_have() -> None:
+    one, two, both = (frozenset(listed(each)) for each in ([("s", 1)], [("s", 2)], [("s", 1), ("s", 2)]))
+    assert newest("s", both, []) == 2
+    assert newest("s", both, [both, one]) == 1
+    assert newest("s", both, [both, both]) == 2
+    assert newest("s", both, [frozenset({"other/9"})]) == 2, "a saga that is new has no version before"
+    assert newest("s", one, [two]) == 1
+    assert newest("s", frozenset(), [one, both]) == 2, "it waits for who has it"
+    assert newest("s", frozenset(), [frozenset({"other/9"})]) == 0
+
+
+def test_what_a_fleet_knows_changes_with_those_who_live() -> None:
+    fleet = Fleet([("s", 1), ("s", 2)])
+    assert fleet.newest("s") == 2
+    fleet.learn({"old": frozenset({"s/1"})})
+    assert fleet.newest("s") == 1
+    fleet.learn({})
+    assert fleet.newest("s") == 2
+
+
+def test_a_new_version_starts_when_the_last_old_process_is_gone(world: World) -> None:
+    old = world.join()
+    go_on(world, old, times=3)
+    new = world.join(BOTH)
+    go_on(world, old, new, times=5)
+    world.start("trip", "s1")
+    go_on(world, old, new)
+    assert (world.saga("s1").version, world.saga("s1").state) == (1, SagaState.COMPLETED)
+    world.kill(old)
+    world.pass_time(3.0)
+    go_on(world, new, times=10)
+    world.start("trip", "s2")
+    go_on(world, new, times=5)
+    world.pass_time(0.6)
+    go_on(world, new)
+    assert (world.saga("s2").version, world.saga("s2").state) == (2, SagaState.COMPLETED)
+
+
+def test_a_saga_whose_version_its_owner_lacks_waits_for_one_that_has_it(world: World) -> None:
+    first = world.join()
+    go_on(world, first, times=3)
+    world.start("trip", "s1")
+    world.turn(first)
+    world.turn(first)
+    assert world.saga("s1").version == 1
+    world.kill(first)
+    world.pass_time(3.0)
+    lacking = world.join(ONLY_TWO)
+    go_on(world, lacking, times=30)
+    row = world.saga("s1")
+    assert (row.state, row.code) == (SagaState.RUNNING, "KSG-203")
+    assert "no saga trip version 1" in row.reason
+    history = len(list(world.store.history(row)))
+    world.kill(lacking)
+    world.pass_time(3.0)
+    again = world.join(ONLY_TWO)
+    go_on(world, again)
+    assert len(list(world.store.history(row))) == history, "an owner that lacks it as well writes nothing"
+    assert [len(shard.lacking) for shard in again.loop.shards.values()] == [1]
+    world.kill(again)
+    world.pass_time(3.0)
+    go_on(world, world.join(BOTH), times=40)
+    row = world.saga("s1")
+    assert (row.state, row.code, row.version) == (SagaState.COMPLETED, "", 1)
