@@ -12,12 +12,15 @@ from kasaga_wire.codec import Schemas
 from .client.errors import UnknownSaga
 from .engine.codec import HistoryUnreadable, decode
 from .engine.model import Asked, Record
-from .engine.state import fold
+from .engine.state import State, fold
 from .explain import Explanation, explain
 from .remedies import rereading
 from .store.base import HistoryRow, SagaRow, SagaState, Store
 from .timeline import attempts_sent
 from .timeline_data import Decode, decoder
+
+CHILDREN_SHOWN = 20
+"""Of a saga that waits for more children, so many are looked at: each is a question to the store."""
 
 
 def find(store: Store, saga_id: str) -> SagaRow:
@@ -77,7 +80,18 @@ def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[R
     if not records:
         return Explanation(row, now, progress="Its history has been purged"), records
     sent = attempts_sent(records, now)
-    return explain(row, state, store.waits(row), now=now, lease=lease, sent=sent), records
+    made = explain(row, state, store.waits(row), now=now, lease=lease, sent=sent)
+    _look_at_children(store, state, made)
+    return made, records
+
+
+def _look_at_children(store: Store, state: State, made: Explanation) -> None:
+    """Say of the children that the saga waits for how they stand."""
+    waits = [wait for wait in made.waits if wait.step and state.steps[wait.step].child]
+    for wait in waits[:CHILDREN_SHOWN]:
+        row = store.saga(state.steps[wait.step].key.decode())
+        if row is not None:
+            wait.text += f"; it is {row.state.value}" + (f": {row.reason}" if row.reason else "")
 
 
 def stored_decoder(store: Store) -> Decode:

@@ -13,8 +13,12 @@ from kasaga import App, SagaContext, SagaFailed, saga
 from kasaga.engine.codec import decode
 from kasaga.engine.kinship import MAX_DEPTH
 from kasaga.engine.state import State, fold
+from kasaga.explain import as_text
+from kasaga.lookup import look
 from kasaga.saga import Saga
 from kasaga.store.base import SagaState
+from kasaga.timeline import as_text as history
+from kasaga.timeline import timeline
 from kasaga_wire.children import BEGIN, UNDO, ChildEnvelope
 from kasaga_wire.envelope import CommandEnvelope, type_of
 from kasaga_wire.kafka import Record
@@ -366,3 +370,31 @@ def test_the_trace_of_a_child_is_its_parents() -> None:
         until_over(world)
         traces = {dict(record.headers)["traceparent"][3:35] for record in world.commands()}  # type: ignore[index]
         assert traces == {b"ab" * 16}
+
+
+def test_describe_and_history_show_children_and_parents() -> None:
+    with calm(
+        lambda each: SILENT if each.type == "flight.reserve" and each.saga == "stay" else DONE
+    ) as world:
+        world.join()
+        world.start("journey", "a")
+        for _ in range(600):
+            world.step()
+        world.control("pause", "a.3.1")
+        until(world, "a.3.1", SagaState.PAUSED)
+        told, records = look(world.store, "a", world.now())
+        text = "\n".join(as_text(told, str))
+        assert (
+            "It waits for its child a.3.1 (child.stay, step 3.1) to end; it is PAUSED: paused by test" in text
+        )
+        assert "child.nap a.2" in text
+        assert [step.child for step in told.steps if step.child] == ["a.2", "a.3.1", "a.3.2"]
+        assert "child.stay a.3.1" in "\n".join(history(timeline(records), str, now=world.now()))
+        world.desk.mood = well
+        world.control("resume", "a.3.1")
+        world.control("cancel", "a")
+        until_over(world)
+        child, records = look(world.store, "a.2", world.now())
+        assert child.parent == "a"
+        assert any(line.split() == ["child", "of", "a"] for line in as_text(child, str))
+        assert "by its parent a" in "\n".join(history(timeline(records), str, now=world.now()))
