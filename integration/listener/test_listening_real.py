@@ -52,6 +52,8 @@ class Hearing(Town):
     def begin(self) -> None:
         said = self.kasaga("migrate", "--namespace", self.namespace, "--shards", "4")
         assert said.status == 0, said.err
+        self.place("o-before")  # anybody listens: nobody ever hears of it
+        assert flushes(self.sender)
         self.orchestrator("first")
         eventually(lambda: self.listens("first"), timeout=PATIENCE)
 

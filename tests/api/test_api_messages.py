@@ -35,9 +35,9 @@ def test_a_signal_with_a_key(desk: Desk) -> None:
 
 def test_a_key_that_is_not_printable_is_refused_as_the_document_says(desk: Desk) -> None:
     async def scene(caller: httpx.AsyncClient) -> None:
-        for key in ("a\tb", "é".encode("latin-1")):
+        for key in (b"a\tb", "é".encode("latin-1")):
             said = await caller.post(
-                f"{SAGA}/signals/approved", json={"value": 1}, headers=[("Idempotency-Key", key)]
+                f"{SAGA}/signals/approved", json={"value": 1}, headers=[(b"Idempotency-Key", key)]
             )
             is_problem(said, 422, "KSG-545")
             assert "Idempotency-Key" in said.text
