@@ -200,6 +200,7 @@ class Realm:
             saga=saga,
             saga_version=about.get("version"),
             reply_to=ReplyTo(self.topics.answers, 0) if ask else None,
+            attributes=about.get("attributes", b""),
         )
         known = self.app.sagas.get((saga, 1), self.app.sagas["trip", 1])
         value = known.input.encode(Trip(id=saga_id, note=note))

@@ -77,7 +77,13 @@ class Tale:
     """One saga, told record by record."""
 
     def __init__(
-        self, number: int = 1, *, saga_id: str = "", shard: int = 3, policy: Policy = POLICY
+        self,
+        number: int = 1,
+        *,
+        saga_id: str = "",
+        shard: int = 3,
+        policy: Policy = POLICY,
+        attributes: bytes = b"",
     ) -> None:
         self.policy = policy
         self.run_id = RUN.format(number)
@@ -86,7 +92,8 @@ class Tale:
         self.at = BEGIN + timedelta(seconds=number - 1)
         self.records: list[Record] = []
         self._row = 100 * number
-        self.then(0, Started(self.saga_id, "payment", 1, ORDER, "", "", "", "/kasaga/clients/shop"))
+        about = self.saga_id, "payment", 1, ORDER, "", "", "", "/kasaga/clients/shop"
+        self.then(0, Started(*about, attributes=attributes))
 
     def then(self, seconds: float, event: Event, *decisions: Decision) -> Tale:
         """Let something happen so many seconds later."""
@@ -291,6 +298,7 @@ def put(store: Store, *tales: Tale, owner: str = "host-1") -> None:
             for record in tale.records
         ]
         write = SagaWrite(tale.shard, UUID(tale.run_id), history, tale.row, True, tale.open_rows)
+        write.attributes = dict(tale.state.attributes or {})
         writes.setdefault(tale.shard, []).append(write)
     for shard, sagas in writes.items():
         claimed = store.claim(shard, owner, ttl=3600)

@@ -277,8 +277,18 @@ async def herald(ctx: SagaContext, trip: Trip) -> None:
     await ctx.emit(trip.note, {"sent": True}, event_type="sent")
 
 
+@saga("named", attributes=lambda trip: {"trip": trip.id, "phase": "begun", "gone": True})
+async def named(ctx: SagaContext, trip: Trip) -> None:
+    """Says how far it is, and takes one away."""
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.set_attributes(phase="booked", gone=None)
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+    await ctx.set_attributes(phase="sent")
+
+
 SAGAS: list[Saga[Any, Any]] = [
     herald,
+    named,
     trip,
     hasty,
     stubborn,

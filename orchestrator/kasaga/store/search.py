@@ -8,11 +8,11 @@ both together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeGuard, cast
 from uuid import UUID
 
-from kasaga.search.conditions import Both, Condition, Either, Negated, Scalar, Test
+from kasaga.search.conditions import COMPARISONS, Both, Condition, Either, Negated, Scalar, Test, kind
 from kasaga.store import terms
 from kasaga.store.base import SagaFilter, SagaState
 from kasaga.store.encode import Encoder
@@ -109,9 +109,9 @@ class _Text:
         """Add what it means."""
         match condition:
             case Both(parts):
-                self._joined(parts, "AND", "true")
+                self._both(parts)
             case Either(parts):
-                self._joined(_merged(parts), "OR", "false")
+                self._either(_merged(parts))
             case Negated(part):
                 self.text("NOT")
                 self.condition(part)
@@ -121,14 +121,33 @@ class _Text:
                 else:
                     self._field(condition)
 
-    def _joined(self, parts: Iterable[Condition], word: str, empty: str) -> None:
-        self.text("(")
-        for number, part in enumerate(parts):
-            if number:
-                self.text(word)
+    def _both(self, parts: tuple[Condition, ...]) -> None:
+        """From and to of one number or time are one range of the index: a saga has one value of these."""
+        ranges: dict[tuple[str, str], terms.Range] = {}
+        others: list[Condition] = []
+        for part in _flat(parts):
+            if not _is_bound(part):
+                others.append(part)
+                continue
+            key = part.attribute, kind(part.values[0])
+            first, behind = terms.compared(part.attribute, part.op, part.values[0])
+            known = ranges.get(key, (first, behind))
+            ranges[key] = max(first, known[0]), min(behind, known[1])
+        self.text("(true")
+        for part in others:
+            self.text("AND")
             self.condition(part)
-            empty = ""
-        self.text(f"{empty})")
+        for within in ranges.values():
+            self.text("AND")
+            self.add("attribute_within", *within)
+        self.text(")")
+
+    def _either(self, parts: list[Condition]) -> None:
+        self.text("(false")
+        for part in parts:
+            self.text("OR")
+            self.condition(part)
+        self.text(")")
 
     def _field(self, test: Test) -> None:
         field, values = test.field, test.values
@@ -158,6 +177,24 @@ class _Text:
         else:
             within = terms.compared(name, test.op, test.values[0])
         self.add("attribute_within", *within)
+
+
+def _flat(parts: Iterable[Condition]) -> Iterator[Condition]:
+    """The parts of what all has to hold, also of parts within each other."""
+    for part in parts:
+        if isinstance(part, Both):
+            yield from _flat(part.parts)
+        else:
+            yield part
+
+
+def _is_bound(part: Condition) -> TypeGuard[Test]:
+    return (
+        isinstance(part, Test)
+        and bool(part.attribute)
+        and part.op in COMPARISONS
+        and not isinstance(part.values[0], str)
+    )
 
 
 def _merged(parts: tuple[Condition, ...]) -> list[Condition]:
