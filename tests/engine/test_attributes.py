@@ -32,7 +32,7 @@ def test_attributes_are_set_with_what_the_code_does_then() -> None:
     assert play.state.attributes == {"customer": "c-7", "phase": "reserving", "due": DUE}
     play.done(1)
     assert play.kinds == [Settle, Resume, SetAttributes, Send]
-    assert play.state.attributes["tags"] == ("a", "b")
+    assert play.state.attributes == {"customer": "c-7", "phase": "paying", "due": DUE, "tags": ("a", "b")}
     assert changed_by(play.records[-1]) == {"phase": "paying", "tags": ("a", "b")}
     play.done(2)
     assert play.kinds == [Settle, Resume, SetAttributes, Return, Move]
@@ -110,12 +110,24 @@ def test_those_of_the_input_are_set_before_the_code_and_those_of_the_start_win()
     assert changed_by(play.records[0])["channel"] == "web"
 
 
+def unkeepable(order: Order) -> dict[str, Any]:
+    return {"a": object()}
+
+
+def unnameable(order: Order) -> dict[str, Any]:
+    return {"a b": 1}
+
+
+def unmade(order: Order) -> dict[str, Any]:
+    raise KeyError(order.id)
+
+
 @pytest.mark.parametrize(
     ("attributes", "code", "said"),
     [
-        (lambda order: {"a": object()}, "KSG-240", "attribute a: object can't be searched for"),
-        (lambda order: {"a b": 1}, "KSG-240", "'a b' can't be the name"),
-        (lambda order: order.nothing, "KSG-207", "AttributeError"),
+        (unkeepable, "KSG-240", "attribute a: object can't be searched for"),
+        (unnameable, "KSG-240", "'a b' can't be the name"),
+        (unmade, "KSG-207", "KeyError"),
     ],
 )
 def test_what_the_input_makes_wrong_parks_the_saga_before_its_first_step(
