@@ -272,21 +272,23 @@ class App:
 
         It covers every loaded source file beside, or below the folder of, a file that declares a
         saga or a contract: a helper's or a model's change must wake a parked saga as well; and the
-        release of Kasaga.
+        release of Kasaga. And which sagas are listed: one that is taken in may be what another waits for.
         """
         if not self._fingerprint:
             declared = [inspect.unwrap(each.function) for each in self.sagas.values()]
             contracts = [contract.cls for contract in self.contracts.values()]
-            self._fingerprint = _hash_of_sources({each.__module__ for each in (*declared, *contracts)})
+            listed = sorted(f"{name}/{version}" for name, version in self.sagas)
+            modules = {each.__module__ for each in (*declared, *contracts)}
+            self._fingerprint = _hash_of_sources(modules, "\n".join((__version__, *listed)))
         return self._fingerprint
 
 
-def _hash_of_sources(modules: set[str]) -> str:
-    """Hash what is loaded from the folders of these modules, and from below them."""
+def _hash_of_sources(modules: set[str], besides: str) -> str:
+    """Hash what is loaded from the folders of these modules and from below them, and what is said besides."""
     files = [path for path in map(_source, list(sys.modules.values())) if path]
     own = {os.path.dirname(path) + os.sep for name in modules if (path := _source(sys.modules.get(name)))}
     folders = tuple(sorted(own))
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(besides.encode())
     for path in sorted({path for path in files if path.startswith(folders)} if folders else ()):
         folder = next(folder for folder in folders if path.startswith(folder))
         digest.update(path.removeprefix(folder).encode() + b"\0" + Path(path).read_bytes())

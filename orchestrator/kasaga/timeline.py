@@ -64,8 +64,8 @@ from .engine.model import (
     Take,
     Undeliverable,
 )
-from .engine.versions import Patch
-from .timeline_attributes import OTHER_MARKS, Turned, named
+from .engine.versions import Adopt, Patch
+from .timeline_attributes import OTHER_MARKS, named
 from .timeline_data import Decode
 from .timeline_entries import (
     PATCH,
@@ -208,14 +208,12 @@ class _Story:
                 self._cleared(decision, event, at)
             case Move():
                 self._moved(decision, at)
-            case Pivot() | Emit() | Patch() | Hold() | Release() | Postpone() | Fence() | SetAttributes():
-                self._turned(decision, at)
             case Return():
                 self._returned = decision.result
             case Listen() | Alarm() | Take() | Drop() | Accept() | Answered():
                 self._received.decided(decision, at)
             case _:
-                pass  # Resume, Deadline and Tell tell nothing that a person asks for
+                self._turned(decision, at)
 
     def _scope(self, decision: Enter | Leave, at: datetime) -> None:
         if isinstance(decision, Enter):
@@ -288,7 +286,7 @@ class _Story:
         if isinstance(event, Asked) and event.action in ("skip", "resolve"):
             entry.by = event.by
 
-    def _turned(self, decision: Turned, at: datetime) -> None:
+    def _turned(self, decision: Decision, at: datetime) -> None:
         """The saga has passed its pivot, emits, names itself, is paused, goes on, or ends as it is."""
         match decision:
             case Pivot():
@@ -297,6 +295,8 @@ class _Story:
                 self.entries.append(Entry(at, EMIT, f"{kind} to {topic}", value=decision.payload))
             case SetAttributes(changes=changes):
                 self.entries += named(at, changes)
+            case Adopt(version=version):
+                self.entries.append(Entry(at, PATCH, f"version {version}"))
             case Patch(id=patch):
                 self.entries.append(Entry(at, PATCH, f"patch {patch}"))
             case Hold():
@@ -311,6 +311,8 @@ class _Story:
                 name = f"void {self._steps[step, False].name}"
                 entry = Entry(at, VOID, name, step, ended=at, outcome="sent, and not waited for")
                 self._steps[step, True] = self._add(entry)
+            case _:
+                pass  # Resume, Deadline and Tell tell nothing that a person asks for
 
     def _moved(self, decision: Move, at: datetime) -> None:
         first, self._state = not self._state, decision.state

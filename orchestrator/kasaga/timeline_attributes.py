@@ -6,13 +6,8 @@ from datetime import datetime
 
 from kasaga_wire.attributes import from_text
 
-from .engine.attributes import SetAttributes
-from .engine.model import Emit, Fence, Hold, Pivot, Postpone, Release
-from .engine.versions import Patch
 from .timeline_entries import RECEIVED, UPDATE, Entry
 from .wording import attributes_text
-
-Turned = Pivot | Emit | Patch | Hold | Release | Postpone | Fence | SetAttributes
 
 ATTRIBUTES = "attributes"
 """Kind of an entry: they came with the start, or the saga's code has set them."""

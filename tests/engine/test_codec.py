@@ -126,4 +126,5 @@ def test_codes_are_never_used_again() -> None:
         29: "SetAttributes",
         30: "Await",
         31: "Patch",
+        32: "Adopt",
     }

@@ -9,8 +9,8 @@ from engine.harness import Play
 from engine.shop import ANSWERS, ORDER, Inventory, Order, Payments, app_of, play_of
 from kasaga import SagaContext, saga
 from kasaga.engine.lifecycle import RUNNING
-from kasaga.engine.model import Move, Send, Tell
-from kasaga.engine.versions import Await, Patch
+from kasaga.engine.model import Move, Send, Started, Tell
+from kasaga.engine.versions import Adopt, Await, Patch
 from kasaga.saga import Saga
 
 
@@ -25,6 +25,11 @@ async def first(ctx: SagaContext, order: Order) -> str:
 async def second(ctx: SagaContext, order: Order) -> str:
     await ctx.use(Payments).charge(order)
     return "second"
+
+
+@saga("other")
+async def other(ctx: SagaContext, order: Order) -> None:
+    pass
 
 
 def away() -> Play:
@@ -54,6 +59,23 @@ def test_it_goes_on_where_it_was_when_its_version_comes() -> None:
     assert [each.type for each in play.decided(Send)] == ["payments.charge"]
     play.done(2)
     assert play.state.state == "COMPLETED"
+
+
+def test_a_saga_that_nobody_has_is_of_the_version_that_comes() -> None:
+    play = Play(app_of(other), "order", ANSWERS, version=0)
+    play.event(Started("s-1", "order", 0, second.input.encode(ORDER), "", "", "", "/test"))
+    assert (play.state.state, play.state.code, play.state.parked) == ("STUCK", "KSG-203", True)
+    play.new_code(app_of(other), "still not")
+    assert (play.state.state, play.ever(Adopt)) == ("STUCK", [])
+    play.new_code(app_of(first, second), "both")
+    assert (play.state.state, play.state.code, play.state.version) == (RUNNING, "", 2)
+    assert play.decided(Adopt) == [Adopt(2)]
+    assert [each.type for each in play.decided(Send)] == ["payments.charge"]
+    play.load(app_of(first), "one")  # a process without it, and then it is its own again
+    play.done(1)
+    assert play.decided(Await) == [Await("order", 2)]
+    play.new_code(app_of(first, second), "both")
+    assert (play.state.state, len(play.ever(Adopt))) == ("COMPLETED", 1)
 
 
 def test_versions_side_by_side_each_run_their_own() -> None:

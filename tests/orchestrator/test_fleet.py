@@ -14,6 +14,9 @@ from orchestrator.node import Node
 from orchestrator.trips import CONTRACTS
 from orchestrator.world import World
 
+WITHOUT = App(
+    "trips", sagas=[each for each in versions.sagas() if each.name != "trip"], participants=CONTRACTS
+)
 ONLY_TWO = App("trips", sagas=[versions.second], participants=CONTRACTS)
 BOTH = App("trips", sagas=versions.sagas(), participants=CONTRACTS)
 
@@ -96,3 +99,22 @@ def test_a_saga_whose_version_its_owner_lacks_waits_for_one_that_has_it(world: W
     go_on(world, world.join(BOTH), times=40)
     row = world.saga("s1")
     assert (row.state, row.code, row.version) == (SagaState.COMPLETED, "", 1)
+
+
+def test_a_saga_of_a_name_that_nobody_had_is_of_the_version_that_comes(world: World) -> None:
+    without = world.join(WITHOUT)
+    go_on(world, without, times=3)
+    world.start("trip", "s1")
+    for _ in range(30):  # it may be that only the schema of its input hasn't arrived yet
+        world.pass_time(0.5)
+        go_on(world, without, times=3)
+    row = world.saga("s1")
+    assert (row.state, row.code, row.version) == (SagaState.STUCK, "KSG-203", 0)
+    world.kill(without)
+    world.pass_time(3.0)
+    having = world.join(BOTH)
+    go_on(world, having, times=10)
+    world.pass_time(0.6)
+    go_on(world, having, times=10)
+    row = world.saga("s1")
+    assert (row.state, row.code, row.version) == (SagaState.COMPLETED, "", 2)

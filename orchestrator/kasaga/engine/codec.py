@@ -58,7 +58,7 @@ from .model import (
     Undeliverable,
     Updated,
 )
-from .versions import Await, Patch
+from .versions import Adopt, Await, Patch
 
 __all__ = ["FORMAT", "HistoryUnreadable", "decode", "encode"]
 
@@ -110,6 +110,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     29: SetAttributes,
     30: Await,
     31: Patch,
+    32: Adopt,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

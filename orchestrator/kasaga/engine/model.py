@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
 from .kinship import Parent, Recall, Recalled, Report
-from .versions import Await, Patch
+from .versions import Adopt, Await, Patch
 
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
 """Forms of an open row: what is out for a step. The undo of a local step has the form UNDO as well."""
@@ -462,6 +462,7 @@ Decision = (
     | Recall
     | SetAttributes
     | Await
+    | Adopt
     | Patch
 )
 

@@ -33,6 +33,10 @@ class Definitions(NamedTuple):
     max_steps: int = 50_000
     """Steps of one saga: its history is read as a whole whenever its process changes."""
 
+    def newest(self, name: str) -> int:
+        """Return the newest version that is here of a saga's code, 0 where there is none."""
+        return max((version for of, version in self.sagas if of == name), default=0)
+
     def definition(self, state: State) -> Definition:
         """Find the saga's code; raises MissingVersion."""
         found = self.sagas.get((state.name, state.version))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import lifecycle
 from .kinship import Recalled
 from .model import Asked, Hold, Move, Postpone, Release
-from .versions import Await
+from .versions import Adopt, Await
 
 if TYPE_CHECKING:
     from .state import State
@@ -90,6 +90,11 @@ def move(state: State, decision: Move, row: int) -> None:
 def await_version(state: State, decision: Await, row: int) -> None:
     """Apply an Await; the Move before it says why."""
     state.await_row = row
+
+
+def adopt(state: State, decision: Adopt, row: int) -> None:
+    """Apply an Adopt."""
+    state.version = decision.version
 
 
 def _await_no_more(state: State) -> None:

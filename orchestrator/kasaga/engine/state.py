@@ -64,7 +64,7 @@ from .model import (
 from .notes import EndedFields, Mark, Watcher
 from .stand import Paused
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
-from .versions import Await, Patch
+from .versions import Adopt, Await, Patch
 
 __all__ = ["MAX_REASON", "RESOLVED", "SKIPPED", "STEP_EVENTS", "State", "Step", "StepEvent", "extend", "fold"]
 
@@ -483,5 +483,6 @@ _APPLY: dict[type, Callable[..., None]] = {
     Recall: recall,
     SetAttributes: attributes.apply,
     Await: stand.await_version,
+    Adopt: stand.adopt,
     Patch: _patch,
 }

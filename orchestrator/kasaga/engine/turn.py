@@ -78,7 +78,7 @@ from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
 from .scopes import Scope
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 from .step import NO_EFFECT
-from .versions import Patch
+from .versions import Adopt, Patch
 
 CANCELLED = "kasaga.Cancelled"
 UNDELIVERABLE = "kasaga.Undeliverable"
@@ -280,8 +280,10 @@ class Turn(Decisions):
 
     def unpark(self) -> None:
         """Decide what was recorded while the saga's code couldn't go on."""
-        pending = self.state.pending
+        state, pending = self.state, self.state.pending
         self._unstuck()
+        if not state.version and (version := self.defs.newest(state.name)):
+            self.add(Adopt(version))
         self.catch_up(pending)
 
     def catch_up(self, pending: Iterable[StepEvent]) -> None:

@@ -15,6 +15,12 @@ class Await(NamedTuple):
     version: int
 
 
+class Adopt(NamedTuple):
+    """The saga, of whose name nobody had any version when it was started, is of this version from now on."""
+
+    version: int
+
+
 class Patch(NamedTuple):
     """The saga's code has asked for a patch for the first time, and is on its new branch."""
 
