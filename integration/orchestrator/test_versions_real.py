@@ -84,6 +84,7 @@ def test_running_sagas_stay_on_their_version(realm: Realm) -> None:
     eventually(lambda: len(realm.sagas("before")) == 8)
     new = realm.begin(**NEW)
     old.kill()
+    eventually(lambda: shared(realm, new))  # the sagas may be over before the new one has begun to listen
     eventually(lambda: ended(realm, "before"))
     assert versions(realm, "before") == {1}
     new.stop()

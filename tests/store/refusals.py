@@ -139,6 +139,18 @@ class RefusalContract:
         assert owner.store.list_sagas(SagaFilter()) == []
         assert owner.store.commit(batch, Parker()).replaced.keys() == {run_id(1)}
 
+    def test_what_was_dropped_of_a_batch_that_failed_is_nothing_to_the_next(self, owner: Owner) -> None:
+        owner.claim(3)
+        write = start(3, 1)
+        _row(write, reason="\x00")
+        batch = owner.batch(write)
+        batch.loose = [outbox_row(3, 90, None), outbox_row(3, 90, None)]
+        with pytest.raises(ContentRefused):
+            owner.store.commit(batch, Parker(bad_tries=9))
+        batch.sagas, batch.loose = [], []
+        committed = owner.store.commit(batch, Parker())
+        assert (committed.replaced, committed.dropped) == ({}, [])
+
     def test_the_same_batch_again_names_its_replaced_sagas_again(self, owner: Owner) -> None:
         owner.claim(3, 4)
         writes = [start(3, 1), start(4, 2), start(4, 3)]

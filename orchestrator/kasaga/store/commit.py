@@ -230,6 +230,9 @@ class Commit:
             now = self._try_whole()
         except _CommittedBefore as known:
             now = known.args[0]
+        except (BadBatch, ContentRefused):  # it isn't committed: the next batch may have the same numbers
+            self._replaced.keep(frozenset())
+            raise
         messages = {run_id: message for run_id, (_, _, message) in self._replaced.writes.items()}
         return Committed(now, messages, [(row, message) for _, row, message in self._replaced.dropped])
 
