@@ -78,6 +78,7 @@ LOOK_UPS = [
     for file, names in (
         ("commit", ["update_sagas", "delete_outbox"]),
         ("read", ["find", "find_ended", "load", "open_rows"]),
+        ("purge", ["finished_rows", "beginnings", "delete"]),
     )
     for name, statement in read_statements(file).items()
     if name in names

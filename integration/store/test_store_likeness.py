@@ -110,9 +110,9 @@ class World:
         return (committed.replaced.keys(), [row for row, _ in committed.dropped])
 
     def do_purge(self, limit: int) -> object:
-        old = timedelta(days=1)
-        purged = self.store.purge(older_than=old, forget_after=timedelta(days=20_000), limit=limit)
-        return purged.sagas, purged.forgotten, purged.after
+        found = self.store.finished(timedelta(days=1), limit=limit)
+        forgotten = self.store.forget(timedelta(days=20_000), limit=limit)
+        return self.store.delete(found.rows), forgotten, found.after
 
     def _shard(self, shard: int, process: str, ahead: int) -> ShardWrite:
         seq = self.seqs.setdefault(shard, 0) + ahead

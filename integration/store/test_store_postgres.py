@@ -8,8 +8,9 @@ import pytest
 
 from store.contract import CommitContract, LeaseContract, owner, store
 from store.fleets import FleetContract
-from store.people import PeopleContract, PurgeContract
+from store.people import PeopleContract
 from store.postgres_bench import PostgresBench, shared_database
+from store.purging import PurgeContract
 from store.refusals import RefusalContract
 from store.searching import SearchContract
 from store.traces import TracesContract

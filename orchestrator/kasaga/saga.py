@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import os
 import re
 import sys
 import typing
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from kasaga_wire import __version__
 from kasaga_wire.attributes import AttributeValue
@@ -35,6 +37,9 @@ A = TypeVar("A")
 B = TypeVar("B")
 R = TypeVar("R")
 
+Period: TypeAlias = "timedelta | float | Literal['default'] | None"
+"""For how long: a timedelta, or days; None: for ever."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
@@ -53,6 +58,8 @@ class Saga(Generic[A, R]):
     """The records that begin it."""
     attributes: Callable[[A], Mapping[str, AttributeValue]] | None = None
     """Makes search attributes of the input."""
+    retention: Period = "default"
+    """For how long it is kept when it has ended."""
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     """The names of the function around the saga, if there is one: its annotations may need them."""
 
@@ -119,6 +126,7 @@ def saga(
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
+    retention: Period = "default",
 ) -> _Decorator: ...
 @overload
 def saga(
@@ -130,6 +138,7 @@ def saga(
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
     attributes: Callable[[B], Mapping[str, AttributeValue]] | None = None,
+    retention: Period = "default",
 ) -> _Listening[B]: ...
 def saga(
     name: str,
@@ -140,6 +149,7 @@ def saga(
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
+    retention: Period = "default",
 ) -> Any:
     """Declare an async function as a saga.
 
@@ -156,6 +166,8 @@ def saga(
         attributes: makes the saga's first search attributes of its input, such as
             `lambda order: {"customer": order.customer}`; what came with the start wins. It is called before
             the saga's code, as a part of it: what it raises makes the saga STUCK.
+        retention: a timedelta, or days: so long after its end a saga is deleted; None: never. By default what
+            KASAGA_RETENTION_DAYS says. The newest version's counts, also for those that have ended already.
 
     Raises:
         ContractError: the function isn't `async def f(ctx, argument)`, or name or version is off.
@@ -175,6 +187,7 @@ def saga(
             raise ContractError(f"saga {name!r}: version is {version}, must be 1 or more")
         if timeout is not None and micros(timeout) <= 0:
             raise ContractError(f"saga {name!r}: timeout is {timeout}, must be more than 0 seconds")
+        retention_seconds(name, retention)
         for signal in signals or ():
             if not MESSAGE_NAME.fullmatch(signal):
                 raise ContractError(f"saga {name!r}: {signal!r} can't be the name of a signal")
@@ -183,9 +196,37 @@ def saga(
         frame = inspect.currentframe()
         outer = frame.f_back if frame is not None else None
         scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
-        return Saga(name, version, function, timeout, tuple(fails_on), signals, events, attributes, scope)
+        fails = tuple(fails_on)
+        return Saga(name, version, function, timeout, fails, signals, events, attributes, retention, scope)
 
     return declare
+
+
+def retention_seconds(name: str, period: Period) -> float | None:
+    """Return a saga's period in seconds, infinity for ever; None where it is the default.
+
+    Raises ContractError for what is no length of time.
+    """
+    if period is None:
+        return math.inf
+    if period == "default":
+        return None
+    length = period if isinstance(period, timedelta) else _days(period)
+    if length is None or length <= timedelta(0):
+        raise ContractError(
+            f"saga {name!r}: retention is {period!r}, must be a timedelta, or days, more than 0",
+            remedy="None keeps finished sagas for ever; without it KASAGA_RETENTION_DAYS counts.",
+        )
+    return length.total_seconds()
+
+
+def _days(days: object) -> timedelta | None:
+    if isinstance(days, bool) or not isinstance(days, int | float):
+        return None
+    try:
+        return timedelta(days=days)
+    except (OverflowError, ValueError):
+        return None
 
 
 class App:
@@ -230,6 +271,14 @@ class App:
     def latest(self, name: str) -> int:
         """Return the highest version of a saga, 0 where there is none."""
         return max((version for known, version in self.sagas if known == name), default=0)
+
+    def retention(self) -> dict[str, float | None]:
+        """Return for how many seconds finished sagas are kept, by name, as their newest version says it.
+
+        Infinity: for ever; None: it doesn't say.
+        """
+        newest = {name: self.sagas[name, self.latest(name)] for name, _ in self.sagas}
+        return {name: retention_seconds(name, saga.retention) for name, saga in newest.items()}
 
     def definitions(self, schemas: Schemas, *, max_payload: int) -> Definitions:
         """Give the engine what it needs; declares every schema. Raises ContractError."""

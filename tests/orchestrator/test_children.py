@@ -28,6 +28,7 @@ from orchestrator.test_chaos import PROFILES, moody
 from orchestrator.test_crash_windows import POINTS, nth, passages_of, until_over
 from orchestrator.trips import Trip
 from orchestrator.world import World
+from store.samples import purge
 
 
 def refused(envelope: CommandEnvelope) -> str:
@@ -314,7 +315,7 @@ def test_a_child_whose_history_is_deleted_makes_its_parent_stuck_with_the_reason
     with calm() as world:
         stuck_parent(world, trips.stay)
         world.pass_time(60)
-        world.store.purge(older_than=timedelta(0), forget_after=timedelta(days=1), after=None, limit=100)
+        purge(world.store, timedelta(0))
         world.control("cancel", "a")
         until(world, "a", SagaState.STUCK)
         assert "has no history any more" in world.saga("a").reason

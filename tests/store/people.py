@@ -12,8 +12,6 @@ from kasaga.store.base import DefinitionRow, RowKind, SagaFilter, SagaState, Sag
 from store.contract import Bench
 from store.samples import T0, Owner, history_row, outbox_row, run_id, saga_row, start
 
-DAY = timedelta(days=1)
-
 
 def numbers(store: Store, where: SagaFilter) -> list[int]:
     return [int(row.saga_id.removeprefix("order-")) for row in store.list_sagas(where)]
@@ -212,99 +210,3 @@ class PeopleContract:
         store.put_schemas({b"\x00" * 32: '"string"', b"\xff" * 32: '"long"'})
         store.put_schemas({b"\x00" * 32: '"else"', b"\x01" * 32: "[]"})
         assert store.schemas() == {b"\x00" * 32: '"string"', b"\xff" * 32: '"long"', b"\x01" * 32: "[]"}
-
-
-class PurgeContract:
-    """Retention, by the clock of the store's own."""
-
-    @pytest.fixture
-    def ended(self, owner: Owner) -> Store:
-        """Sagas 0 to 9 that began 9 to 0 days ago; even ones completed half a day later."""
-        owner.claim(3)
-        now = datetime.now(UTC)
-        for number in range(10):
-            began = now - (9 - number) * DAY
-            row = saga_row(3, number, started_at=began, updated_at=began, run_id=run_id(number, began))
-            if number % 2 == 0:
-                row = replace(row, state=SagaState.COMPLETED, ended_at=began + DAY / 2, result=b"r", step="3")
-            owner.commit(SagaWrite(3, row.run_id, [history_row(0), history_row(1)], row, new=True))
-        return owner.store
-
-    def test_finished_sagas_go_and_stay_known(self, ended: Store) -> None:
-        before = ended.saga("order-2")
-        assert before is not None
-        purged = ended.purge(older_than=4 * DAY, forget_after=90 * DAY)
-        assert (purged.sagas, purged.forgotten, purged.after) == (3, 0, None)
-        assert numbers(ended, SagaFilter()) == [9, 8, 7, 6, 5, 3, 1]
-        assert ended.load([(3, before.run_id)]) == {}
-        assert before.ended_at is not None
-        summary = replace(before, result=None, step="", updated_at=before.ended_at)
-        assert ended.saga("order-2") == summary
-        assert ended.find([(3, "order-2"), (3, "order-9")])["order-2"] == summary
-        assert ended.purge(older_than=4 * DAY, forget_after=90 * DAY).sagas == 0
-
-    def test_ids_are_forgotten_in_the_end(self, ended: Store) -> None:
-        ended.purge(older_than=4 * DAY, forget_after=90 * DAY)
-        assert ended.purge(older_than=4 * DAY, forget_after=6 * DAY).forgotten == 2
-        assert ended.saga("order-0") is None
-        assert ended.find([(3, "order-2"), (3, "order-4")]).keys() == {"order-4"}
-
-    def test_slices(self, ended: Store) -> None:
-        after: UUID | None = None
-        slices: list[int] = []
-        while True:
-            purged = ended.purge(older_than=DAY / 4, forget_after=90 * DAY, after=after, limit=4)
-            slices.append(purged.sagas)
-            after = purged.after
-            if after is None:
-                break
-        assert sum(slices) == 5
-        assert max(slices) == 2
-        assert numbers(ended, SagaFilter()) == [9, 7, 5, 3, 1]
-
-    def test_very_long_histories_go_too(self, owner: Owner) -> None:
-        owner.claim(3)
-        began = datetime.now(UTC) - 9 * DAY
-        run = run_id(1, began)
-        row = saga_row(
-            3, 1, SagaState.COMPLETED, run_id=run, started_at=began, ended_at=began, updated_at=began
-        )
-        owner.commit(SagaWrite(3, run, [history_row(seq, b"") for seq in range(10_500)], row, new=True))
-        assert owner.store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
-        assert owner.store.load([(3, run)]) == {}
-
-    def test_a_terminated_saga_needs_no_attention_is_found_and_is_purged(self, owner: Owner) -> None:
-        owner.claim(3)
-        began = datetime.now(UTC) - 9 * DAY
-        row = saga_row(3, 1, SagaState.TERMINATED, started_at=began, updated_at=began, ended_at=began)
-        owner.commit(SagaWrite(3, row.run_id, [history_row(0)], row, new=True))
-        store = owner.store
-        assert store.attention([3]) == []
-        assert store.list_sagas(SagaFilter(states=[SagaState.TERMINATED])) == [row]
-        assert store.list_sagas(SagaFilter(states=[SagaState.STUCK, SagaState.TERMINATED])) == [row]
-        assert store.count(SagaFilter()) == {SagaState.TERMINATED: 1}
-        assert store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
-        remembered = store.saga(row.saga_id)
-        assert remembered is not None
-        assert remembered.state is SagaState.TERMINATED
-
-    def test_run_ids_of_another_version_are_purged_too(self, owner: Owner) -> None:
-        owner.claim(3)
-        began = datetime.now(UTC) - 9 * DAY
-        foreign = UUID("ffffffff-1111-4111-8111-111111111111")
-        row = saga_row(
-            3, 1, SagaState.COMPENSATED, run_id=foreign, started_at=began, updated_at=began, ended_at=began
-        )
-        owner.commit(SagaWrite(3, foreign, [history_row(0)], row, new=True))
-        assert owner.store.purge(older_than=DAY, forget_after=90 * DAY).sagas == 1
-
-    def test_an_id_may_be_used_again_and_purged_again(self, ended: Store, owner: Owner) -> None:
-        ended.purge(older_than=4 * DAY, forget_after=90 * DAY)
-        began = datetime.now(UTC) - 5 * DAY
-        row = saga_row(3, 2, SagaState.COMPENSATED, started_at=began, updated_at=began, ended_at=began)
-        row.run_id = run_id(77, began)
-        owner.commit(SagaWrite(3, row.run_id, [history_row(0)], row, new=True))
-        assert ended.saga("order-2") == row
-        assert ended.find([(3, "order-2")]) == {"order-2": row}
-        assert ended.purge(older_than=4 * DAY, forget_after=90 * DAY).sagas == 1
-        assert ended.saga("order-2") == row

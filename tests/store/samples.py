@@ -144,3 +144,8 @@ class Owner:
         assert not committed.dropped
         self.done(batch)
         return batch
+
+
+def purge(store: Store, older_than: timedelta, *, after: UUID | None = None, limit: int = 1000) -> int:
+    """Delete one slice of what ended so long ago, whatever its name; return how many sagas."""
+    return store.delete(store.finished(older_than, after=after, limit=limit).rows)

@@ -9,7 +9,7 @@ import pytest
 from kasaga.search import parse
 from kasaga.store.base import SagaFilter, SagaState, SagaWrite, Store
 from kasaga_wire.attributes import Changes
-from store.samples import T0, Owner, history_row, refuse_all, run_id, saga_row
+from store.samples import T0, Owner, history_row, purge, refuse_all, run_id, saga_row
 
 NOW = T0 + timedelta(hours=1)
 DUE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -153,7 +153,7 @@ class SearchContract:
         assert found(named, 'attr.customer = "c-7"') == [5, 2, 1]
 
     def test_a_purged_saga_is_found_no_more(self, named: Store) -> None:
-        named.purge(older_than=timedelta(0), forget_after=timedelta(days=36_500))
+        purge(named, timedelta(0))
         assert found(named, "attr.vip exists") == [1]
         row = named.saga("order-4")
         assert row is not None

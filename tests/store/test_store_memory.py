@@ -10,7 +10,8 @@ from kasaga.store.base import Store, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from store.contract import SHARDS, CommitContract, LeaseContract, owner, store
 from store.fleets import FleetContract
-from store.people import PeopleContract, PurgeContract
+from store.people import PeopleContract
+from store.purging import PurgeContract
 from store.refusals import RefusalContract
 from store.samples import Owner, refuse_all, run_id, start
 from store.searching import SearchContract

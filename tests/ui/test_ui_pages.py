@@ -13,6 +13,7 @@ from kasaga.errors import HistoryUnreadable
 from kasaga.store.errors import StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga.ui.listing import saga_address
+from store.samples import purge
 from ui.look import Caller, Page, browse, see
 
 HOSTILE = [
@@ -114,7 +115,7 @@ def test_a_history_with_payloads() -> None:
 
 def test_a_saga_of_which_only_the_outcome_is_remembered() -> None:
     desk = a_desk(Tale().reserved().completed())
-    desk.store.purge(older_than=timedelta(0), forget_after=timedelta(days=1))
+    purge(desk.store, timedelta(0))
     page = see(desk, "/sagas/o-1")
     assert "COMPLETED" in page.text
     assert "Its history has been purged." in page.text

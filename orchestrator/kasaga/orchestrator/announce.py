@@ -35,6 +35,7 @@ def announce(store: Store, app: App) -> None:
     schemas = [codec.schema for each in sagas for codec in (each.input, each.result)]
     store.put_schemas({schema.hash: schema.json for schema in schemas})
     store.announce([definition_of(each) for each in sagas])
+    store.retain(app.retention())
 
 
 def definition_of(saga: Saga[object, object]) -> DefinitionRow:
@@ -71,6 +72,7 @@ class Announcer:
     ) -> None:
         self._store, self._on_duty, self._interval = store, on_duty, interval
         self._definitions = [definition_of(each) for each in app.sagas.values()]
+        self._retention = app.retention()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kasaga-announce", daemon=True)
         self._thread.start()
@@ -80,6 +82,7 @@ class Announcer:
             try:
                 if self._on_duty():
                     self._store.announce(self._definitions)
+                    self._store.retain(self._retention)
             except KasagaError as error:
                 log.debug("what can be started is not announced now", extra={"error": str(error)})
 

@@ -72,6 +72,10 @@ class Metrics:
         self._waiting = Gauge(
             "kasaga_sagas_waiting", "Sagas that wait for an answer or a time; every 10 s", registry=reg
         )
+        self._deleted = Counter("kasaga_sagas_deleted_total", "Finished sagas deleted", registry=reg)
+        self._kept = Counter(
+            "kasaga_retention_rounds_failed_total", "Rounds of deleting that were broken off", registry=reg
+        )
         self._live = Gauge("kasaga_live_sagas", "Sagas in memory", registry=reg)
         self._unclosed = Gauge(
             "kasaga_coroutines_unclosed", "Evicted coroutines whose code refuses to end", registry=reg
@@ -214,6 +218,14 @@ class Metrics:
     def stalled(self) -> None:
         """A partition was assigned, and not read."""
         self._stalls.inc()
+
+    def deleted(self, sagas: int) -> None:
+        """Finished sagas were deleted; in the thread of retention."""
+        self._deleted.inc(sagas)
+
+    def not_deleted(self) -> None:
+        """A round of deleting was broken off; in the thread of retention."""
+        self._kept.inc()
 
     def fenced(self) -> None:
         """A commit was refused: somebody else has a shard of it."""

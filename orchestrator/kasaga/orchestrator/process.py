@@ -33,7 +33,7 @@ from .loop import Loop
 from .matching import Matcher
 from .metrics import Metrics
 from .relay import Relay
-from .retention import Retention
+from .retention import Retention, period_of
 from .rows import Addresses
 from .source import Source
 from .tracing import NoTracer, Tracing, sampling_from, tracer_from
@@ -85,7 +85,8 @@ class Orchestrator:
             retention = Retention(
                 store,
                 lambda: 0 in loop.shards,
-                keep=timedelta(days=self._settings.retention_days),
+                metrics=self.metrics,
+                keep=period_of(self._settings.retention_days),
                 remember=timedelta(days=self._settings.remember_days),
             )
             if self._listener is not None:

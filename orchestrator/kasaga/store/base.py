@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from kasaga.search.conditions import Condition
 from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
+from kasaga.store.purging import Purging
 from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect, Tokens
 from kasaga_wire.attributes import Changes, Stored
 
@@ -35,7 +36,6 @@ __all__ = [
     "OpenCalls",
     "OutboxRow",
     "Pulse",
-    "Purged",
     "Replace",
     "RowKind",
     "SagaFilter",
@@ -302,18 +302,6 @@ class Pulse:
 
 
 @dataclass(slots=True)
-class Purged:
-    """What one slice of retention did."""
-
-    sagas: int
-    """Finished sagas whose rows and histories were deleted; their ids are remembered."""
-    forgotten: int
-    """Remembered ids deleted."""
-    after: UUID | None
-    """Where the next slice begins; None when everything has been looked at."""
-
-
-@dataclass(slots=True)
 class Namespace:
     """The one row that says what this database belongs to."""
 
@@ -321,7 +309,7 @@ class Namespace:
     shards: int
 
 
-class Store(Protocol):
+class Store(Purging, Protocol):
     """The face of both stores. Methods block; the loop calls them from its one thread.
 
     Every method raises `StoreUnavailable` when the database can't be reached or answers with
@@ -479,18 +467,6 @@ class Store(Protocol):
 
     def shards(self) -> list[ShardLease]:
         """Return who holds which shard."""
-        ...
-
-    # retention
-    def purge(
-        self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
-    ) -> Purged:
-        """Delete one slice of sagas that ended more than `older_than` ago, and their histories.
-
-        Looks at `limit` sagas in the order of their run ids, beginning behind `after`. Their ids are
-        remembered (`find` and `saga` still answer, with the summary alone) until `forget_after`, counted
-        from their end as well. Any process may call it at any time; nobody waits for it.
-        """
         ...
 
     def close(self) -> None:

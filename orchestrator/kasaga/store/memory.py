@@ -29,7 +29,6 @@ from kasaga.store.base import (
     Namespace,
     OutboxRow,
     Pulse,
-    Purged,
     Replace,
     RowKind,
     SagaFilter,
@@ -43,7 +42,8 @@ from kasaga.store.base import (
 )
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
-from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds, summary
+from kasaga.store.memory_purging import MemoryPurging
+from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds
 from kasaga.store.memory_tables import pulse as pulse_of
 from kasaga.store.search import condition_of
 from kasaga_wire.attributes import merged
@@ -57,7 +57,7 @@ def _no_fault(_point: str) -> None:
     """Let everything pass."""
 
 
-class MemoryStore:
+class MemoryStore(MemoryPurging):
     """`base.Store` in memory; every method may be called by any thread."""
 
     def __init__(
@@ -460,35 +460,6 @@ class MemoryStore:
             )
             for number, row in sorted(self._shards.items())
         ]
-
-    # retention
-    def purge(
-        self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
-    ) -> Purged:
-        """See `base.Store.purge`."""
-        self._fault("purge")
-        with self._lock:
-            now = self._clock()
-            tables = self._tables
-            slice_ = [run for run in sorted(tables.sagas) if after is None or run > after][:limit]
-            purged = 0
-            for run_id in slice_:
-                row = tables.sagas[run_id]
-                if row.state in FINAL_STATES and row.ended_at is not None and row.ended_at < now - older_than:
-                    purged += 1
-                    del tables.sagas[run_id]
-                    del tables.runs[row.shard, row.saga_id]
-                    tables.history.pop(run_id, None)
-                    tables.attributes.pop(run_id, None)
-                    tables.ended[row.shard, row.saga_id] = summary(row, row.ended_at)
-            old = [
-                name
-                for name, row in tables.ended.items()
-                if row.ended_at is not None and row.ended_at < now - forget_after
-            ]
-            for name in old:
-                del tables.ended[name]
-            return Purged(purged, len(old), slice_[-1] if len(slice_) == limit else None)
 
     def close(self) -> None:
         """Do nothing: the rows stay, as a database's do."""

@@ -126,6 +126,9 @@ class Tables:
     outbox: dict[int, dict[int, OutboxRow]] = field(default_factory=dict[int, dict[int, OutboxRow]])
     attributes: dict[UUID, dict[str, Stored]] = field(default_factory=dict[UUID, dict[str, Stored]])
     ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
+    deleted: dict[tuple[int, str], datetime] = field(default_factory=dict[tuple[int, str], datetime])
+    """Since when those are remembered that have `ended`."""
+    retention: dict[str, float] = field(default_factory=dict[str, float])
     schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
     definitions: list[DefinitionRow] = field(default_factory=list[DefinitionRow])
 

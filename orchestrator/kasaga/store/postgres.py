@@ -8,7 +8,7 @@ migrations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
@@ -25,7 +25,6 @@ from kasaga.store.base import (
     Namespace,
     OutboxRow,
     Pulse,
-    Purged,
     Replace,
     SagaFilter,
     SagaRow,
@@ -38,6 +37,7 @@ from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
+from kasaga.store.postgres_purging import PostgresPurging
 from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
 from kasaga.store.search import list_call, tally_call
@@ -47,18 +47,12 @@ from kasaga.store.statements import Call, read_statements
 
 HISTORY_PAGE = 1000
 """Rows of one saga's history read at a time for people."""
-HISTORY_SLICE = 10_000
-"""Rows of histories deleted at most in one transaction: one saga can have very many."""
-FORGET_FACTOR = 10
-"""Remembered ids deleted at most in one slice, as a multiple of its limit: they are small."""
 
 _LEASE = read_statements("lease")
 _READ = read_statements("read")
-_PURGE = read_statements("purge")
-_FIRST = UUID(int=0)
 
 
-class PostgresStore:
+class PostgresStore(PostgresPurging):
     """`base.Store` in the schema `kasaga` of a Postgres database."""
 
     def __init__(
@@ -78,6 +72,7 @@ class PostgresStore:
         self._application = application
         self._session = Session(self._settings, application=application)
         self._readers = Readers(self._reading, readers)
+        self._purger = self._reading()
         self._tokens = tokens
         self._replaced = Replaced()
 
@@ -305,38 +300,11 @@ class PostgresStore:
         """See `base.Store.shards`."""
         return [ShardLease(*row) for row in self._ask(_READ["shards"].bind())]
 
-    # retention
-    def purge(
-        self, *, older_than: timedelta, forget_after: timedelta, after: UUID | None = None, limit: int = 1000
-    ) -> Purged:
-        """See `base.Store.purge`."""
-        session = self._reading()
-        try:
-            return self._purge_slice(session, older_than, forget_after, after or _FIRST, limit)
-        finally:
-            session.close()
-
-    def _purge_slice(
-        self, session: Session, older_than: timedelta, forget_after: timedelta, after: UUID, limit: int
-    ) -> Purged:
-        now = session.query(_PURGE["clock"].bind())[0][0]
-        seen = session.query(_PURGE["slice"].bind(after, now - older_than, limit))
-        runs = [(shard, run_id) for run_id, shard, old in seen if old]
-        if runs:
-            columns = tuple(zip(*runs, strict=True))
-            forget = _PURGE["forget_history"].bind(*columns, HISTORY_SLICE)
-            while (session.run(forget)[0].command_tuples or 0) == HISTORY_SLICE:
-                pass
-            session.run(_PURGE["forget_attributes"].bind(*columns))
-            session.run(_PURGE["forget_sagas"].bind(*columns))
-        old = _PURGE["forget_ended"].bind(now - forget_after, limit * FORGET_FACTOR)
-        forgotten = session.run(old)[0].command_tuples or 0
-        return Purged(len(runs), forgotten, seen[-1][0] if len(seen) == limit else None)
-
     def close(self) -> None:
         """See `base.Store.close`."""
         self._session.close()
         self._readers.close()
+        self._purger.close()
 
     def _ask(self, call: Call) -> list[Row]:
         """Run one read over a connection of its own: safe in any thread, never in the loop's way."""

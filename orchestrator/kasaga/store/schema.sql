@@ -165,11 +165,22 @@ CREATE TABLE kasaga.ended (
     saga_id text COLLATE "C" NOT NULL,
     name text NOT NULL,
     input_hash bytea NOT NULL,
+    -- NULL: deleted by a release before this column.
+    deleted_at timestamptz DEFAULT clock_timestamp(),
     PRIMARY KEY (saga_id, shard)
 );
 
--- The rows to forget, oldest first.
+-- The rows to forget, oldest first; the first index is for those without a `deleted_at`.
 CREATE INDEX ended_at ON kasaga.ended (ended_at);
+CREATE INDEX ended_deleted ON kasaga.ended (deleted_at);
+
+-- For how long finished sagas of a name are kept, in seconds, where their definition says so; infinity: for ever. By
+-- name: what a release that has taken a saga out of its App had said of it stays true of its sagas.
+CREATE TABLE kasaga.retention (
+    seconds double precision NOT NULL CHECK (seconds > 0),
+    name text COLLATE "C" NOT NULL,
+    PRIMARY KEY (name)
+);
 
 -- Schemas by the full SHA-256 of their canonical form.
 CREATE TABLE kasaga.schema (

@@ -1,54 +1,92 @@
--- Retention, in slices. Nothing here locks what the loops write: a finished saga is written by nobody.
+-- Retention, in slices. No commit waits for it: what has ended is written by nobody, but for a child that its parent
+-- takes back, and then it isn't deleted.
 
--- slice: uuid timestamptz int4
--- The next sagas by run id that may have ended before $2: UUIDv7 begins with the milliseconds since 1970, so ids
--- made between then and tomorrow are skipped. Those above are of another version and are looked at in any case.
+-- finished: uuid timestamptz text[] bool int4
+-- The next sagas by run id, and whether they ended before $2 and are of the names $3 ($4: of none of these). UUIDv7
+-- begins with the milliseconds since 1970, so ids made between $2 and tomorrow are skipped. Those above are of another
+-- version and are looked at in any case.
 WITH bounds AS (
     SELECT (lpad(to_hex(floor(extract(epoch FROM $2) * 1000)::bigint), 12, '0') || repeat('f', 20))::uuid AS young,
         (lpad(to_hex(floor(extract(epoch FROM clock_timestamp() + interval '1 day') * 1000)::bigint), 12, '0')
             || repeat('f', 20))::uuid AS beyond
 )
 SELECT s.run_id, s.shard, s.state IN ('COMPLETED', 'COMPENSATED', 'TERMINATED') AND s.ended_at < $2
+    AND (s.name = ANY ($3)) <> $4
 FROM kasaga.saga s, bounds b
 WHERE s.run_id > $1 AND (s.run_id <= b.young OR s.run_id > b.beyond)
-ORDER BY s.run_id LIMIT $3
+ORDER BY s.run_id LIMIT $5
 
--- forget_history: int4[] uuid[] int4
--- At most $3 rows: one saga's history can be long.
-DELETE FROM kasaga.history
-WHERE ctid = ANY (ARRAY(
-    SELECT h.place FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
-        SELECT ctid AS place FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id OFFSET 0
-    ) AS h
-    LIMIT $3))
+-- finished_rows: int4[] uuid[]
+SELECT s.*, (SELECT array_agg(a.term) FROM kasaga.attribute a
+             WHERE a.run_id = s.run_id AND a.shard IS NOT DISTINCT FROM s.shard)
+FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+    SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
+        reason, remedy, with_exceptions, parked_code, result
+    FROM kasaga.saga WHERE run_id = u.run_id AND shard IS NOT DISTINCT FROM u.shard OFFSET 0
+) AS s
 
--- forget_sagas: int4[] uuid[]
+-- beginnings: int4[] uuid[]
+SELECT h.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+    SELECT run_id, seq, at, kind, step, body
+    FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id ORDER BY seq LIMIT 1
+) AS h
+
+-- delete: int4[] uuid[] timestamptz[]
+-- One statement, so that no history is ever without its saga, nor a saga without a part of its history. $3 is when each
+-- ended: who was taken back meanwhile has ended at no time, or later. The lock on the row is what tells: a commit that
+-- takes it back at this moment is waited for, and its row is then not the one at this place any more.
 WITH gone AS (
     DELETE FROM kasaga.saga s
-    USING unnest($1, $2) AS u (shard, run_id)
-    WHERE s.run_id = u.run_id AND s.shard = u.shard
+    USING (
+        SELECT n.ended_at, (
+            SELECT o.ctid FROM kasaga.saga o WHERE o.run_id = n.run_id AND o.shard IS NOT DISTINCT FROM n.shard
+        ) AS place
+        FROM unnest($1, $2, $3) AS n (shard, run_id, ended_at)
+        OFFSET 0
+    ) AS u
+    WHERE s.ctid = u.place AND s.ended_at IS NOT DISTINCT FROM u.ended_at
     RETURNING s.*
+), histories AS (
+    DELETE FROM kasaga.history
+    WHERE ctid = ANY (ARRAY(
+        SELECT h.place FROM gone g, LATERAL (
+            SELECT ctid AS place FROM kasaga.history WHERE shard = g.shard AND run_id = g.run_id OFFSET 0
+        ) AS h))
+), attributes AS (
+    DELETE FROM kasaga.attribute
+    WHERE ctid = ANY (ARRAY(
+        SELECT a.place FROM gone g, LATERAL (
+            SELECT ctid AS place FROM kasaga.attribute WHERE run_id = g.run_id AND shard = g.shard OFFSET 0
+        ) AS a))
 )
 INSERT INTO kasaga.ended AS e (shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at,
-                               with_exceptions)
-SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at, with_exceptions FROM gone
+                               with_exceptions, deleted_at)
+SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at, with_exceptions,
+    clock_timestamp() FROM gone
 ON CONFLICT (saga_id, shard) DO UPDATE
 SET run_id = excluded.run_id, name = excluded.name, version = excluded.version, state = excluded.state,
     input_hash = excluded.input_hash, started_at = excluded.started_at, ended_at = excluded.ended_at,
-    with_exceptions = excluded.with_exceptions
+    with_exceptions = excluded.with_exceptions, deleted_at = excluded.deleted_at
 
--- forget_attributes: int4[] uuid[]
--- Before the sagas: what a process that dies in between leaves is a saga that can't be found by them any more.
-DELETE FROM kasaga.attribute
+-- forget: timestamptz int4
+DELETE FROM kasaga.ended
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM kasaga.ended WHERE deleted_at < $1 ORDER BY deleted_at LIMIT $2))
+
+-- forget_older: timestamptz int4
+-- What a release before `deleted_at` has deleted.
+DELETE FROM kasaga.ended
 WHERE ctid = ANY (ARRAY(
-    SELECT a.place FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
-        SELECT ctid AS place FROM kasaga.attribute WHERE run_id = u.run_id AND shard = u.shard OFFSET 0
-    ) AS a))
+    SELECT ctid FROM kasaga.ended WHERE deleted_at IS NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2))
 
--- forget_ended: timestamptz int4
-DELETE FROM kasaga.ended e
-USING (SELECT saga_id, shard FROM kasaga.ended WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) AS old
-WHERE e.saga_id = old.saga_id AND e.shard = old.shard
+-- retain: text[] float8[]
+INSERT INTO kasaga.retention AS r (name, seconds) SELECT * FROM unnest($1, $2)
+ON CONFLICT (name) DO UPDATE SET seconds = excluded.seconds WHERE r.seconds <> excluded.seconds
+
+-- retain_no_more: text[]
+DELETE FROM kasaga.retention WHERE name = ANY ($1)
+
+-- retained:
+SELECT name, seconds FROM kasaga.retention
 
 -- clock:
 SELECT clock_timestamp()
