@@ -311,6 +311,35 @@ def test_a_child_that_was_terminated_makes_its_parent_stuck_with_the_reason() ->
         assert "was ended as it was" in world.saga("a").reason or "TERMINATED" in world.saga("a").reason
 
 
+def test_a_child_that_was_terminated_in_its_undoing_answers_each_further_undo() -> None:
+    """Its parent would wait for ever for the answer to a retry."""
+    with calm(lambda each: SILENT if each.undoes is not None else DONE) as world:
+        stuck_parent(world, trips.stay)
+        world.control("cancel", "a")
+        until(world, "a.1", SagaState.CANCELLING)
+        world.control("terminate", "a.1")
+        until(world, "a", SagaState.STUCK)
+        for _ in range(2):
+            world.control("retry", "a")
+            until(world, "a", SagaState.CANCELLING)
+            until(world, "a", SagaState.STUCK)
+            assert "was ended as it was" in world.saga("a").reason
+
+
+def test_a_child_begun_before_postgres_lost_its_parents_step_is_still_the_parents() -> None:
+    """The step is asked for once more, later: the child that has its id is no stranger, and is undone."""
+    with calm() as world:
+        before = world.snapshot()
+        stuck_parent(world, trips.stay)
+        world.pass_time(5)
+        world.restore(before)
+        until(world, "a.1", SagaState.COMPLETED)
+        world.control("cancel", "a")
+        until(world, "a", SagaState.COMPENSATED)
+        assert states(world) == {"a": "COMPENSATED", "a.1": "COMPENSATED"}
+        assert folded(world, "a.1").parent is not None
+
+
 def test_a_child_whose_history_is_deleted_makes_its_parent_stuck_with_the_reason() -> None:
     with calm() as world:
         stuck_parent(world, trips.stay)

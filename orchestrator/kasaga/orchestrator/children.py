@@ -54,10 +54,14 @@ class Said(NamedTuple):
 # --- from the parent
 
 
-def child_run_id(command_id: str, first_at: int) -> str:
-    """The run of a step's child, the same for each attempt: a UUIDv7 of the step's own time."""
+def child_run_id(command_id: str) -> str:
+    """The run of a step's child, the same for each attempt: a UUIDv7 with its parent's time.
+
+    The step's own time isn't in it. Where Postgres has lost that step, and it is asked for once more, the
+    child that has begun meanwhile is the same saga, and no stranger that has taken its id.
+    """
     chance = int.from_bytes(hashlib.sha256(f"child/{command_id}".encode()).digest()[:10]) & (1 << 74) - 1
-    value = (first_at // 1000 & (1 << 48) - 1) << 80
+    value = UUID(command_id.partition(".")[0]).int >> 80 << 80
     value |= 0x7 << 76
     value |= (chance >> 62) << 64
     value |= 0b10 << 62
@@ -76,7 +80,7 @@ def envelope(
         undoes = Undoes(step.type, "done" if knowledge == "done" else "unknown", to_datetime(step.last_at))
     return ChildEnvelope(
         type=FORMS[send.form],
-        run_id=child_run_id(command_id, step.first_at),
+        run_id=child_run_id(command_id),
         command_id=command_id if send.form == COMMAND else f"{command_id}~{send.form}",
         attempt=send.attempt,
         source=source,
@@ -192,6 +196,8 @@ def to_recall(event: Recalled, known: State | SagaRow | None, now: int) -> Said 
         return Said("refused" if state == lifecycle.COMPENSATED else "executed")
     if state == lifecycle.COMPENSATED:
         return Said("undone")
+    if state == lifecycle.TERMINATED:
+        return failed(f"it was ended as it was: {known.reason}")
     if not isinstance(known, State):
         return failed(f"it is {state}, and has no history any more")
     if state == lifecycle.STUCK and known.recalled and event.attempt > known.recalled:
