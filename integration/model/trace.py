@@ -187,6 +187,8 @@ class Reader:
             _guarded(saga, partial(self._relayed, saga, event))
         elif event["kind"] == "reply":
             _guarded(saga, partial(self._answering, saga, event))
+        elif event["kind"] == "child":
+            saga.beyond = saga.beyond or "a child saga"
 
     def _relayed(self, saga: Saga, event: Mapping[str, Any]) -> None:
         what = record(row_of(event["id"]), event["attempt"])
@@ -293,6 +295,8 @@ def _committed(
 def _decided(text: str, token: str, waiting: list[tuple[int, int]]) -> Iterator[Telling]:
     """One event of a history; a reply is taken from those that wait, behind others that changed nothing."""
     what, *about = text.split()
+    if text == "Started child":
+        raise Beyond("a child of another saga")
     if what == "Started":
         yield Telling(COMMIT, token, START)
     elif text in ("Asked cancel", "Fired deadline"):

@@ -11,42 +11,31 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kasaga.engine.codec import decode
-from kasaga.engine.lifecycle import UNDOING
+from kasaga.engine.kinship import Recall
 from kasaga.engine.model import (
     COMMAND,
-    DONE,
-    LOCAL,
-    SCOPED,
-    TAKES_ROW,
     UNDO,
-    UNKNOWN,
     VOID,
-    Clear,
     Fired,
-    Move,
-    Pivot,
     Record,
-    Replied,
     Send,
-    Settle,
-    Tell,
 )
 from kasaga.engine.relevance import KNOWLEDGE
-from kasaga.engine.state import State, extend, fold
 from kasaga.orchestrator.early import is_kept
 from kasaga.store.base import (
     FINAL_STATES,
     Batch,
     LostShards,
     OutboxRow,
-    SagaRow,
     SagaState,
     ShardRow,
 )
 from kasaga.testing.network import Headers
+from kasaga_wire.children import ChildEnvelope
 from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.kafka import Record as KafkaRecord
-from simulator import halted, news, scopes
+from simulator import kin, news
+from simulator.audit import Audit
 
 if TYPE_CHECKING:
     from simulator.postgres import Effect
@@ -99,6 +88,8 @@ class Book:
         for saga in batch.sagas:
             self._opened.update((f"{saga.run_id}.{row.step}", row.attempt) for row in saga.opens)
             for row in saga.history:
+                if row.seq == 1 and (why := kin.unasked(self._world, saga.run_id, row.body)):
+                    self.say(why)
                 if row.kind == "Fired":
                     self._fired(saga.run_id, row.seq, saga.shard, read[saga.shard], by)
         self.count()
@@ -127,9 +118,13 @@ class Book:
     def produced(self, topic: str, headers: Headers, by: str) -> None:
         """A process hands a record to its producer: a command must be committed by then."""
         if topic.endswith(".commands"):
-            command = CommandEnvelope.parse(headers)
-            if (command.command_id, command.attempt) not in self._opened:
-                self.say(f"{by} sent attempt {command.attempt} of a command that isn't committed")
+            self._is_open(CommandEnvelope.parse(headers), by)
+        elif any(name == "ce_kasagachild" for name, _ in headers):
+            self._is_open(ChildEnvelope.parse(headers), by)
+
+    def _is_open(self, command: CommandEnvelope | ChildEnvelope, by: str) -> None:
+        if (command.command_id, command.attempt) not in self._opened:
+            self.say(f"{by} sent attempt {command.attempt} of a command that isn't committed")
 
     def appended(self, record: KafkaRecord) -> None:
         """A record has reached its log."""
@@ -217,7 +212,7 @@ class Book:
         for row in rows.values():
             if row.state not in FINAL_STATES and not self._world.people.leaves(row):
                 self.say(f"{row.saga_id} comes to no end: {row.state} {row.code} {row.reason}")
-        stuck = {row.run_id for row in rows.values() if row.state is SagaState.STUCK}
+        stuck = self._world.people.left(rows.values())
         for shard in range(self._world.shards):
             for open_row in self._world.store.open_rows(shard):
                 if open_row.run_id not in stuck and not self.waits_in_vain(open_row):
@@ -230,9 +225,14 @@ class Book:
     def unmoved(self, before: dict[UUID, SagaState]) -> None:
         """What comes late changes no end."""
         for row in self._world.sagas():
-            was = before.get(row.run_id)
-            if was in FINAL_STATES and row.state is not was:
+            was = before.get(row.run_id, row.state)
+            if was in FINAL_STATES and row.state is not was and not self._taken_back(row.run_id, was):
                 self.say(f"{row.saga_id} was {was}, and is {row.state} now")
+
+    def _taken_back(self, run_id: UUID, was: SagaState) -> bool:
+        """Whether a child was undone after its end, by a parent that was STUCK before."""
+        records = kin.records_of(self._world, run_id) if was is SagaState.COMPLETED else []
+        return any(isinstance(each, Recall) for record in records for each in record.decisions)
 
     def audit(self) -> None:
         """Look at every saga: its history, what was sent for it, and what the participants did."""
@@ -249,16 +249,19 @@ class Book:
                 self.say(f"{saga_id} was begun {times} times")
         for saga_id in sorted(self.expected() - ids.keys()):
             self.say(f"{saga_id} was never begun, though Kafka has its start")
-        for row in rows:
-            audit = _Audit(self, world, row)
+        audits = {row.run_id: Audit(self, world, row) for row in rows}
+        for row, audit in zip(rows, audits.values(), strict=True):
             audit.history()
             audit.pivot()
             audit.ends()
             audit.attempts()
             audit.letters()
+            audit.labels()
             audit.told(told)
             audit.wire(sent.get(str(row.run_id), []))
             audit.effects(effects.get(str(row.run_id), []))
+        for audit, why in kin.Ties(world, audits).wrong():
+            audit.say(why)
         known = {str(row.run_id) for row in rows}
         for run_id in effects.keys() - known:
             if run_id not in {str(run) for run in self.lost_rows}:
@@ -307,189 +310,3 @@ def _gist(record: Record) -> tuple[object, ...]:
         for each in record.decisions
     )
     return type(event).__name__, getattr(event, "step", ""), getattr(event, "form", ""), decisions
-
-
-class _Audit:
-    """Of one saga."""
-
-    def __init__(self, book: Book, world: World, row: SagaRow) -> None:
-        self._book, self._world, self._row = book, world, row
-        self._records = [decode(each.seq, each.body) for each in world.store.history(row)]
-        self._state: State = fold(str(row.run_id), self._records)
-        self._excused = book.changed(row.run_id, self._records) or book.forgot(row.run_id)
-        """What was done can't agree with the history: one of them was lost."""
-
-    def say(self, text: str) -> None:
-        kind = self._world.people.kinds.get(self._row.saga_id, "?")
-        self._book.say(f"{self._row.saga_id} ({kind}): {text}")
-
-    def history(self) -> None:
-        """One row follows the other; nothing is settled twice, or tried again after it was."""
-        row, records, state = self._row, self._records, self._state
-        if [record.seq for record in records] != list(range(1, len(records) + 1)):
-            self.say("its history has gaps")
-        if state.state != row.state:
-            self.say(f"its row says {row.state}, its history {state.state}")
-        settled: set[str] = set()
-        for record in records:
-            for decision in record.decisions:
-                if isinstance(decision, Settle):
-                    if decision.step in settled:
-                        self.say(f"step {decision.step} was settled twice")
-                    settled.add(decision.step)
-                elif isinstance(decision, Send) and decision.form == COMMAND and decision.step in settled:
-                    self.say(f"step {decision.step} was sent again after its outcome was known")
-        place = {step.path: index for index, step in enumerate(state.order)}
-        done = {step.path for step in state.order if step.outcome == DONE and step.left != SCOPED}
-        undone = [
-            decision.step
-            for record in records
-            for decision in record.decisions
-            if isinstance(decision, Clear) and decision.step in done
-        ]
-        if undone != sorted(undone, key=lambda path: -place[path]):
-            self.say(f"its steps were undone in the order {', '.join(undone)}")
-        for wrong in scopes.undone_in_order(records, state):
-            self.say(wrong)
-
-    def pivot(self) -> None:
-        """Nothing that was done before the pivot is undone after it; the saga ends done or is STUCK."""
-        done: set[str] = set()
-        passed: int | None = None
-        for record in self._records:
-            for decision in record.decisions:
-                if isinstance(decision, Settle) and decision.outcome == DONE and passed is None:
-                    done.add(decision.step)
-                elif isinstance(decision, Pivot):
-                    passed = record.seq
-                elif passed is None:
-                    continue
-                elif isinstance(decision, Send) and decision.form == UNDO and decision.step in done:
-                    self.say(f"step {decision.step} was undone though row {passed} passed the pivot")
-                elif isinstance(decision, Move) and decision.state in UNDOING:
-                    self.say(f"it is {decision.state} though row {passed} passed the pivot")
-
-    def ends(self) -> None:
-        """It has ended, or is STUCK with a reason and a remedy."""
-        row, state = self._row, self._state
-        if row.state is SagaState.STUCK:
-            if not (row.code and row.reason and row.remedy):
-                self.say("it is STUCK without a reason and a remedy")
-            return
-        if row.state not in FINAL_STATES:
-            self.say(f"it is {row.state} at the end")
-            return
-        for step in state.order:
-            if step.kind not in (COMMAND, LOCAL):
-                continue
-            if row.state is SagaState.TERMINATED:
-                continue  # it says what it leaves
-            if step.outcome == UNKNOWN and step.kind == COMMAND and not step.undo_how:
-                self.say(
-                    f"it is {row.state}, and {step.type} (step {step.path}) is unknown and was never cleared"
-                )
-            compensated = row.state is SagaState.COMPENSATED
-            if compensated and step.outcome == DONE and step.compensation and not step.undo_how:
-                self.say(f"it is COMPENSATED, and {step.type} (step {step.path}) was never undone")
-
-    def attempts(self) -> None:
-        """How an attempt went counts for the current one alone."""
-        state = State(str(self._row.run_id))
-        for record in self._records:
-            event = record.event
-            step = state.steps.get(event.step) if isinstance(event, Replied) else None
-            if isinstance(event, Replied) and step is not None and event.outcome not in KNOWLEDGE[event.form]:
-                current = step.attempt if event.form == COMMAND else step.undo_attempt
-                decided = any(
-                    isinstance(each, Send | Settle) and each.step == event.step for each in record.decisions
-                )
-                if decided and event.attempt != current:
-                    self.say(f"attempt {event.attempt} of step {event.step} counted in place of {current}")
-            extend(state, record)
-
-    def letters(self) -> None:
-        """Each signal that was accepted is there, and was taken once at most, in order."""
-        letters, row = self._world.people.letters, self._row
-        for wrong in letters.wrong(row.saga_id, str(row.state), self._records, excused=self._excused):
-            self.say(wrong)
-
-    def told(self, told: set[str]) -> None:
-        """Whoever was to be told of something was told of it."""
-        run_id = self._row.run_id
-        for record in self._records:
-            rows = [each for each in record.decisions if type(each) in TAKES_ROW]
-            for number, decision in enumerate(rows):
-                if not isinstance(decision, Tell):
-                    continue
-                event = f"{run_id}.{record.seq + 1}.{record.row + number}"
-                if (f"{decision.about}.{decision.what.lower()}" if decision.to else event) not in told:
-                    self.say(f"nobody was told of {decision.what} (row {record.seq} of its history)")
-        for wrong in news.wrong(run_id, self._records, told, excused=self._excused):
-            self.say(wrong)
-
-    def wire(self, sent: list[CommandEnvelope]) -> None:
-        """Nothing was sent that wasn't committed."""
-        lost = [decode(seq, body) for seq, body in self._book.lost_rows.get(self._row.run_id, [])]
-        committed = {
-            (
-                decision.step if decision.form == COMMAND else f"{decision.step}~{decision.form}",
-                decision.attempt,
-            )
-            for record in [*self._records, *lost]
-            for decision in record.decisions
-            if isinstance(decision, Send)
-        }
-        committed |= halted.fences([*self._records, *lost])
-        for envelope in sent:
-            name = envelope.command_id.partition(".")[2]
-            if (name, envelope.attempt) not in committed:
-                self.say(f"attempt {envelope.attempt} of {name} was sent, and isn't in the history")
-
-    def effects(self, effects: list[Effect]) -> None:
-        """Each took effect once; what stands at the end agrees with how the saga ended."""
-        row, state = self._row, self._state
-        times = Counter((effect.command_id, effect.type) for effect in effects)
-        for (id_, type_), count in times.items():
-            if count > 1 and id_ not in self._book.purged:
-                self.say(f"{type_} (step {id_.partition('.')[2]}) took effect {count} times")
-        if self._excused or row.state not in FINAL_STATES:
-            return
-        done = {id_.partition(".")[2] for id_, _ in times}
-        stands = {name for name in done if "~" not in name and f"{name}~undo" not in done}
-        for wrong in halted.unsaid(state, stands):
-            self.say(wrong)
-        for step in state.order:
-            if step.kind != COMMAND or step.undo_how in ("skipped", "resolved"):
-                continue
-            here = step.path in stands
-            kept = step.outcome == DONE and not (step.left == SCOPED and step.compensation)
-            by_hand = (
-                step.outcome == DONE and step.error_type == "" and halted.resolved(self._records, step.path)
-            )
-            if row.state is SagaState.COMPLETED and here != kept and not by_hand:
-                what = "stands" if here else "doesn't stand"
-                self.say(f"it is COMPLETED, and {step.type} (step {step.path}), {step.outcome}, {what}")
-            if row.state is SagaState.COMPENSATED and here and (step.compensation or step.outcome != DONE):
-                self.say(f"it is COMPENSATED, and {step.type} (step {step.path}) stands")
-        named = {effect.command_id.partition(".")[2]: effect for effect in effects}
-        for wrong in scopes.none_stands(self._records, state, named):
-            self.say(wrong)
-        self._order(effects)
-
-    def _order(self, effects: list[Effect]) -> None:
-        """Undos took effect in reverse; those of unknown steps, and skipped ones, may at any time."""
-        place = {step.path: index for index, step in enumerate(self._state.order)}
-        by_hand = ("skipped", "resolved")
-        known = {
-            step.path
-            for step in self._state.order
-            if step.outcome == DONE and step.undo_how not in by_hand and step.left != SCOPED
-        }
-        undone = [
-            effect.command_id.partition(".")[2].partition("~")[0]
-            for effect in sorted(effects, key=lambda effect: effect.at)
-            if effect.command_id.endswith("~undo")
-        ]
-        undone = [path for path in undone if path in known]
-        if undone != sorted(undone, key=lambda path: -place[path]):
-            self.say(f"its participants undid the steps in the order {', '.join(undone)}")

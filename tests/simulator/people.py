@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from kasaga.store.base import SagaRow, SagaState
+from kasaga.store.base import FINAL_STATES, SagaRow, SagaState
 from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
 from kasaga_wire.records import Control, control_codec
-from simulator import trips
+from simulator import families, kin, labels, trips
 from simulator.letters import Letters
 from simulator.machine import NEVER, SECOND
 from simulator.processes import CODE
@@ -21,12 +23,17 @@ NAMES = (
     *("payment", "payment", "patient", "careful", "careful", "sleeper", "hurried"),
     *("failing", "local", "sold", "buggy"),
 )
-SLEEPS = ("0.3", "1", "5", "3600", "259200", "864000")
-"""Seconds."""
 LISTENERS = 0.15
 """How many of the sagas take signals."""
 CHOOSERS = 0.12
 """How many of the others have scopes."""
+PARENTS = 0.3
+"""How many of the others have children."""
+FAMILIES = ("family", "family", "hasty")
+ENDED, ENDED_PARENTS = 0.04, 0.12
+"""How many of all, and of those that have children, somebody terminates."""
+LABELLED = 0.4
+"""How many of all are started with search attributes."""
 EVERY = 4 * SECOND
 """Between two looks of the operator."""
 
@@ -59,19 +66,22 @@ class People:
             if chance.number(f"cancelled/{number}") < 0.15:
                 wait = int(chance.between(f"cancel/{number}", 0.0, 5) * SECOND)
                 world.machine.at(at + wait, partial(self.ask, "cancel", f"saga-{number}"))
-            self._halt(number, at)
+            parent = self._name(number) in FAMILIES
+            self._halt(f"saga-{number}", at, ENDED_PARENTS if parent else ENDED)
+            for path in range(2, 5) if parent else ():
+                self._halt(f"saga-{number}.{path}", at, ENDED)
         world.machine.after(EVERY, self._look)
 
-    def _halt(self, number: int, at: int) -> None:
+    def _halt(self, saga_id: str, at: int, ended: float) -> None:
         """Pause a saga, and have it resumed, or the operator do so when all is calm; or end it as it is."""
-        world, chance, saga_id = self._world, self._world.chance, f"saga-{number}"
+        world, chance, number = self._world, self._world.chance, saga_id.removeprefix("saga-")
         if chance.number(f"paused/{number}") < 0.15:
             begin = at + int(chance.between(f"pause/{number}", 0.0, 5) * SECOND)
             world.machine.at(begin, partial(self.ask, "pause", saga_id))
             if chance.number(f"resumed/{number}") < 0.7:
                 wait = int(chance.between(f"resume/{number}", 0.0, 90) * SECOND)
                 world.machine.at(begin + wait, partial(self.ask, "resume", saga_id))
-        if chance.number(f"terminated/{number}") < 0.04:
+        if chance.number(f"terminated/{number}") < ended:
             wait = int(chance.between(f"terminate/{number}", 0.0, 20) * SECOND)
             world.machine.at(at + wait, partial(self.ask, "terminate", saga_id))
 
@@ -84,12 +94,12 @@ class People:
         world, chance = self._world, self._world.chance
         self._due -= 1
         saga_id, run_id = f"saga-{number}", str(world.run_id(number))
-        name = world.plan.saga or chance.pick(f"saga/{number}", NAMES)
-        note = chance.pick(f"sleep/{number}", SLEEPS) if name == "sleeper" else ""
-        if not world.plan.saga and chance.number(f"chooses/{number}") < CHOOSERS:
-            name, note = "choosy", ""
-        if not world.plan.saga and chance.number(f"listens/{number}") < LISTENERS:
-            name = "listener"
+        name = self._name(number)
+        note = chance.pick(f"sleep/{number}", trips.SLEEPS) if name == "sleeper" else ""
+        if name in FAMILIES:
+            drawn = families.draw(chance, saga_id, self._ids(number))
+            note = drawn.note
+            trips.BROKEN.update(drawn.buggy)
         if name == "buggy" or (name == "listener" and chance.number(f"bug/{number}") < 0.3):
             trips.BROKEN.add(saga_id)
         if name == "listener":
@@ -101,6 +111,7 @@ class People:
             saga_id=saga_id,
             saga=name,
             reply_to=ReplyTo(world.topics.answers, 0),
+            attributes=labels.given(saga_id) if chance.number(f"labelled/{number}") < LABELLED else b"",
         )
         order = trips.Order(id=saga_id, note=note)
         payload = CODE.app.sagas[name, 1].input.encode(order)
@@ -110,6 +121,24 @@ class People:
         world.tracer.note(
             None, "produce", record=saga_id, topic=record.topic, partition=shard, id=run_id, kind="start"
         )
+
+    def _name(self, number: int) -> str:
+        """Which saga a start is for."""
+        chance, plan = self._world.chance, self._world.plan
+        if plan.saga:
+            return plan.saga
+        if chance.number(f"listens/{number}") < LISTENERS:
+            return "listener"
+        if chance.number(f"chooses/{number}") < CHOOSERS:
+            return "choosy"
+        if chance.number(f"begins others/{number}") < PARENTS:
+            return chance.pick(f"family/{number}", FAMILIES)
+        return chance.pick(f"saga/{number}", NAMES)
+
+    def _ids(self, number: int) -> list[str]:
+        """Ids that children ask for, though others may have them: siblings, cousins, or a client's saga."""
+        others = [other for other in range(12) if other != number and self._name(other) != "listener"]
+        return ["shared-0", "shared-1", f"saga-{others[number % len(others)]}"] if others else ["shared-0"]
 
     def ask(self, action: str, saga_id: str, **about: Any) -> None:
         """Put a control record into Kafka."""
@@ -141,8 +170,18 @@ class People:
         trips.BROKEN.clear()
 
     def leaves(self, row: SagaRow) -> bool:
-        """Whether the operator has decided to leave a STUCK saga as it is."""
-        return row.state is SagaState.STUCK and row.saga_id in self._left
+        """Whether the operator has decided to leave a STUCK saga as it is, or one that it waits for."""
+        if row.state is SagaState.STUCK:
+            return row.saga_id in self._left
+        return bool(self._left) and kin.waits(self._world, row, self.leaves)
+
+    def left(self, rows: Iterable[SagaRow]) -> set[UUID]:
+        """The runs whose commands may stay open: those that are STUCK, and those that wait for one."""
+        return {
+            row.run_id
+            for row in rows
+            if row.state is SagaState.STUCK or (row.state not in FINAL_STATES and self.leaves(row))
+        }
 
     def _look(self) -> None:
         """Look for STUCK sagas, and do something about them."""

@@ -7,8 +7,8 @@ Nothing in the code that runs in production knows of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 from kasaga.engine import mail, relevance, scheduling, turn, undo
@@ -28,29 +28,10 @@ from kasaga_participant.inbox.memory import MemoryInbox
 from kasaga_participant.inbox.rows import FAILED, NewRow
 from kasaga_participant.progress import Progress
 from kasaga_participant.runtime import Runtime
-
-Plant = Callable[[], contextlib.AbstractContextManager[Any]]
-
-
-class Bug(NamedTuple):
-    """One mistake, and by which faults it shows soonest."""
-
-    plant: Plant
-    odds: tuple[tuple[str, float], ...]
+from simulator.planting import both, plant
 
 
-PLANTED: dict[str, Bug] = {}
-
-
-def _plant(name: str, **odds: float) -> Callable[[Plant], Plant]:
-    def add(plant: Plant) -> Plant:
-        PLANTED[name] = Bug(plant, tuple(odds.items()))
-        return plant
-
-    return add
-
-
-@_plant("the token isn't checked at the commit", freeze=0.02)
+@plant("the token isn't checked at the commit", freeze=0.02)
 def _token() -> contextlib.AbstractContextManager[Any]:
     def fence(self: MemoryStore, writes: list[ShardWrite]) -> bool:
         shards = self._shards  # pyright: ignore[reportPrivateUsage]
@@ -59,7 +40,7 @@ def _token() -> contextlib.AbstractContextManager[Any]:
     return patch.object(MemoryStore, "_fence", fence)
 
 
-@_plant("the fence counts rows in a pipeline: what follows is written all the same", freeze=0.02)
+@plant("the fence counts rows in a pipeline: what follows is written all the same", freeze=0.02)
 def _row_count() -> contextlib.AbstractContextManager[Any]:
     real = MemoryStore.commit
 
@@ -77,7 +58,7 @@ def _row_count() -> contextlib.AbstractContextManager[Any]:
     return patch.object(MemoryStore, "commit", commit)
 
 
-@_plant("a commit whose answer was lost is written once more", unknown_commit=0.1)
+@plant("a commit whose answer was lost is written once more", unknown_commit=0.1)
 def _known() -> contextlib.AbstractContextManager[Any]:
     real = MemoryStore._fence  # pyright: ignore[reportPrivateUsage]
 
@@ -88,7 +69,7 @@ def _known() -> contextlib.AbstractContextManager[Any]:
     return patch.object(MemoryStore, "_fence", fence)
 
 
-@_plant("a participant commits the offset before the command is answered")
+@plant("a participant commits the offset before the command is answered")
 def _offset() -> contextlib.AbstractContextManager[Any]:
     real = Runtime.accept
 
@@ -100,7 +81,7 @@ def _offset() -> contextlib.AbstractContextManager[Any]:
     return patch.object(Runtime, "accept", accept)
 
 
-@_plant("a participant commits the highest offset that is answered, not the lowest that isn't")
+@plant("a participant commits the highest offset that is answered, not the lowest that isn't")
 def _highest() -> contextlib.AbstractContextManager[Any]:
     real = Progress.finish
 
@@ -111,7 +92,7 @@ def _highest() -> contextlib.AbstractContextManager[Any]:
     return patch.object(Progress, "finish", finish)
 
 
-@_plant("a participant finishes a command when its reply is sent, not when it is acknowledged")
+@plant("a participant finishes a command when its reply is sent, not when it is acknowledged")
 def _unacknowledged() -> contextlib.AbstractContextManager[Any]:
     real = Answers._reply  # pyright: ignore[reportPrivateUsage]
 
@@ -126,7 +107,7 @@ def _nothing() -> None:
     """Do nothing when it is acknowledged."""
 
 
-@_plant("an outbox row is deleted before Kafka has acknowledged it", drop=0.1)
+@plant("an outbox row is deleted before Kafka has acknowledged it", drop=0.1)
 def _deleted() -> contextlib.AbstractContextManager[Any]:
     real = Relay._produce  # pyright: ignore[reportPrivateUsage]
 
@@ -137,7 +118,7 @@ def _deleted() -> contextlib.AbstractContextManager[Any]:
     return patch.object(Relay, "_produce", produce)
 
 
-@_plant("a batch is sent before it is committed", store=0.02)
+@plant("a batch is sent before it is committed", store=0.02)
 def _early() -> contextlib.AbstractContextManager[Any]:
     real = Loop._commit  # pyright: ignore[reportPrivateUsage]
 
@@ -150,7 +131,7 @@ def _early() -> contextlib.AbstractContextManager[Any]:
     return patch.object(Loop, "_commit", commit)
 
 
-@_plant("a new owner doesn't send what isn't known to be sent", die=0.02)
+@plant("a new owner doesn't send what isn't known to be sent", die=0.02)
 def _resend() -> contextlib.AbstractContextManager[Any]:
     def to_send(row: OutboxRow, acked: int) -> bool:
         return row.send_at is not None
@@ -158,7 +139,7 @@ def _resend() -> contextlib.AbstractContextManager[Any]:
     return patch.object(ownership, "_to_send", to_send)
 
 
-@_plant("a void or an undo leaves no tombstone", delay=0.3, again=1.0)
+@plant("a void or an undo leaves no tombstone", delay=0.3, again=1.0)
 def _tombstone() -> contextlib.AbstractContextManager[Any]:
     real = algorithm._claims  # pyright: ignore[reportPrivateUsage]
 
@@ -169,7 +150,7 @@ def _tombstone() -> contextlib.AbstractContextManager[Any]:
     return patch.object(algorithm, "_claims", claims)
 
 
-@_plant("the inbox looks first and claims then", handler_slow=0.6, kafka_cut=1.0, pause=1.0)
+@plant("the inbox looks first and claims then", handler_slow=0.6, kafka_cut=1.0, pause=1.0)
 def _select() -> contextlib.AbstractContextManager[Any]:
     async def claim(self: MemoryInbox, row: NewRow, mine: Any) -> bool:
         if row.id in self._kept:  # pyright: ignore[reportPrivateUsage]
@@ -184,10 +165,10 @@ def _select() -> contextlib.AbstractContextManager[Any]:
             self._claims.setdefault(id_, mine)  # pyright: ignore[reportPrivateUsage]
         real(self, claimed, written, mine)
 
-    return _both(patch.object(MemoryInbox, "claim", claim), patch.object(MemoryInbox, "end", end))
+    return both(patch.object(MemoryInbox, "claim", claim), patch.object(MemoryInbox, "end", end))
 
 
-@_plant("a failure is stored, and so can never succeed again", handler_fails=0.2)
+@plant("a failure is stored, and so can never succeed again", handler_fails=0.2)
 def _cached() -> contextlib.AbstractContextManager[Any]:
     real = algorithm._Batch.run  # pyright: ignore[reportPrivateUsage]
     batch_type = algorithm._Batch  # pyright: ignore[reportPrivateUsage]
@@ -203,7 +184,7 @@ def _cached() -> contextlib.AbstractContextManager[Any]:
     return patch.object(batch_type, "run", run)
 
 
-@_plant("the failure of an old attempt counts for the current one", handler_fails=0.3, again=1.0)
+@plant("the failure of an old attempt counts for the current one", handler_fails=0.3, again=1.0)
 def _old() -> contextlib.AbstractContextManager[Any]:
     real = relevance.stale
 
@@ -211,10 +192,10 @@ def _old() -> contextlib.AbstractContextManager[Any]:
         why = real(state, event, at)
         return "" if why == "old attempt" else why
 
-    return _both(patch.object(relevance, "stale", stale), patch.object(turn, "stale", stale))
+    return both(patch.object(relevance, "stale", stale), patch.object(turn, "stale", stale))
 
 
-@_plant("timers fire before the replies that are there are read", store_away=1.0)
+@plant("timers fire before the replies that are there are read", store_away=1.0)
 def _timers() -> contextlib.AbstractContextManager[Any]:
     def ready(self: Shard, now: int, end_of: Any) -> bool:
         due = self.next_due
@@ -226,10 +207,10 @@ def _timers() -> contextlib.AbstractContextManager[Any]:
     def order(item: Any) -> int:
         return -1 if isinstance(getattr(item, "event", None), Fired) else real(item)
 
-    return _both(patch.object(Shard, "ready", ready), patch.object(gather, "order_of", order))
+    return both(patch.object(Shard, "ready", ready), patch.object(gather, "order_of", order))
 
 
-@_plant("a saga is completed with a step of unknown outcome", handler_slow=0.3)
+@plant("a saga is completed with a step of unknown outcome", handler_slow=0.3)
 def _unknown() -> contextlib.AbstractContextManager[Any]:
     real = undo.send
 
@@ -240,7 +221,7 @@ def _unknown() -> contextlib.AbstractContextManager[Any]:
     return patch.object(undo, "send", send)
 
 
-@_plant("compensations run in the order of their steps")
+@plant("compensations run in the order of their steps")
 def _forward() -> contextlib.AbstractContextManager[Any]:
     def advance(decisions: Any) -> bool:
         state = decisions.state
@@ -254,7 +235,7 @@ def _forward() -> contextlib.AbstractContextManager[Any]:
     return patch.object(undo, "advance", advance)
 
 
-@_plant("a duplicate of an answer is decided twice")
+@plant("a duplicate of an answer is decided twice")
 def _twice() -> contextlib.AbstractContextManager[Any]:
     real = relevance.irrelevant
 
@@ -268,7 +249,7 @@ def _twice() -> contextlib.AbstractContextManager[Any]:
     return patch.object(decide, "irrelevant", irrelevant)
 
 
-@_plant("the pivot is forgotten: a cancel is taken after it", delay=0.3)
+@plant("the pivot is forgotten: a cancel is taken after it", delay=0.3)
 def _pivot() -> contextlib.AbstractContextManager[Any]:
     def forget(state: State, decision: Any, row: int) -> None:
         """Keep nothing of it."""
@@ -276,7 +257,7 @@ def _pivot() -> contextlib.AbstractContextManager[Any]:
     return patch.dict(states._APPLY, {Pivot: forget})  # pyright: ignore[reportPrivateUsage]
 
 
-@_plant("an undo doesn't wait for its turn")
+@plant("an undo doesn't wait for its turn")
 def _at_once() -> contextlib.AbstractContextManager[Any]:
     def advance(decisions: Any) -> bool:
         state = decisions.state
@@ -288,7 +269,7 @@ def _at_once() -> contextlib.AbstractContextManager[Any]:
     return patch.object(undo, "advance", advance)
 
 
-@_plant("the code goes on behind a scope before what was done in it is undone", drop=0.2)
+@plant("the code goes on behind a scope before what was done in it is undone", drop=0.2)
 def _scope_early() -> contextlib.AbstractContextManager[Any]:
     real = undo.advance_lost
 
@@ -302,7 +283,7 @@ def _scope_early() -> contextlib.AbstractContextManager[Any]:
     return patch.object(undo, "advance_lost", advance)
 
 
-@_plant("a scope forgets the steps of the branches that were spawned in it", drop=0.2)
+@plant("a scope forgets the steps of the branches that were spawned in it", drop=0.2)
 def _scope_spawned() -> contextlib.AbstractContextManager[Any]:
     real = scheduling.Scheduling._spawned_ended  # pyright: ignore[reportPrivateUsage]
 
@@ -314,7 +295,7 @@ def _scope_spawned() -> contextlib.AbstractContextManager[Any]:
     return patch.object(scheduling.Scheduling, "_spawned_ended", forget)
 
 
-@_plant("a signal is forgotten when it is taken, and counts again when it comes again")
+@plant("a signal is forgotten when it is taken, and counts again when it comes again")
 def _again() -> contextlib.AbstractContextManager[Any]:
     real = relevance._known  # pyright: ignore[reportPrivateUsage]
 
@@ -329,7 +310,7 @@ def _again() -> contextlib.AbstractContextManager[Any]:
     return patch.object(relevance, "_known", known)
 
 
-@_plant("the newest signal is taken first")
+@plant("the newest signal is taken first")
 def _newest() -> contextlib.AbstractContextManager[Any]:
     real = mail.note
 
@@ -341,7 +322,7 @@ def _newest() -> contextlib.AbstractContextManager[Any]:
     return patch.object(mail, "note", note)
 
 
-@_plant("a signal that comes while the saga is parked is accepted, and isn't recorded")
+@plant("a signal that comes while the saga is parked is accepted, and isn't recorded")
 def _parked_signal() -> contextlib.AbstractContextManager[Any]:
     real = relevance.irrelevant
 
@@ -353,11 +334,3 @@ def _parked_signal() -> contextlib.AbstractContextManager[Any]:
     from kasaga.engine import decide
 
     return patch.object(decide, "irrelevant", irrelevant)
-
-
-@contextlib.contextmanager
-def _both(*patches: contextlib.AbstractContextManager[Any]) -> Generator[None]:
-    with contextlib.ExitStack() as stack:
-        for each in patches:
-            stack.enter_context(each)
-        yield

@@ -56,7 +56,7 @@ from kasaga_wire.kafka import Consumer as KafkaConsumer
 from kasaga_wire.kafka import GroupConsumer, KafkaSettings
 from kasaga_wire.kafka import Producer as KafkaProducer
 from kasaga_wire.records import own_schemas
-from simulator import trips
+from simulator import families, trips
 from simulator.kafka import Consumer, Member, Producer
 from simulator.machine import NEVER, SECOND, Process
 from simulator.postgres import Connection, Participants, as_store
@@ -81,7 +81,7 @@ class Code:
 
 
 def _make_code() -> Code:
-    app, schemas = trips.make_app(), Schemas()
+    app, schemas = families.make_app(), Schemas()
     defs = app.definitions(schemas, max_payload=900_000)
     for schema in own_schemas():
         schemas.add(schema)

@@ -26,7 +26,7 @@ Every line has `at` (microseconds of the run), `by` (a process: `o1` is an orche
     join, die, freeze, leave                          of processes
 
 `id` is a command id (`<run>.<step>`, `…~undo`, `…~void`), or a run or action id; `kind` is command, undo,
-void, reply, start, control or other.
+void, reply, start, child (what a parent asks of one), control or other.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ def _event(seq: int, body: bytes) -> str:
     step = getattr(event, "step", "")
     form = getattr(event, "form", "")
     outcome = getattr(event, "outcome", "") or getattr(event, "action", "")
+    outcome = outcome or ("child" if getattr(event, "parent", None) is not None else "")
     return " ".join(str(each) for each in (type(event).__name__, step, form, outcome) if each)
 
 
@@ -183,6 +184,8 @@ def about(topic: str, headers: Headers) -> dict[str, Any]:
     id_ = first.get("ce_kasagacommand") or first.get("ce_id", "")
     if topic.endswith(".replies"):
         kind = "reply"
+    elif "ce_kasagachild" in first:
+        kind = "child"
     elif topic.endswith(".sagas"):
         kind = "start"
     elif topic.endswith(".control"):

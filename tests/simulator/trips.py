@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pydantic
 
 from kasaga import (
-    App,
     RetryPolicy,
     SagaContext,
     SagaFailed,
@@ -64,6 +63,8 @@ class Post(Protocol):
     async def ship(self, order: Order) -> None: ...
 
 
+SLEEPS = ("0.3", "1", "5", "3600", "259200", "864000")
+"""Seconds for which a sleeper sleeps, as its note has it."""
 QUICK = RetryPolicy(initial_interval=0.1, maximum_interval=0.5, maximum_attempts=3)
 ONCE = RetryPolicy(maximum_attempts=1)
 PATIENT = RetryPolicy(initial_interval=0.1, maximum_interval=2.0, maximum_attempts=0)
@@ -72,9 +73,12 @@ UNDO = RetryPolicy(initial_interval=0.1, maximum_interval=1.0, maximum_attempts=
 
 @saga("payment")
 async def payment(ctx: SagaContext, order: Order) -> Receipt:
-    """Three steps, tried a few times."""
+    """Three steps, tried a few times; says in search attributes how far it is."""
+    await ctx.set_attributes(stage="begun", steps=0)
     await ctx.use(Stock, timeout=2, retry=QUICK, undo_retry=UNDO).reserve(order)
+    await ctx.set_attributes(stage="reserved", steps=1)
     receipt = await ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order)
+    await ctx.set_attributes(stage="paid", steps=None)
     await ctx.use(Post, timeout=2, retry=QUICK, undo_retry=UNDO).ship(order)
     return receipt
 
@@ -226,10 +230,6 @@ SAGAS: list[Saga[Any, Any]] = [
     listener,
 ]
 CONTRACTS: list[type[Any]] = [Stock, Bank, Post]
-
-
-def make_app() -> App:
-    return App("sim", sagas=SAGAS, participants=CONTRACTS)
 
 
 def registries(world: World, contracts: Mapping[str, Contract]) -> dict[str, Registry]:

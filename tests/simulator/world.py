@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from kasaga.store.base import FINAL_STATES, RowKind, SagaFilter, SagaRow, SagaState, StoreUnavailable
+from kasaga.store.base import FINAL_STATES, RowKind, SagaFilter, SagaRow, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga_wire.kafka import partition_for
 from kasaga_wire.topics import Topics
@@ -347,7 +347,7 @@ class World:
             return False
         if any(row.state not in FINAL_STATES and not self.people.leaves(row) for row in rows):
             return False
-        stuck = {row.run_id for row in rows if row.state is SagaState.STUCK}
+        stuck = self.people.left(rows)
         return all(
             row.run_id in stuck and row.kind is not RowKind.RECORD
             for shard in range(self.shards)
