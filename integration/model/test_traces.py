@@ -13,9 +13,10 @@ from model.spin import set_up
 from model.trace import Beyond, Saga, sagas
 from simulator.world import Plan, simulate
 
-SEEDS = range(1, 17)
+SEEDS = range(1, 21)
 FEWEST = 40
-"""Sagas of these seeds that the model can follow; the others sleep, run functions, or are acted upon."""
+"""Sagas of these seeds that the model can follow; the others sleep, have children, run functions, or are
+acted upon."""
 
 Events = list[dict[str, Any]]
 
