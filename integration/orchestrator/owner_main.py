@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -18,4 +19,6 @@ if __name__ == "__main__":
         app = trips.NewCode(app.namespace, sagas=trips.SAGAS, participants=trips.CONTRACTS)
     if os.environ.get("TRIPS_VERSIONS"):
         app = trips.NewCode(app.namespace, sagas=versions.sagas(), participants=trips.CONTRACTS)
+    if module := os.environ.get("TRIPS_MODULE"):
+        app = importlib.import_module(module).make_app(app.namespace)
     run(app, Settings.from_env())

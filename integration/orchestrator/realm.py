@@ -13,7 +13,7 @@ import sys
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,8 +24,10 @@ from typing import Any
 import psycopg
 
 from eventually import eventually
+from kasaga import App
 from kasaga.dev.servers import KafkaServer, PostgresServer
 from kasaga.engine.codec import decode
+from kasaga.messages import message_codec
 from kasaga.store.base import FINAL_STATES, SagaFilter, SagaRow, SagaState
 from kasaga.store.migrate import migrate
 from kasaga.store.postgres import PostgresStore
@@ -33,6 +35,7 @@ from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import CommandEnvelope, ControlEnvelope, ReplyTo, StartEnvelope
 from kasaga_wire.errors import DeliveryError
 from kasaga_wire.kafka import Consumer, KafkaSettings, Producer, Record, partition_for
+from kasaga_wire.messages import MessageEnvelope
 from kasaga_wire.records import Answer, Control, answer_codec, control_codec
 from kasaga_wire.topics import Topics
 from orchestrator.desk import Desk, Mood
@@ -107,13 +110,19 @@ class Owner:
 class Realm:
     """Give it a name of its own; `close` ends everything in it."""
 
-    def __init__(self, kafka: KafkaServer, postgres: PostgresServer, directory: Path) -> None:
+    def __init__(
+        self,
+        kafka: KafkaServer,
+        postgres: PostgresServer,
+        directory: Path,
+        make: Callable[[str], App] = make_app,
+    ) -> None:
         self.namespace = f"r{uuid.uuid4().hex[:10]}"
         self.kafka, self.postgres = kafka, postgres
         self.database = postgres.create_database(self.namespace)
         migrate(self.database, namespace=self.namespace, shards=SHARDS)
         self.store = PostgresStore(self.database)
-        self.app = make_app(self.namespace)
+        self.app = make(self.namespace)
         self.topics = Topics(self.namespace, f"{self.namespace}.")
         self.settings = KafkaSettings(kafka.bootstrap)
         self.desk = Desk(self.app.contracts)
@@ -142,7 +151,7 @@ class Realm:
         """Begin an orchestrator."""
         number = len(self.owners)
         path = os.pathsep.join(
-            str(ROOT / each) for each in ("orchestrator", "schemas", "tests", "integration")
+            str(ROOT / each) for each in ("orchestrator", "schemas", "tests", "integration", self._directory)
         )
         owner = Owner(
             {
@@ -202,8 +211,10 @@ class Realm:
             reply_to=ReplyTo(self.topics.answers, 0) if ask else None,
             attributes=about.get("attributes", b""),
         )
-        known = self.app.sagas.get((saga, 1), self.app.sagas["trip", 1])
-        value = known.input.encode(Trip(id=saga_id, note=note))
+        value = about.get("value")
+        if value is None:
+            known = self.app.sagas.get((saga, 1), self.app.sagas["trip", 1])
+            value = known.input.encode(Trip(id=saga_id, note=note))
         self.produce(self.topics.sagas, saga_id, value, envelope.to_headers())
         if ask:
             self.asked.setdefault(saga_id, run_id)
@@ -223,6 +234,15 @@ class Realm:
         body = Control(action=action, by="test", **{"reason": "a test", **about})
         self.produce(self.topics.control, saga_id, control_codec.encode(body), envelope.to_headers())
         return action_id
+
+    def signal(self, saga_id: str, name: str, value: Any = None, *, key: str) -> None:
+        """Put a signal into Kafka, of a type that an owner has announced; nobody is told what came of it."""
+        codec = message_codec(None if value is None else value.__class__, "signal", name)
+        now = datetime.now(UTC)
+        envelope = MessageEnvelope(
+            kind="signal", key=key, name=name, source="/kasaga/clients/test", time=now, saga_id=saga_id
+        )
+        self.produce(self.topics.control, saga_id, codec.encode(value), envelope.to_headers())
 
     def produce(
         self,

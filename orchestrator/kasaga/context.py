@@ -40,23 +40,27 @@ from .policy import (
     micros,
     policies,
 )
+from .renewal import Renewing
 
 C = TypeVar("C")
 R = TypeVar("R")
 
 
-class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching):
+class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching, Renewing):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
-    __slots__ = ("_contracts", "_host", "_random", "_signals", "_uuids")
+    __slots__ = ("_contracts", "_host", "_random", "_signals", "_taken", "_uuids")
 
     def __init__(
         self,
         host: Host,
         contracts: typing.Mapping[str, Contract],
         signals: typing.Mapping[str, Codec[Any]] | None = None,
+        taken: Codec[Any] | None = None,
     ) -> None:
+        """`taken`: the codec of the saga's argument."""
         self._host = host
+        self._taken = taken
         self._contracts = contracts
         self._signals = signals
         self._uuids = 0
@@ -70,6 +74,9 @@ class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching):
     def _declared(self) -> typing.Mapping[str, Codec[Any]] | None:
         return self._signals
 
+    def _input_codec(self) -> Codec[Any] | None:
+        return self._taken
+
     @property
     def saga_id(self) -> str:
         """The id that the saga was started with."""
@@ -77,7 +84,7 @@ class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching):
 
     @property
     def run_id(self) -> str:
-        """The id of this run; command ids begin with it."""
+        """The id that command ids begin with; the same in all runs of the saga."""
         return self._host.run_id
 
     @property
@@ -89,7 +96,7 @@ class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching):
         """Return a new UUID, the same one in each replay."""
         host = self._live()
         self._uuids += 1
-        digest = hashlib.sha256(f"{host.run_id}/uuid/{self._uuids}".encode()).digest()
+        digest = hashlib.sha256(f"{host.seed}/uuid/{self._uuids}".encode()).digest()
         return uuid.UUID(bytes=digest[:16], version=4)
 
     @property
@@ -97,7 +104,7 @@ class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching):
         """A generator of random numbers seeded by the run, the same in each replay. Not for secrets."""
         host = self._live()
         if self._random is None:
-            self._random = random.Random(host.run_id)
+            self._random = random.Random(host.seed)
         return self._random
 
     def use(

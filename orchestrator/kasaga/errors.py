@@ -17,7 +17,9 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── BranchesWait             branches of the saga wait for each other
 │   ├── EarlyPivot               `ctx.pivot` while a part of the saga may still be undone by itself
 │   ├── PivotPassed              the saga asks to be undone after its pivot
-│   ├── TooManySteps             the saga's history is over the limit
+│   ├── TooManySteps             the saga asks for more steps than one may have
+│   ├── OpenEnds                 `ctx.continue_as_new` while something of the run is open
+│   ├── HistoryTooLong           the run's history is over the limit
 │   └── WrongAttributes          a search attribute that the saga sets can't be kept
 ├── HistoryUnreadable            a history row isn't what this release can read
 ├── StillWaiting                 STUCK that comes from participants, not from the saga's code
@@ -181,6 +183,26 @@ class TooManySteps(SagaCodeError):
     code = "KSG-214"
     default_remedy = (
         "Look for a loop without an end; cut long work into several sagas, one started after the other."
+    )
+
+
+class OpenEnds(SagaCodeError):
+    """A saga would go on as a new run while something of this one is open, or before it has waited."""
+
+    code = "KSG-224"
+    default_remedy = (
+        "Await branches, steps and children first, leave scopes, and call ctx.continue_as_new in the saga's "
+        "own function, after it has waited for something."
+    )
+
+
+class HistoryTooLong(SagaCodeError):
+    """The history of the saga's run is over the limit: its code isn't given anything any more."""
+
+    code = "KSG-225"
+    default_remedy = (
+        "Cancel it; or raise KASAGA_HISTORY_EVENTS or KASAGA_HISTORY_BYTES, and `kasaga retry` it. In its "
+        "code go on as a new run when ctx.should_continue says so: `await ctx.continue_as_new(input)`."
     )
 
 

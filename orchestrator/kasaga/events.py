@@ -16,11 +16,12 @@ from .engine.requests import EmitCall, Host
 from .errors import PayloadTooLarge, SagaCodeError
 from .policy import MAX_KEY
 
-ALL_EVENTS = lifecycle.STATES
-"""For `App(events=…)`: each change of a saga's state is published."""
+ALL_EVENTS = lifecycle.STATES | lifecycle.PROBLEMS
+"""For `App(events=…)`: each change of a saga's state is published, and that its history is long."""
 
 PROBLEMS = lifecycle.PROBLEMS
-"""The default: what became STUCK or was paused, came out of it again, was undone or terminated."""
+"""The default: what became STUCK or was paused, came out of it again, was undone or terminated; and a history
+that has become long."""
 
 _TYPE = re.compile(r"[!-~]{1,255}")
 

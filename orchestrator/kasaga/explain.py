@@ -23,7 +23,7 @@ from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SCOPE, SCOPED, UNKNOWN,
 from .engine.stand import Paused
 from .engine.state import State
 from .engine.step import NO_EFFECT
-from .explain_steps import StepView, step_name, step_view
+from .explain_steps import RunView, StepView, run_view, step_name, step_view
 from .remedies import Remedy, can_cancel, remedies, terminating
 from .store.base import OutboxRow, SagaRow, ShardLease
 from .timeline_data import Decode
@@ -86,6 +86,8 @@ class Explanation:
     """What a saga that was terminated left behind."""
     parent: str = ""
     """The id of the saga whose step this one is."""
+    run: RunView | None = None
+    """Its last run, where the history can be read."""
 
 
 def explain(
@@ -121,6 +123,7 @@ def explain(
         made.leaves = leftovers(state)
     made.progress = _progress(state) + _untaken(state)
     made.parent = state.parent.saga_id if state.parent is not None else ""
+    made.run = run_view(state)
     return made
 
 
@@ -221,6 +224,7 @@ def as_json(told: Explanation, decode: Decode) -> dict[str, Any]:
     made["paused"] = _paused_json(told.paused) if told.paused is not None else None
     made["leaves"] = leaves_json(told.leaves)
     made["parent"] = told.parent or None
+    made["run"] = _plain(told.run) if told.run is not None else None
     return made
 
 
@@ -248,7 +252,7 @@ def leaves_json(left: Iterable[Leftover]) -> list[dict[str, Any]]:
     ]
 
 
-def _plain(view: StepView | Wait) -> dict[str, Any]:
+def _plain(view: StepView | Wait | RunView) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name in view.__slots__:
         value = getattr(view, name)
@@ -312,6 +316,8 @@ def _facts(told: Explanation, decode: Decode, width: int, paint: Paint) -> list[
         facts.append(("ended", f"{stamp(row.ended_at)} UTC, after {length(row.ended_at - row.started_at)}"))
     else:
         facts.append(("changed", f"{stamp(row.updated_at)} UTC, {length(told.now - row.updated_at)} ago"))
+    if told.run is not None and (said := told.run.text(told.now)):
+        facts.append(("history", said))
     if told.parent:
         facts.append(("child of", printable(told.parent)))
     facts.append(("progress", told.progress))

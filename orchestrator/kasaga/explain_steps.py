@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .engine.model import DONE, LEFT, LOCAL, MISSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
+from .engine.renewing import told
+from .engine.state import State
 from .engine.step import NO_EFFECT, Step
 from .timeline_entries import error_text
 from .wording import length, moment, printable, shortened
@@ -127,3 +129,29 @@ def undo_sent(step: Step) -> datetime | None:
     if not step.undo_due or step.undo_policy is None:
         return None
     return moment(step.undo_due - step.undo_policy.timeout)
+
+
+@dataclass(slots=True)
+class RunView:
+    """The run that a saga is in, of those that it has gone on as."""
+
+    number: int
+    began_at: datetime
+    records: int
+    """Of its history."""
+    long: str = ""
+    """That the history has become long, in words; empty while it hasn't."""
+
+    def text(self, now: datetime) -> str:
+        """Say what there is to be said of it; of a saga in its first run, whose history is short, nothing."""
+        said = f"run {self.number}, begun {length(now - self.began_at)} ago" if self.number > 1 else ""
+        if self.long:
+            return f"{said}; {self.long}" if said else self.long
+        return said
+
+
+def run_view(state: State) -> RunView:
+    """Describe a saga's run."""
+    records = state.next_seq - state.base
+    long = told(state.swollen[1]) if state.swollen is not None else ""
+    return RunView(state.number, moment(state.run_at), records, long)

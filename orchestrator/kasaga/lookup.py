@@ -34,9 +34,9 @@ def find(store: Store, saga_id: str) -> SagaRow:
     return row
 
 
-def read_records(store: Store, row: SagaRow) -> list[Record]:
-    """Return one saga's whole history."""
-    return [decode(entry.seq, entry.body) for entry in store.history(row)]
+def read_records(store: Store, row: SagaRow, *, since: int = 0) -> list[Record]:
+    """Return one saga's history, of all its runs, or from row `since` on."""
+    return [decode(entry.seq, entry.body) for entry in store.history(row, since=since)]
 
 
 def first_record(store: Store, row: SagaRow) -> Record | None:
@@ -65,12 +65,13 @@ def _read(entry: HistoryRow) -> Record | None:
 def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[Record]]:
     """Read and explain one saga; raises UnknownSaga.
 
-    Of one whose history can't be read its row alone is told, and no records.
+    The records are those of its last run. Of one whose history can't be read its row alone is told, and
+    no records.
     """
     row = find(store, saga_id)
     lease = next((lease for lease in store.shards() if lease.shard == row.shard), None)
     try:
-        records = read_records(store, row)
+        records = read_records(store, row, since=row.base)
         state = fold(str(row.run_id), records)
     except HistoryUnreadable as error:
         made = Explanation(row, now, progress=f"Its history can't be read: {error.message}")

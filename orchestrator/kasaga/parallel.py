@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, overload
 from kasaga_wire.nodes import clean_text
 
 from .engine.branches import Branch, Child, Gather, Join, Race, Timer, awaiting, begin
-from .engine.requests import EmitCall, Host, PivotCall, Request
+from .engine.requests import ContinueCall, EmitCall, Host, PivotCall, Request
 from .engine.scopes import Scope
 from .errors import NotAwaitable, SagaCodeError
 from .policy import MAX_SECONDS, Seconds, micros
@@ -273,7 +273,7 @@ def _child(host: Host, each: object, word: str) -> Child:
         raise NotAwaitable(f"ctx.{word} got a ctx.timeout", remedy="Write `async with ctx.timeout(...):`.")
     if isinstance(each, Scope):
         raise NotAwaitable(f"ctx.{word} got a ctx.scope", remedy="Write `async with ctx.scope():`.")
-    if isinstance(each, PivotCall | EmitCall):
+    if isinstance(each, PivotCall | EmitCall | ContinueCall):
         raise NotAwaitable(
             f"ctx.{word} got a {each.describe()}",
             remedy="Await it by itself: it is no step.",

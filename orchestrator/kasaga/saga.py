@@ -157,7 +157,8 @@ def saga(
         name: its name on the wire; letters, digits, `_` and `-`.
         on: the records of Kafka topics that begin it; of several the first that a record fits counts.
         version: running sagas stay on the version they began with.
-        timeout: deadline of the whole saga in seconds; then it is cancelled, which undoes it.
+        timeout: deadline of the whole saga in seconds; then it is cancelled, which undoes it. One that goes
+            on as a new run has it for each of its runs.
         fails_on: exceptions of yours that mean "undo"; any other that is not a step's outcome or
             SagaFailed is a bug, which makes the saga STUCK instead of undoing it.
         signals: the types of the signals that it awaits, by name, or the Event whose records are this
@@ -298,10 +299,10 @@ class App:
         return Definitions(sagas, contracts, schemas, self.fingerprint(), max_payload, self.events)
 
     def _definition(self, declared: Saga[Any, Any]) -> Definition:
-        contracts, signals = self.contracts, declared.signal_codecs
+        contracts, signals, taken = self.contracts, declared.signal_codecs, declared.input
 
         def open_context(host: Host) -> SagaContext:
-            return SagaContext(host, contracts, signals)
+            return SagaContext(host, contracts, signals, taken)
 
         return Definition(
             declared.name,

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import KafkaSettings
 
+from .engine.run import Definitions
+
 PREFIX = "KASAGA_"
 
 
@@ -67,6 +69,12 @@ class Settings(BaseModel):
     max_in_flight: int = Field(default=50_000, ge=1)
     """Open commands of the process above which starts pause, so that replies go first; sleeps don't count."""
     max_payload_bytes: int = Field(default=900_000, ge=1000)
+    history_events: int = Field(default=100_000, ge=100)
+    """Records of one run's history, which is read as a whole at a take-over; a saga with more is STUCK."""
+    history_bytes: int = Field(default=50_000_000, ge=1000)
+    """Bytes of them."""
+    history_warn_at: float = Field(default=0.2, gt=0)
+    """Part of either limit from which on it is warned of a history, and ctx.should_continue says so."""
     saga_step_seconds: float = Field(default=1.0, gt=0)
     """A saga's code may run this long between two awaits."""
     saga_kill_seconds: float = Field(default=30.0, gt=0)
@@ -101,6 +109,15 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise refused(error, variable_of) from None
+
+
+def limited(defs: Definitions, settings: Settings) -> Definitions:
+    """Give definitions the limits of a run's history."""
+    return defs._replace(
+        max_events=settings.history_events,
+        max_bytes=settings.history_bytes,
+        warn_at=settings.history_warn_at,
+    )
 
 
 OTHERS = frozenset(

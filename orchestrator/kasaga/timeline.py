@@ -7,7 +7,6 @@ Pure. Stands between the engine's records and whatever shows them: `kasaga histo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -64,9 +63,11 @@ from .engine.model import (
     Take,
     Undeliverable,
 )
+from .engine.renewals import Continue, Swell
+from .engine.renewing import beginning
 from .engine.versions import Adopt, Patch
-from .timeline_attributes import OTHER_MARKS, named
-from .timeline_data import Decode
+from .timeline_attributes import LONG, OTHER_MARKS, RUN, marked, named
+from .timeline_data import Decode, payload_lines
 from .timeline_entries import (
     PATCH,
     RECEIVED,
@@ -74,11 +75,12 @@ from .timeline_entries import (
     Attempt,
     Entry,
     Received,
+    attempt_lines,
     error_text,
     heartbeats,
     withdraw,
 )
-from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable, shortened
+from .wording import PLAIN, STATE_MEANING, Paint, length, moment, offset, printable
 
 START, STATE, ACTION, CODE, PIVOT, EMIT = "start", "state", "action", "code", "pivot", "emit"
 """Kinds of entries beside the engine's forms (command, undo, void, sleep, local, signal) and what came."""
@@ -89,6 +91,7 @@ SAID = {
     PIVOT: "passed: nothing before it is undone any more",
     EMIT: "published",
     PATCH: "on the new branch",
+    RUN: "begins here: what was done before is final",
 }
 ENDED_WELL = "ended well"
 GOOD = frozenset({DONE, UNDONE, ENDED_WELL, "voided", "nothing"})
@@ -96,10 +99,14 @@ BAD = frozenset({"refused", UNKNOWN, "failed", "executed"})
 
 
 def timeline(records: Iterable[Record]) -> list[Entry]:
-    """Tell a history, oldest first."""
+    """Tell a history, oldest first; one that begins with a later run from there on."""
     story = _Story()
     for record in records:
-        story.take(record)
+        begins = beginning(record) if record.seq > 1 and not story.entries else None
+        if begins is None:
+            story.take(record)
+        else:
+            story.begin_later(begins)
     return story.entries
 
 
@@ -122,6 +129,14 @@ class _Story:
             self._event(record.event, at)
         for decision in record.decisions:
             self._decision(decision, record.event, at)
+
+    def begin_later(self, record: Record) -> None:
+        """Tell the part of a record that begins a run: what it answers is of the run before."""
+        at = moment(record.at)
+        for decision in record.decisions:
+            self._decision(decision, record.event, at)
+            if isinstance(decision, Continue):
+                self._received.kept(decision, at)
 
     # --- events
 
@@ -293,12 +308,11 @@ class _Story:
                 self.entries.append(Entry(at, PIVOT, "pivot"))
             case Emit(topic=topic, type=kind):
                 self.entries.append(Entry(at, EMIT, f"{kind} to {topic}", value=decision.payload))
-            case SetAttributes(changes=changes):
-                self.entries += named(at, changes)
-            case Adopt(version=version):
-                self.entries.append(Entry(at, PATCH, f"version {version}"))
-            case Patch(id=patch):
-                self.entries.append(Entry(at, PATCH, f"patch {patch}"))
+            case SetAttributes() | Adopt() | Patch() | Swell():
+                self.entries += marked(decision, at)
+            case Continue():
+                self._state = lifecycle.RUNNING
+                self.entries += marked(decision, at)
             case Hold():
                 for entry in self._steps.values():
                     withdraw(entry, at)
@@ -371,10 +385,10 @@ def as_text(
         lines.append((paint("dim", head) + name + "  " + paint(meaning(entry), summary)).rstrip())
         indent = " " * (len(head) + 2)
         if full or len(entry.attempts) > 1:
-            lines += [paint("dim", indent + line) for line in _attempt_lines(entry, now)]
+            lines += [paint("dim", indent + line) for line in attempt_lines(entry, now)]
         if payloads:
             known = saga_input if entry is not entries[0] else None
-            lines += _payload_lines(entry, decode, indent, width, full=full, known=known)
+            lines += payload_lines(entry, decode, indent, width, full=full, known=known)
     return lines
 
 
@@ -418,8 +432,8 @@ def summarised(entry: Entry, now: datetime) -> str:
         return f"by {entry.by}, {entry.outcome or 'not taken yet'}{code}" + (
             f": {entry.reason}" if entry.reason else ""
         )
-    if entry.kind in SAID:
-        return SAID[entry.kind]
+    if entry.kind in SAID or entry.kind == LONG:
+        return SAID.get(entry.kind, entry.reason)
     if entry.ended is None:
         return _so_far(entry, now)
     words = {
@@ -454,44 +468,3 @@ def _so_far(entry: Entry, now: datetime) -> str:
     if last.at > now:
         return f"attempt {last.number} in {length(last.at - now)}"
     return f"{number} {length(now - last.at)} ago"
-
-
-def _attempt_lines(entry: Entry, now: datetime) -> list[str]:
-    return [shortened(printable(attempt_text(entry, attempt, now)), 200) for attempt in entry.attempts]
-
-
-def attempt_text(entry: Entry, attempt: Attempt, now: datetime) -> str:
-    """What became of one attempt of an entry: `attempt 2 failed after 100 ms: try again`."""
-    text = f"attempt {attempt.number}"
-    if attempt.at > now:
-        text += f" in {length(attempt.at - now)}"
-    elif not attempt.outcome:
-        text += " sent" if entry.ended is not None else f" sent {length(now - attempt.at)} ago"
-    else:
-        text += f" {attempt.outcome}"
-        if attempt.ended is not None:
-            text += f" after {length(attempt.ended - attempt.at)}"
-    return f"{text}: {attempt.error}" if attempt.error and attempt.error != entry.reason else text
-
-
-def _payload_lines(
-    entry: Entry, decode: Decode, indent: str, width: int, *, full: bool, known: object
-) -> list[str]:
-    lines: list[str] = []
-    for word, data in (("in ", entry.value), ("out", entry.result)):
-        if not data or (entry.kind in UNDOING and not full):
-            continue  # an undo carries what its step shows already
-        value = decode(data)
-        if value is None:
-            continue
-        if value == known:
-            lines.append(f"{indent}{word} the saga's input")
-        elif full:
-            text = printable(json.dumps(value, ensure_ascii=False, indent=2)).splitlines()
-            lines += [f"{indent}{word if number == 0 else '   '} {line}" for number, line in enumerate(text)]
-        else:
-            room = max(40, width - len(indent) - len(word) - 1)
-            lines.append(
-                f"{indent}{word} {shortened(printable(json.dumps(value, ensure_ascii=False)), room)}"
-            )
-    return lines

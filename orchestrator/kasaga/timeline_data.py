@@ -11,7 +11,7 @@ from kasaga_wire.errors import KasagaError
 from kasaga_wire.schema import schema_id
 
 from .timeline_entries import Attempt, Entry
-from .wording import rfc3339
+from .wording import printable, rfc3339, shortened
 
 Decode = Callable[[bytes], object]
 """A payload as JSON-able values."""
@@ -73,3 +73,27 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     if attempt.error:
         made["error"] = attempt.error
     return made
+
+
+def payload_lines(
+    entry: Entry, decode: Decode, indent: str, width: int, *, full: bool, known: object
+) -> list[str]:
+    """What went in and came out of an entry, as lines."""
+    lines: list[str] = []
+    for word, data in (("in ", entry.value), ("out", entry.result)):
+        if not data or (entry.kind in ("undo", "void") and not full):
+            continue  # an undo carries what its step shows already
+        value = decode(data)
+        if value is None:
+            continue
+        if value == known:
+            lines.append(f"{indent}{word} the saga's input")
+        elif full:
+            text = printable(json.dumps(value, ensure_ascii=False, indent=2)).splitlines()
+            lines += [f"{indent}{word if number == 0 else '   '} {line}" for number, line in enumerate(text)]
+        else:
+            room = max(40, width - len(indent) - len(word) - 1)
+            lines.append(
+                f"{indent}{word} {shortened(printable(json.dumps(value, ensure_ascii=False)), room)}"
+            )
+    return lines

@@ -9,7 +9,19 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .engine.model import DONE, SIGNAL, Accept, Alarm, Answered, Drop, Listen, Message, Signalled, Take
+from .engine.model import (
+    DONE,
+    SIGNAL,
+    Accept,
+    Alarm,
+    Answered,
+    Drop,
+    Listen,
+    Message,
+    Signalled,
+    Take,
+)
+from .engine.renewals import Continue
 from .wording import counted, length, moment, printable, shortened
 
 RECEIVED, UPDATE, PATCH = "received", "update", "patch"
@@ -61,6 +73,25 @@ def heartbeats(entry: Entry) -> str:
     return f" ({counted(entry.heartbeats, 'heartbeat')}{last})"
 
 
+def attempt_text(entry: Entry, attempt: Attempt, now: datetime) -> str:
+    """What became of one attempt of an entry: `attempt 2 failed after 100 ms: try again`."""
+    text = f"attempt {attempt.number}"
+    if attempt.at > now:
+        text += f" in {length(attempt.at - now)}"
+    elif not attempt.outcome:
+        text += " sent" if entry.ended is not None else f" sent {length(now - attempt.at)} ago"
+    else:
+        text += f" {attempt.outcome}"
+        if attempt.ended is not None:
+            text += f" after {length(attempt.ended - attempt.at)}"
+    return f"{text}: {attempt.error}" if attempt.error and attempt.error != entry.reason else text
+
+
+def attempt_lines(entry: Entry, now: datetime) -> list[str]:
+    """The same of all attempts, a line each."""
+    return [shortened(printable(attempt_text(entry, attempt, now)), 200) for attempt in entry.attempts]
+
+
 def withdraw(entry: Entry, at: datetime) -> None:
     """Take back an attempt whose time hadn't come when something else was decided: it was never sent."""
     if entry.attempts and entry.attempts[-1].at > at and not entry.attempts[-1].outcome:
@@ -81,6 +112,11 @@ class Received:
         self._entries, self._steps = entries, steps
         self._waiting: dict[str, deque[Entry]] = {}
         self._updates: dict[str, Entry] = {}
+
+    def kept(self, decision: Continue, at: datetime) -> None:
+        """A story begins with a later run: what that has been left by the runs before it."""
+        for fields in decision.waiting:
+            self.came(Signalled(*fields), at)
 
     def came(self, event: Message, at: datetime) -> None:
         """Somebody has sent something."""

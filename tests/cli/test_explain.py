@@ -249,4 +249,5 @@ def test_json_is_stable() -> None:
         "paused": None,
         "leaves": [],
         "parent": None,
+        "run": {"number": 1, "began_at": "2026-01-02T10:00:00.000000Z", "records": 2},
     }

@@ -42,6 +42,11 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     Parent | None: st.none() | parents,
     Parent: parents,
     tuple[str, ...]: st.lists(words, max_size=3).map(tuple),
+    tuple[Any, ...]: st.lists(words | numbers, max_size=3).map(tuple),
+    tuple[tuple[Any, ...], ...]: st.lists(st.tuples(words, st.binary(max_size=8)), max_size=3).map(tuple),
+    tuple[tuple[str, str, str, str], ...]: st.lists(st.tuples(words, words, words, words), max_size=2).map(
+        tuple
+    ),
 }
 
 
@@ -127,4 +132,6 @@ def test_codes_are_never_used_again() -> None:
         30: "Await",
         31: "Patch",
         32: "Adopt",
+        33: "Continue",
+        34: "Swell",
     }

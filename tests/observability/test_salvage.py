@@ -262,7 +262,7 @@ class Watched(World):
             for each in self.store.history(row):
                 record = decode(each.seq, each.body)
                 extend(state, record)
-                for job in jobs(state, record, state.ended):
+                for job in jobs(state, record, state.ended, state.known_steps):
                     yield build(job)
 
     def export_all(self) -> None:

@@ -40,12 +40,18 @@ class Traced(Play):
     def event(self, event: Event) -> Record | Ignored | NotApplicable:
         made = super().event(event)
         if isinstance(made, Record):
-            self.happened.append(Happened(0, self.run, made, self.run.state.ended))
+            self.happened.append(
+                Happened(0, self.run, made, self.run.state.ended, self.run.state.known_steps)
+            )
         return made
 
     @property
     def jobs(self) -> list[Job]:
-        return [job for _, run, record, ended in self.happened for job in jobs(run.state, record, ended)]
+        return [
+            job
+            for _, run, record, ended, steps in self.happened
+            for job in jobs(run.state, record, ended, steps)
+        ]
 
     @property
     def spans(self) -> list[ReadableSpan]:

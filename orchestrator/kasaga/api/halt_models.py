@@ -1,4 +1,4 @@
-"""What the API says of sagas that are paused, or were terminated."""
+"""What the API says of sagas that are paused, or were terminated, and of the runs of those that live long."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ class PausedOut(BaseModel):
     reason: str | None
     state: str = Field(description="What it is again when it is resumed.", examples=["RUNNING"])
     cancelled_by: str | None = Field(description="Who has cancelled it meanwhile: it is undone then.")
+
+
+class RunOut(BaseModel):
+    """The run that a saga is in, of those that it has gone on as."""
+
+    number: int = Field(description="1 for the first.")
+    began_at: AwareDatetime
+    records: int = Field(description="Rows of its history.")
+    long: str | None = Field(default=None, description="That the history has become long, in words.")
 
 
 class LeftOut(BaseModel):

@@ -11,7 +11,7 @@ from kasaga_wire.attributes import MAX_ATTRIBUTES
 from kasaga_wire.headers import MAX_SAGA_ID_CHARACTERS
 
 from ..store.base import SagaState
-from .halt_models import LeftOut, PausedOut
+from .halt_models import LeftOut, PausedOut, RunOut
 from .search_models import ATTRIBUTES, TELLING, JsonAttributes, Query
 
 MAX_PAGE, USUAL_PAGE = 500, 50
@@ -177,6 +177,7 @@ class SagaDetail(SagaSummary):
     paused: PausedOut | None = Field(description="While it is PAUSED.")
     leaves: list[LeftOut] = Field(description="What it left behind, if it was TERMINATED.")
     parent: str | None = Field(description="The id of the saga whose step this one is.")
+    run: RunOut | None = Field(description="Its last run.")
 
 
 class AttemptOut(BaseModel):

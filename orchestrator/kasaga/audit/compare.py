@@ -99,7 +99,7 @@ class _Comparison:
         if not facts.final:
             return
         for step in facts.steps:
-            if open_ := _left_open(step, undone=facts.state == "COMPENSATED"):
+            if open_ := _left_open(step, undone=facts.state == "COMPENSATED" and not step.final):
                 self._find(Rule.HALF_DONE, step, f"{facts.state}, and {open_}", None)
 
     # --- one step
@@ -186,6 +186,9 @@ class _Comparison:
         known = {step.path for step in self._facts.steps}
         for path, row in sorted(self._seen[participant].of(self._run).items()):
             original = path.partition("~")[0]
+            number = original.partition(".")[0]
+            if number.isdecimal() and int(number) <= self._facts.deleted:
+                continue
             if original not in known and row.outcome in (DONE, UNDONE):
                 self._out.findings.append(
                     self._finding(Rule.UNKNOWN_STEP, path, row.type, participant, "no such step", row.outcome)

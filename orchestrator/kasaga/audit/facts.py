@@ -42,6 +42,8 @@ class StepFacts:
     input: bytes
     """SHA-256 of the command's payload; so is the next, of a result."""
     result: bytes
+    final: bool = False
+    """It is of a run that has ended: nothing undoes it, however the saga ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class SagaFacts:
     last_seq: int
     fault: str = ""
     """Why the history can't be read."""
+    deleted: int = 0
+    """Steps up to this number were of runs whose history is deleted."""
 
     @property
     def final(self) -> bool:
@@ -79,17 +83,23 @@ class _Gathered:
 def gather(row: SagaRow, rows: Rows) -> SagaFacts:
     """Fold a history into facts. A history that can't be read is a fact as well."""
     state, found, last = State(str(row.run_id)), _Gathered(), 0
+    past: list[Step] = []
+    deleted = 0
     try:
         for seq, body in rows:
             last = seq
             record = decode(seq, body)
             event, at = record.event, record.at
             lean = tuple([_lean(each, event, at, found) for each in record.decisions])
+            begins = not state.saga_id and seq > 1
             extend(state, record._replace(event=_lean_event(event), decisions=lean))
+            deleted = state.offset if begins else deleted
+            past += (state.before or {}).values()
     except HistoryUnreadable as error:
         return SagaFacts(row, (), row.state.value, last, error.message)
+    ended = tuple(_facts(step, found, final=True) for step in past if step.kind in (COMMAND, LOCAL))
     steps = tuple(_facts(step, found) for step in state.order if step.kind in (COMMAND, LOCAL))
-    return SagaFacts(row, steps, state.state, last)
+    return SagaFacts(row, ended + steps, state.state, last, deleted=deleted)
 
 
 def _lean(decision: Decision, event: Event, at: int, found: _Gathered) -> Decision:
@@ -119,7 +129,7 @@ def _lean_event(event: Event) -> Event:
     return event
 
 
-def _facts(step: Step, found: _Gathered) -> StepFacts:
+def _facts(step: Step, found: _Gathered, *, final: bool = False) -> StepFacts:
     path = step.path
     return StepFacts(
         path=path,
@@ -136,6 +146,7 @@ def _facts(step: Step, found: _Gathered) -> StepFacts:
         undo_at=found.undone_at.get(path, step.first_at),
         input=found.inputs.get(path, b""),
         result=found.results.get(path, b""),
+        final=final,
     )
 
 

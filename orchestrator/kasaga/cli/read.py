@@ -183,15 +183,18 @@ def describe(session: Session, saga_id: str) -> None:
 @click.argument("saga_id")
 @click.option("--full", is_flag=True, help="Show payloads whole, and every attempt.")
 @click.option("--no-payloads", is_flag=True, help="Leave payloads out: they are other people's data.")
+@click.option("--all", "everything", is_flag=True, help="Tell its earlier runs as well.")
 @click.option("--raw", is_flag=True, help="Show the records as they are stored; as JSON: one a line.")
 @reads
 @pass_session
-def history(session: Session, saga_id: str, full: bool, no_payloads: bool, raw: bool) -> None:
-    """Tell what happened to a saga, from its start on."""
+def history(
+    session: Session, saga_id: str, full: bool, no_payloads: bool, everything: bool, raw: bool
+) -> None:
+    """Tell what happened to a saga, from its start on, or that of its last run."""
     out = session.output()
     with session.store() as store:
         row = find(store, saga_id)
-        records = read_records(store, row)
+        records = read_records(store, row, since=0 if everything else row.base)
         decode_payload: Decode = (lambda data: None) if no_payloads else stored_decoder(store)
     if raw:
         for record in records:
@@ -219,6 +222,8 @@ def history(session: Session, saga_id: str, full: bool, no_payloads: bool, raw: 
             paint=out.paint,
         )
     )
+    if row.base > 1 and not everything:
+        out.note("This is its last run; there were others before (--all).")
     if not records:
         out.note("Its history has been purged.")
 

@@ -58,6 +58,7 @@ from .model import (
     Undeliverable,
     Updated,
 )
+from .renewals import Continue, Swell
 from .versions import Adopt, Await, Patch
 
 __all__ = ["FORMAT", "HistoryUnreadable", "decode", "encode"]
@@ -111,6 +112,8 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     30: Await,
     31: Patch,
     32: Adopt,
+    33: Continue,
+    34: Swell,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -38,7 +38,7 @@ from ..errors import (
     WrongAttributes,
 )
 from .branches import Branch, Join, Timer
-from .ending import GRAVEYARD, Broken, Guard, Left, Raised, Returned, unguarded
+from .ending import GRAVEYARD, Broken, Guard, Left, Raised, Renewed, Returned, unguarded
 from .failures import TIMED_OUT, failure, line_of, place, suspended_at, words
 from .model import DONE, UPDATE, Signalled
 from .requests import Expect, Handler, Host, Request
@@ -59,6 +59,7 @@ __all__ = [
     "Left",
     "Progress",
     "Raised",
+    "Renewed",
     "Returned",
     "Waits",
     "failure",
@@ -96,7 +97,7 @@ class Waits(NamedTuple):
 
 WAITS = Waits()
 
-Progress = Waits | Returned | Raised | Broken
+Progress = Waits | Returned | Renewed | Raised | Broken
 """What became of the code; what it asked for on the way is in `Driver.effects`."""
 
 
@@ -106,9 +107,17 @@ class Driver(Scheduling):
     __slots__ = ("_schemas", "answer", "definition")
 
     def __init__(
-        self, definition: Definition, host: Host, schemas: Schemas, guard: Guard = unguarded
+        self,
+        definition: Definition,
+        host: Host,
+        schemas: Schemas,
+        guard: Guard = unguarded,
+        *,
+        offset: int = 0,
     ) -> None:
+        """`offset`: the last number of a step before this run."""
         super().__init__(host, guard)
+        self.root.steps = offset
         self.definition = definition
         self._schemas = schemas
         self.answer: tuple[bytes, str] = b"", ""

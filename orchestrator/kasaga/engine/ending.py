@@ -45,6 +45,12 @@ class Returned(NamedTuple):
     result: bytes
 
 
+class Renewed(NamedTuple):
+    """The code asks to go on as a new run; the input is encoded."""
+
+    input: bytes
+
+
 class Raised(NamedTuple):
     """The code let a business outcome pass: the saga is to be undone."""
 
@@ -99,7 +105,7 @@ class Ending:
         self._live: dict[Branch, None] = {}
         """Those beside the saga's own whose coroutine hasn't ended, oldest first."""
         self._ready: list[tuple[Branch, Callable[[Any], Any], Any]] = []
-        self._end: Returned | Raised | Broken | None = None
+        self._end: Returned | Renewed | Raised | Broken | None = None
         self._turn = self._begun = 0
         self.between = False
         """The code of no branch runs, but the handler of an update."""

@@ -28,7 +28,10 @@ another saga that is."""
 
 STATES = frozenset(MOVES) - {""}
 FINAL = frozenset({COMPLETED, COMPENSATED, TERMINATED})
-PROBLEMS = frozenset({STUCK, COMPENSATED, PAUSED, TERMINATED})
+LONG_HISTORY = "LONG_HISTORY"
+"""No state: what is published of a run whose history has become long."""
+
+PROBLEMS = frozenset({STUCK, COMPENSATED, PAUSED, TERMINATED, LONG_HISTORY})
 UNDOING = frozenset({COMPENSATING, CANCELLING})
 
 

@@ -22,15 +22,16 @@ JSON = "json"
 class Mail:
     """Signals and updates of one saga."""
 
-    __slots__ = ("count", "dropped", "ids", "listening", "size", "updates", "waiting")
+    __slots__ = ("came", "count", "dropped", "ids", "listening", "size", "updated", "updates", "waiting")
 
     def __init__(self) -> None:
-        self.ids: set[str] = set()
-        """Of all signals that ever came: each counts once."""
+        self.ids: dict[str, None] = {}
+        """Of all signals that came, in order; of those that earlier runs took the last: each counts once."""
         self.waiting: dict[str, deque[Signalled]] = {}
         """Undelivered ones, by name, oldest first; no name has none."""
-        self.count = self.size = self.dropped = 0
-        """How many are undelivered, their bytes, and how many nobody could read."""
+        self.count = self.size = self.dropped = self.came = self.updated = 0
+        """How many are undelivered, their bytes, how many nobody could read; how many signals and updates
+        came in this run, and how many updates ever."""
         self.listening: dict[str, dict[str, Step]] = {}
         """By the name of a signal the steps that wait for one, in the order in which they were asked for."""
         self.updates: dict[str, Step] = {}
@@ -72,7 +73,8 @@ def note(state: State, event: Message) -> None:
     """Keep a signal. An update is kept by its Accept."""
     mail = of(state)
     if isinstance(event, Signalled):
-        mail.ids.add(event.signal_id)
+        mail.ids[event.signal_id] = None
+        mail.came += 1
         mail.waiting.setdefault(event.name, deque()).append(event)
         mail.count += 1
         mail.size += len(event.payload)
@@ -114,7 +116,9 @@ def accept(state: State, decision: Accept, row: int) -> None:
     step.type, step.payload, step.outcome = event.name, event.payload, DONE
     step.details = JSON if event.json else ""
     state.steps[step.path] = step
-    of(state).updates[event.update_id] = step
+    mail = of(state)
+    mail.updates[event.update_id] = step
+    mail.came, mail.updated = mail.came + 1, mail.updated + 1
     state.unfed.append(step)
 
 

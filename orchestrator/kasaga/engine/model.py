@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
 from .kinship import Parent, Recall, Recalled, Report
+from .renewals import Continue, Swell
 from .versions import Adopt, Await, Patch
 
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
@@ -284,6 +285,8 @@ class Return(NamedTuple):
     """The saga's code returned; the end waits for open voids."""
 
     result: bytes
+    renews: bool = False
+    """It goes on as a new run, whose input the result is."""
 
 
 class Move(NamedTuple):
@@ -464,6 +467,8 @@ Decision = (
     | Await
     | Adopt
     | Patch
+    | Continue
+    | Swell
 )
 
 TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report, Await})

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
+from . import renewing
 from .attributes import SetAttributes
 from .branches import Timer
-from .driver import Broken, Left, Progress, Returned, Waits, words
+from .driver import Broken, Left, Progress, Renewed, Returned, Waits, words
 from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
 from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
 from .scopes import Scope
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
 def replay(driver: Driver, state: State, schemas: Schemas) -> None:
     """Bring a new driver to where the history ends; raises SagaCodeError."""
-    driver.host.now = state.begun_at
+    host = driver.host
+    host.now, host.length = state.begun_at, renewing.length(state, state.begun_seq)
+    host.long = renewing.warned(state, 0)
     driver.replayed = state.patches
     compared = _Compared(driver, state, schemas)
     progress = driver.start(state.input)
-    for step in state.fed:
+    for place, step in enumerate(state.fed, 1):
         compared.turn(progress, step.asked)
-        driver.host.now = step.fed_at
+        host.now, host.length = step.fed_at, renewing.length(state, step.fed_seq)
+        host.long = renewing.warned(state, place)
         progress = driver.resume(step)
     compared.turn(progress, len(state.order))
     compared.end(progress)
@@ -92,7 +96,9 @@ class _Compared:
     def end(self, progress: Progress) -> None:
         """Compare where the code stands with the end of the history."""
         state = self._state
-        ended = state.returned is not None if isinstance(progress, Returned) else state.raised
+        ended = state.raised
+        if isinstance(progress, Returned | Renewed):
+            ended = state.returned is not None and state.renews == isinstance(progress, Renewed)
         if isinstance(progress, Waits):
             ended = state.returned is None and not state.raised
         if not ended:
@@ -166,6 +172,8 @@ class _Compared:
                 does = f"waits for {_waits_for(driver)} at {driver.line(driver.waiting)}"
             elif isinstance(progress, Returned):
                 does = "returns"
+            elif isinstance(progress, Renewed):
+                does = "goes on as a new run"
             else:
                 does = f"asks to be undone ({progress.reason})"
             what = f" ({difference})" if difference != "something else" else ""
@@ -240,7 +248,9 @@ def _other_input(request: Call, recorded: Step, schemas: Schemas) -> str:
 def _then(state: State, recorded: Step | None) -> str:
     if recorded is not None:
         return f"{_what(recorded)} as step {recorded.path}"
-    return "its return" if state.returned is not None else "its undoing" if state.raised else "no step"
+    if state.returned is not None:
+        return "a new run" if state.renews else "its return"
+    return "its undoing" if state.raised else "no step"
 
 
 def _text(key: bytes) -> str:

@@ -69,6 +69,10 @@ class Scheduler(Protocol):
         """Have the new branch alone. Raises Nondeterminism."""
         ...
 
+    def may_renew(self) -> None:
+        """Look whether the saga may go on as a new run here. Raises OpenEnds."""
+        ...
+
 
 class Host:
     """One for each driver; `now` is the time of the event being processed, in microseconds."""
@@ -79,17 +83,27 @@ class Host:
         "current",
         "given",
         "handlers",
+        "length",
+        "long",
         "loose",
         "max_payload",
         "now",
+        "number",
         "queries",
         "run_id",
         "saga_id",
         "scheduler",
+        "seed",
     )
 
-    def __init__(self, run_id: str, saga_id: str, max_payload: int) -> None:
+    def __init__(self, run_id: str, saga_id: str, max_payload: int, number: int = 1) -> None:
         self.run_id = run_id
+        self.number = number
+        """Which of the saga's runs it is, from 1."""
+        self.seed = run_id if number == 1 else f"{run_id}/{number}"
+        """What chance is made of: another one in each run."""
+        self.length, self.long = 0, False
+        """Records of the run's history, and whether it is known to be long; as of the event at hand."""
         self.saga_id = saga_id
         self.max_payload = max_payload
         self.now = 0
@@ -294,6 +308,38 @@ class EmitCall(Request):
     def describe(self) -> str:
         """Name it."""
         return f"ctx.emit of {self.event.type}"
+
+
+class ContinueCall(Request):
+    """The end of this run and the beginning of the next: no step, and awaiting it never ends."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, host: Host, payload: bytes) -> None:
+        super().__init__(host)
+        self.payload = payload
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Suspend the code for good. Raises OpenEnds."""
+        self.hand_over()
+        scheduler = self.host.scheduler
+        assert scheduler is not None
+        scheduler.may_renew()
+        yield Renewal(self.payload)
+        raise NotAwaitable("a run that has ended was gone on with")  # pragma: no cover - nobody does
+
+    def describe(self) -> str:
+        """Name it."""
+        return "ctx.continue_as_new"
+
+
+class Renewal:
+    """What `ctx.continue_as_new` suspends the code with."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
 
 
 class AttributesCall(Request):

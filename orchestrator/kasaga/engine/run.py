@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kasaga_wire.codec import Schemas
@@ -31,7 +31,19 @@ class Definitions(NamedTuple):
     max_together: int = 16_000_000
     """Bytes of the inputs of steps that go out together: they are one row of history."""
     max_steps: int = 50_000
-    """Steps of one saga: its history is read as a whole whenever its process changes."""
+    """Steps of one run: its history is read as a whole whenever its process changes."""
+    max_events: int = 100_000
+    """Records of one run; a saga with more takes no further step."""
+    max_bytes: int = 50_000_000
+    """Bytes of them."""
+    warn_at: float = 0.2
+    """Of either: from here on the saga is told that its history is long."""
+    fleet: Callable[[str], int] | None = None
+    """The newest version of a saga that all processes have; without it the newest that is here."""
+
+    def common(self, name: str) -> int:
+        """Return the version of a new run of a saga, 0 where there is none."""
+        return self.newest(name) if self.fleet is None else self.fleet(name)
 
     def newest(self, name: str) -> int:
         """Return the newest version that is here of a saga's code, 0 where there is none."""
@@ -66,10 +78,9 @@ class Run:
             driver.guard = guard
             return driver
         state = self.state
-        host = Host(state.run_id, state.saga_id, defs.max_payload)
-        if state.attributes and not state.begun_at:
-            host.given = frozenset(state.attributes)
-        driver = Driver(defs.definition(state), host, defs.schemas, guard)
+        driver = driver_of(defs, state, defs.definition(state), guard)
+        if state.attributes and not state.begun_at and state.number == 1:
+            driver.host.given = frozenset(state.attributes)
         if state.begun_at:
             try:
                 replay(driver, state, defs.schemas)
@@ -84,3 +95,9 @@ class Run:
         driver, self.driver = self.driver, None
         if driver is not None:
             driver.evict()
+
+
+def driver_of(defs: Definitions, state: State, definition: Definition, guard: Guard) -> Driver:
+    """Make a driver for a saga's run as it stands; nothing is run yet."""
+    host = Host(state.run_id, state.saga_id, defs.max_payload, state.number)
+    return Driver(definition, host, defs.schemas, guard, offset=state.offset)

@@ -19,16 +19,17 @@ from ..errors import (
     EarlyPivot,
     Nondeterminism,
     NotAwaitable,
+    OpenEnds,
     SagaCodeError,
     StepError,
     TooManySteps,
 )
 from .attributes import SetAttributes
 from .branches import Branch, Gather, Join, Race, TimeIsOver, Timer, asked_by, begin
-from .ending import Broken, Ending, Guard, Raised, Returned
+from .ending import Broken, Ending, Guard, Raised, Renewed, Returned
 from .failures import kind_of, suspended_at, words
 from .model import CUT_OFF, Emit, Pivot
-from .requests import MAX_SWALLOWS, Host, Request
+from .requests import MAX_SWALLOWS, Host, Renewal, Request
 from .scopes import Exit, Scope
 from .versions import Patch
 
@@ -96,6 +97,8 @@ class Scheduling(Ending):
         """What is awaited is no step, or none that may be awaited here."""
         if isinstance(wanted, Exit):
             self._leaves(branch, wanted.scope)
+        elif isinstance(wanted, Renewal) and branch is self.root and branch.interrupt is None:
+            self._renews(branch, wanted)
         elif branch.interrupt is not None:
             self._insist(branch, wanted)
         elif isinstance(wanted, Join) and wanted.host is self.host:
@@ -304,6 +307,34 @@ class Scheduling(Ending):
         if not self.pivoted:
             self.pivoted = True
             self.effects.append(Pivot())
+
+    def may_renew(self) -> None:
+        """Look whether anything of the run is open. Raises OpenEnds."""
+        root = self.root
+        if self.host.current is not root:
+            raise OpenEnds("ctx.continue_as_new in a branch: it ends the whole run")
+        if self._live:
+            lines = ", ".join(suspended_at(branch.coroutine) for branch in self._live)
+            raise OpenEnds(f"ctx.continue_as_new while other branches run, at {lines}")
+        if root.has_more and root.more.scopes:
+            raise OpenEnds(
+                f"ctx.continue_as_new in a {root.more.scopes[-1].describe()}, which isn't left yet"
+            )
+        timers: list[Request] = [*root.more.timers] if root.has_more else []
+        out = [request for request in self.requests.values() if request not in timers]
+        if out:
+            names = ", ".join(f"{request.describe()} (step {request.path})" for request in out)
+            raise OpenEnds(f"ctx.continue_as_new while steps are out: {names}")
+        if self.host.loose:
+            names = ", ".join(request.describe() for request in self.host.loose)
+            raise OpenEnds(f"ctx.continue_as_new, and never awaited was what the saga called: {names}")
+
+    def _renews(self, branch: Branch, renewal: Renewal) -> None:
+        """The run is over: its blocks with time-outs as well."""
+        if branch.has_more:
+            timers, branch.more.timers = branch.more.timers, []
+            self._let_go(timers, "")
+        self._end = Renewed(renewal.payload)
 
     def emit(self, event: Emit) -> None:
         """Publish an event with what the turn decides."""

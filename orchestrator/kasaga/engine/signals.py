@@ -47,7 +47,7 @@ MAX_WAITING_BYTES = 8_000_000
 """Bytes of them: they are in memory while the saga is."""
 
 MAX_MESSAGES = 50_000
-"""Signals and updates of one saga in all: its history is read as a whole whenever its process changes."""
+"""Signals and updates of one run in all: its history is read as a whole whenever its process changes."""
 
 
 def refuses(defs: Definitions, run: Run, event: Message, guard: Guard) -> NotApplicable | None:
@@ -66,7 +66,8 @@ def over(state: State) -> NotApplicable | None:
         return SagaOver(f"the saga has ended: it is {state.state}")
     if state.phase != lifecycle.RUNNING:
         return SagaOver("the saga is being undone: its code takes nothing any more")
-    return SagaOver("the saga's code has ended") if state.returned is not None else None
+    ended = state.returned is not None and not state.renews  # else what comes is for the next run
+    return SagaOver("the saga's code has ended") if ended else None
 
 
 def no_room(state: State, event: Message, max_payload: int) -> NotApplicable | None:
@@ -77,8 +78,8 @@ def no_room(state: State, event: Message, max_payload: int) -> NotApplicable | N
     mail = state.mail
     if mail is None:
         return None
-    if len(mail.ids) + len(mail.updates) >= MAX_MESSAGES:
-        return MailboxFull(f"the saga was sent {MAX_MESSAGES} signals and updates, which is the most")
+    if mail.came >= MAX_MESSAGES:
+        return MailboxFull(f"the saga's run was sent {MAX_MESSAGES} signals and updates, which is the most")
     if isinstance(event, Updated):
         return None
     if mail.count >= MAX_WAITING:
@@ -123,6 +124,8 @@ def _invalid(defs: Definitions, run: Run, event: Updated, guard: Guard) -> NotAp
     state = run.state
     if state.parked or not state.begun_at:
         return UpdateRefused(_cut(f"the saga is STUCK, its code can't go on: {state.reason}"))
+    if state.renews:
+        return UpdateRefused("the saga is about to go on as a new run: send it again")
     try:
         driver = run.live(defs, guard)
     except SagaCodeError as error:
@@ -151,7 +154,7 @@ def note(turn: Turn, event: Message) -> None:
     """Take in what was sent. A signal is in the mail already, by its event alone."""
     if isinstance(event, Updated):
         mail = turn.state.mail
-        turn.add(Accept(f"u{len(mail.updates) + 1 if mail is not None else 1}"))
+        turn.add(Accept(f"u{mail.updated + 1 if mail is not None else 1}"))
 
 
 def take(turn: Turn) -> bool:

@@ -12,21 +12,14 @@ from collections.abc import Callable, Iterable
 from kasaga_wire.attributes import Stored
 
 from ..errors import HistoryUnreadable
-from . import attributes, late, leaving, lifecycle, mail, stand
+from . import attempts, attributes, late, leaving, lifecycle, mail, renewing, stand
 from .attributes import SetAttributes
 from .deferrals import Defer
 from .kinship import Parent, Recall, Report, recall
 from .mail import Mail
 from .model import (
-    COMMAND,
-    DRAINED,
-    LOCAL,
     MESSAGES,
-    SCOPED,
-    SIGNAL,
-    SLEEP,
     TAKES_ROW,
-    UNDO,
     Accept,
     Alarm,
     Answered,
@@ -45,10 +38,8 @@ from .model import (
     Move,
     Pivot,
     Postpone,
-    Ran,
     Record,
     Release,
-    Replied,
     Resume,
     Return,
     RunLocal,
@@ -59,9 +50,9 @@ from .model import (
     Take,
     Tell,
     Unblock,
-    Undeliverable,
 )
 from .notes import EndedFields, Mark, Watcher
+from .renewals import Continue, Swell
 from .stand import Paused
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 from .versions import Adopt, Await, Patch
@@ -75,6 +66,10 @@ MAX_MARKS = 100
 """Marks kept of one saga; a saga that is stuck again and again has its first ones."""
 
 
+_NOTHING: dict[str, None] = {}
+"""Never written to: most sagas have no actions."""
+
+
 class State:
     """One saga as its history tells it."""
 
@@ -83,13 +78,17 @@ class State:
         "at",
         "attributes",
         "await_row",
+        "base",
+        "before",
         "begun_at",
+        "begun_seq",
         "blocked",
         "closes",
         "code",
         "deadline_due",
         "deadline_row",
         "emitted",
+        "emitted_before",
         "ended",
         "event",
         "fed",
@@ -103,6 +102,8 @@ class State:
         "marks",
         "name",
         "next_seq",
+        "number",
+        "offset",
         "opens",
         "order",
         "parent",
@@ -117,14 +118,19 @@ class State:
         "reason",
         "recalled",
         "remedy",
+        "renews",
         "returned",
         "row",
+        "run_at",
         "run_id",
         "saga_id",
+        "size",
+        "start_hash",
         "started_at",
         "state",
         "steps",
         "stuck_step",
+        "swollen",
         "traceparent",
         "tracestate",
         "undo_code",
@@ -144,21 +150,45 @@ class State:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.version, self.next_seq, self.input = 0, 1, b""
-        self.started_at = self.at = self.deadline_row = self.deadline_due = self.await_row = 0
-        """`await_row`: of a saga that waits for a process that has its version."""
+        self.next_seq = 1
+        self.at = self.first_row = self.row = 0
+        self.begin_run()
+        self.event: Event | None = None
+        """Of the record at hand, as the next three."""
+        self._open_record()
+
+    def begin_run(self) -> None:
+        """Be as of a saga that nothing is known of, but for its id and the number of its next record."""
+        self.version, self.input, self.start_hash = 0, b"", b""
+        """`start_hash`: SHA-256 of the first run's input, empty in that run."""
+        self.base = self.number = 1
+        """The first record that the run needs; which of the saga's runs it is."""
+        self.size = 0
+        """Bytes of the run's history, which the shell counts."""
+        self.offset = self.emitted_before = self.begun_seq = 0
+        """The last number of a step, and how many events were published, before this run."""
+        self.before: dict[str, Step] | None = None
+        """Steps of runs that the record at hand has ended."""
+        self.swollen: tuple[int, Swell] | None = None
+        """At which of the code's outcomes its history was first known to be long; 0: at its start."""
+        self.started_at = self.run_at = self.deadline_row = self.deadline_due = self.await_row = 0
+        """`started_at`: of the first run; `await_row`: of a saga that waits for its version."""
         self.saga_id = self.name = self.traceparent = self.tracestate = ""
         self.state = self.phase = self.code = self.reason = self.remedy = self.stuck_step = ""
         """`phase`: the state under STUCK and PAUSED, what the saga is doing."""
         self.undo_code = self.undo_reason = self.undo_step = self.fingerprint = ""
-        self.parked = self.held = self.raised = self.with_exceptions = False
+        self.parked = self.held = self.raised = self.with_exceptions = self.renews = False
         """Its code can't go on; nothing of it is decided now, because of that or of a pause; its code has
-        ended by asking to be undone; somebody skipped or resolved a step."""
+        ended by asking to be undone; somebody skipped or resolved a step; `returned` is a new run's input."""
         self.paused: Paused | None = None
         self.pauses: list[tuple[int, int]] | None = None  # from when to when; most sagas never were paused
-        self.begun_at = self.undos_open = self.first_row = self.row = self.recalled = 0
+        self.begun_at = self.undos_open = self.recalled = 0
         """When the saga's code was started, 0: it wasn't; how many undos are out; the attempt of
         its parent's undo."""
+        self._begin_steps()
+
+    def _begin_steps(self) -> None:
+        """Know of no step, and of nothing that came for one."""
         self.returned = self.attributes = None
         self.unfed, self.fed = list[Step](), list[Step]()
         """`unfed`: settled steps whose outcome the saga's code hasn't been given, in order of settling.
@@ -182,15 +212,12 @@ class State:
         """Steps that make the saga STUCK, oldest first."""
         self.pending: tuple[StepEvent, ...] = ()
         """What came while the saga was held."""
-        self.actions: frozenset[str] = frozenset()
+        self.actions: dict[str, None] = _NOTHING
         self.watchers: tuple[Watcher, ...] = ()
-        """A tuple like the two above: most sagas have none."""
+        """A tuple, as most sagas have none."""
         self.marks: list[Mark] = []
         self.mail: Mail | None = None
         """Signals and updates; most sagas have none."""
-        # Of the record at hand:
-        self.event: Event | None = None
-        self._open_record()
 
     def _open_record(self) -> None:
         self.opens: list[tuple[int, Decision]] = []
@@ -202,14 +229,19 @@ class State:
         """The saga has ended."""
         return self.state in lifecycle.FINAL
 
+    @property
+    def known_steps(self) -> dict[str, Step]:
+        """Steps by their paths, with those of runs that the record at hand has ended."""
+        return self.steps if self.before is None else {**self.before, **self.steps}
+
     def begin(self, event: Event, at: int, row: int) -> None:
         """Open a record: note the event itself; decisions follow through `apply`."""
-        self.event, self.at = event, at
+        self.event, self.at, self.before = event, at, None
         self.first_row = self.row = row
         self._open_record()
         if isinstance(event, Started):
             self.saga_id, self.name, self.version = event.saga_id, event.name, event.version
-            self.input, self.started_at = event.input, at
+            self.input, self.started_at, self.run_at = event.input, at, at
             self.traceparent, self.tracestate = event.traceparent, event.tracestate
             self.parent = event.parent
             if event.attributes:
@@ -217,7 +249,7 @@ class State:
             if event.reply_to:
                 self.watchers = (Watcher(event.reply_to, self.run_id, event.traceparent, event.tracestate),)
         elif isinstance(event, Asked):
-            self.actions |= {event.action_id}
+            self.actions = {**self.actions, event.action_id: None}
             if event.action != "watch":
                 self.mark(event.action, event.by, event.reason, event.step)
             elif event.reply_to:
@@ -292,6 +324,9 @@ def fold(run_id: str, records: Iterable[Record]) -> State:
 
 def extend(state: State, record: Record) -> None:
     """Fold one more record. Raises HistoryUnreadable as `fold` does; the state is of no use then."""
+    if state.next_seq == 1 and record.seq > 1:
+        _begin_later(state, record)
+        return
     if record.seq != state.next_seq:
         raise HistoryUnreadable(f"row {record.seq} stands where row {state.next_seq} should be")
     if (record.seq == 1) != isinstance(record.event, Started):
@@ -306,133 +341,23 @@ def extend(state: State, record: Record) -> None:
     state.end()
 
 
-def _resume(state: State, decision: Resume, row: int) -> None:
-    if decision.step:
-        step = state.steps[decision.step]
-        state.unfed.remove(step)
-        step.fed_at, step.asked = state.at, len(state.order)
-        state.fed.append(step)
-    else:
-        state.begun_at = state.at
-
-
-def _send(state: State, decision: Send, row: int) -> None:
-    if decision.form != COMMAND:
-        step = _open_undo(state, decision, row)
-        step.undo_due = decision.due_at
-        if decision.payload:
-            step.undo_payload = decision.payload
-        return
-    if decision.attempt == 1:
-        step = Step(decision.step, COMMAND, state.at)
-        step.type, step.participant = decision.type, decision.participant
-        step.key, step.payload = decision.key, decision.payload
-        step.policy, step.undo_policy = decision.policy, decision.undo_policy
-        step.compensation = decision.compensation
-        step.child, step.version = decision.child, decision.version
-        _add_step(state, step)
-    else:
-        step = _again(state, decision)
-        step.attempt = decision.attempt
-        step.last_at = decision.send_at or state.at
-    step.due_at, step.row = decision.due_at, row
-
-
-def _again(state: State, decision: Send | RunLocal) -> Step:
-    """The step whose next attempt this is; it keeps what the last answer said until it has an outcome."""
-    step = state.steps[decision.step]
-    state.end_attempt(step)
-    late.again(step, state.event)
-    if isinstance(state.event, (Replied, Ran)):
-        step.error_type, step.error = state.event.error_type, state.event.error
-    elif isinstance(state.event, Undeliverable):
-        step.error_type, step.error = "", state.event.error
-    return step
-
-
-def _add_step(state: State, step: Step) -> None:
-    if step.path in state.steps:
-        raise ValueError(f"a second step {step.path}")
-    state.steps[step.path] = step
-    state.order.append(step)
-
-
-def _open_undo(state: State, decision: Send | RunLocal, row: int) -> Step:
-    step = state.steps[decision.step]
-    state.end_undo(step)
-    if decision.attempt > 1 and isinstance(state.event, (Replied, Ran, Undeliverable)):
-        step.undo_error = state.event.error
-    if not step.undo_form:
-        state.undos_open += 1
-    step.undo_form, step.undo_attempt, step.undo_row = decision.form, decision.attempt, row
-    step.undo_at = decision.send_at or state.at
-    return step
-
-
-def _sleep(state: State, decision: Sleep, row: int) -> None:
-    step = Step(decision.step, SLEEP, state.at)
-    step.due_at, step.row, step.type = decision.due_at, row, decision.name
-    _add_step(state, step)
-
-
-def _deadline(state: State, decision: Deadline, row: int) -> None:
-    state.deadline_row, state.deadline_due = row, decision.due_at
-
-
-def _run_local(state: State, decision: RunLocal, row: int) -> None:
-    if decision.form == UNDO:
-        _open_undo(state, decision, row)
-        return
-    if decision.attempt == 1:
-        step = Step(decision.step, LOCAL, state.at)
-        step.type, step.compensation = decision.name, decision.undo
-        step.policy, step.undo_policy = decision.policy, decision.undo_policy
-        _add_step(state, step)
-    else:
-        step = _again(state, decision)
-    step.attempt, step.last_at, step.row = decision.attempt, decision.send_at or state.at, row
-
-
-def _listen(state: State, decision: Listen, row: int) -> None:
-    step = Step(decision.step, SIGNAL, state.at)
-    step.type = decision.name
-    _add_step(state, step)
-    mail.of(state).listen(step)
-
-
-def _settle(state: State, decision: Settle, row: int) -> None:
-    step = state.steps[decision.step]
-    if step.kind == SIGNAL:
-        mail.of(state).silence(step)
-    event = state.event
-    step.outcome = decision.outcome
-    step.result, step.error_type = decision.payload, decision.error_type
-    step.error, step.details = decision.error, decision.details
-    if isinstance(event, (Replied, Ran)) and event.step == decision.step and not decision.error_type:
-        step.result = step.result or event.payload
-        step.error_type, step.error = event.error_type, event.error
-        step.details = event.details if isinstance(event, Replied) else ""
-    state.end_attempt(step)
-    state.unblock(step)
-    if not step.left or step.left in (DRAINED, SCOPED):
-        state.unfed.append(step)
-    if isinstance(event, Asked) and event.action == "resolve":
-        state.with_exceptions = True
-
-
-def _clear(state: State, decision: Clear, row: int) -> None:
-    step = state.steps[decision.step]
-    if step.undo_open:
-        state.undos_open -= 1
-    step.undo_how = decision.how
-    state.unblock(step)
-    state.end_undo(step)
-    if decision.how in (SKIPPED, RESOLVED):
-        state.with_exceptions = True
+def _begin_later(state: State, record: Record) -> None:
+    """Begin a fold with the record that began a later run; those before it may be deleted."""
+    begins = renewing.beginning(record)
+    if begins is None:
+        raise HistoryUnreadable(f"row {record.seq} stands where row 1 should be")
+    state.next_seq, state.at, state.event = record.seq, record.at, record.event
+    state.first_row = state.row = begins.row
+    try:
+        for decision in begins.decisions:
+            state.apply(decision)
+    except (KeyError, ValueError, TypeError, AttributeError, lifecycle.IllegalMove) as error:
+        raise HistoryUnreadable(f"row {record.seq} can't be: {type(error).__name__}: {error}") from error
+    state.end()
 
 
 def _return(state: State, decision: Return, row: int) -> None:
-    state.returned = decision.result
+    state.returned, state.renews = decision.result, decision.renews
 
 
 def _emit(state: State, decision: Emit, row: int) -> None:
@@ -453,20 +378,20 @@ def _tell(state: State, decision: Tell, row: int) -> None:
 
 
 _APPLY: dict[type, Callable[..., None]] = {
-    Resume: _resume,
-    Send: _send,
-    Sleep: _sleep,
-    Deadline: _deadline,
-    RunLocal: _run_local,
-    Settle: _settle,
-    Clear: _clear,
+    Resume: attempts.resume,
+    Send: attempts.send,
+    Sleep: attempts.sleep,
+    Deadline: attempts.deadline,
+    RunLocal: attempts.run_local,
+    Settle: attempts.settle,
+    Clear: attempts.clear,
     Return: _return,
     Move: stand.move,
     Tell: _tell,
     Unblock: _unblock,
     Leave: leaving.leave,
     Enter: leaving.enter,
-    Listen: _listen,
+    Listen: attempts.listen,
     Alarm: mail.alarm,
     Take: mail.take,
     Drop: mail.drop,
@@ -485,4 +410,6 @@ _APPLY: dict[type, Callable[..., None]] = {
     Await: stand.await_version,
     Adopt: stand.adopt,
     Patch: _patch,
+    Continue: renewing.apply,
+    Swell: renewing.swell,
 }

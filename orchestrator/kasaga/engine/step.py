@@ -63,6 +63,7 @@ class Step:
         "error",
         "error_type",
         "fed_at",
+        "fed_seq",
         "first_at",
         "key",
         "kind",
@@ -103,8 +104,8 @@ class Step:
         self.attempt = 1
         self.due_at = self.row = 0
         self.outcome = self.error_type = self.error = self.details = ""
-        self.fed_at = 0
-        """When the saga's code was given the outcome."""
+        self.fed_at = self.fed_seq = 0
+        """When the saga's code was given the outcome, and by which record."""
         self.asked = 0
         """How many steps the saga had then."""
         self.left = ""

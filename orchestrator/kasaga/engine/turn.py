@@ -17,6 +17,7 @@ from kasaga_wire.nodes import clean_text
 from ..errors import (
     DeadlinePassed,
     MissingVersion,
+    OpenEnds,
     PayloadTooLarge,
     SagaCancelled,
     SagaCodeError,
@@ -24,60 +25,44 @@ from ..errors import (
     StepFails,
     TooManySteps,
 )
-from . import halt, kinship, late, lifecycle, signals, undo
+from . import asking, halt, kinship, late, lifecycle, renewing, signals, undo
 from .attributes import SetAttributes, too_many
 from .backoff import backoff
-from .branches import Timer
 from .decisions import Decisions, stuck_by
 from .deferrals import Deferred
-from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Raised, Returned
+from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Raised, Renewed, Returned
 from .model import (
-    COMMAND,
-    CUT_OFF,
     DEADLINE,
     DONE,
-    DRAINED,
-    LEFT,
-    LOCAL,
     MESSAGES,
     MISSED,
     REFUSED,
-    SCOPED,
     SIGNAL,
     SLEEP,
     UNDO_FORMS,
     UNKNOWN,
     UPDATE,
-    Alarm,
     Answered,
     CodeArrived,
     Deadline,
     Emit,
-    Enter,
     Event,
     Faulted,
     Fired,
-    Leave,
-    Listen,
     Move,
     Pivot,
     Ran,
     Replied,
     Resume,
     Return,
-    RunLocal,
-    Send,
     Settle,
-    Sleep,
     Started,
     Tell,
     Undeliverable,
 )
 from .relevance import CONFLICT, stale
-from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
-from .scopes import Scope
+from .requests import Call, Request
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
-from .step import NO_EFFECT
 from .versions import Adopt, Patch
 
 CANCELLED = "kasaga.Cancelled"
@@ -87,7 +72,7 @@ LOST_RACE = undo.LOST_RACE
 """Error types that the engine itself gives to steps; `driver.TIMED_OUT` is another."""
 
 
-_ENDS = (Raised, Returned)
+_ENDS = (Raised, Returned, Renewed)
 
 
 class Turn(Decisions):
@@ -218,7 +203,7 @@ class Turn(Decisions):
         elif state.pivot is not None and not step.left:
             self._insist(step, send_at, error, final=final or error_type in policy.non_retryable)
         else:
-            self._give_up(step, error_type or "Error", error)
+            self.give_up(step, error_type or "Error", error)
 
     def _insist(self, step: Step, send_at: int, error: str, *, final: bool) -> None:
         """After the pivot a step isn't given up: the saga is STUCK at it, and its attempts go on.
@@ -232,7 +217,7 @@ class Turn(Decisions):
         if not final:
             self.send_again(step, send_at, 0)
 
-    def _give_up(self, step: Step, error_type: str, error: str) -> None:
+    def give_up(self, step: Step, error_type: str, error: str) -> None:
         """Settle a step as unknown: it is undone, whatever became of it."""
         state = self.state
         self.add(Settle(step.path, UNKNOWN, b"", error_type or "Error", error))
@@ -323,26 +308,37 @@ class Turn(Decisions):
 
     def advance(self) -> None:
         """Run until nothing is ready."""
+        while self._advance():
+            pass  # another run has begun
+
+    def _advance(self) -> bool:
+        """Run until nothing is ready in this run; say whether the saga goes on as a new one."""
         state = self.state
         if state.held:
-            return
+            return False
         while state.phase == lifecycle.RUNNING and not state.parked and state.returned is None:
-            if state.unfed:
-                self._feed(state.unfed[0])
-            elif not state.begun_at:
+            if not state.begun_at:
                 self._feed(None)
+            elif state.unfed:
+                self._feed(state.unfed[0])
             elif (state.mail is None or not signals.take(self)) and not self._scope_over():
                 break
         if state.held or state.final:
-            return
+            return False
         if state.phase in lifecycle.UNDOING:
             over = undo.advance(self)
         else:
             cleared = state.lost is None or undo.advance_lost(self)
             over = cleared and state.returned is not None and not state.undos_open
         self._reflect()
-        if over and state.state != lifecycle.STUCK:
+        if not over or state.state == lifecycle.STUCK:
+            return False
+        renews = state.renews and state.phase == lifecycle.RUNNING
+        if renews:
+            renewing.go_on(self)
+        else:
             self._finish(lifecycle.COMPENSATED if state.phase in lifecycle.UNDOING else lifecycle.COMPLETED)
+        return renews
 
     def _scope_over(self) -> bool:
         """Go on undoing what the code lives on from; say whether that ends a scope that it waits for."""
@@ -377,25 +373,32 @@ class Turn(Decisions):
         except SagaCodeError as error:
             self.park(error)
             return
-        driver.host.now = self.at
+        if (too_long := renewing.swells(self)) is not None:
+            self.park(too_long)
+            return
+        host = driver.host
+        host.now, host.length = self.at, renewing.length(state, state.next_seq)
+        host.long = state.swollen is not None
         progress = driver.start(state.input) if step is None else driver.resume(step)
         if len(driver.effects) > 1 or driver.named or len(state.order) >= self.defs.max_steps:
             progress = self._too_many(driver) or progress
+        if step is None and progress is not WAITS and isinstance(progress, Renewed):
+            progress = Broken(OpenEnds("ctx.continue_as_new in a run that has waited for nothing"))
         if progress is not WAITS and isinstance(progress, Broken):
             self.park(progress.error)
             return
         if step is None and driver.definition.timeout:
-            self.add(Deadline(state.started_at + driver.definition.timeout))
+            self.add(Deadline(state.run_at + driver.definition.timeout))
         self.add(Resume(step.path if step else ""))
         if step is not None and step.kind == UPDATE:
             self.add(Answered(step.path, *driver.answer))
         for effect in driver.effects:
             if isinstance(effect, Left):
-                self._left(effect)
+                asking.left(self, effect)
             elif isinstance(effect, Pivot | Emit | SetAttributes | Patch):
                 self.add(effect)
             else:
-                self._schedule(effect)
+                asking.schedule(self, effect)
         if progress is not WAITS and isinstance(progress, _ENDS):
             self._follow(progress)
 
@@ -414,81 +417,14 @@ class Turn(Decisions):
         most = f"{len(asked)} steps and events at once have {size} bytes, over {self.defs.max_together}"
         return Broken(PayloadTooLarge(most, remedy="Gather fewer of them at a time, or send references."))
 
-    def _follow(self, progress: Returned | Raised) -> None:
+    def _follow(self, progress: Returned | Renewed | Raised) -> None:
         """Turn the end of the code into decisions."""
+        if isinstance(progress, Renewed):
+            self.run.evict()  # it is suspended for good
+            self.add(Return(progress.input, renews=True))
+            return
         self.run.driver = None
         if isinstance(progress, Raised):
             self.begin_undo(lifecycle.COMPENSATING, progress.code, progress.reason, progress.step)
         else:
             self.add(Return(progress.result))
-
-    def _left(self, effect: Left) -> None:
-        """The code waits no more for some steps. Those of a lost branch, or cut off, `advance` undoes."""
-        state, why = self.state, effect.why
-        paths = tuple(path for path in effect.steps if path in state.steps)
-        if not paths:
-            return
-        self.add(Leave(paths, why, clean_text(effect.reason, MAX_REASON), effect.failed))
-        if why == SCOPED:
-            return
-        for path in paths:
-            step = state.steps[path]
-            if step.outcome:
-                continue
-            if step.kind in NO_EFFECT:
-                self.add(Settle(path, LEFT))
-            elif why == DRAINED:
-                if step.last_at > self.at:  # between two attempts: there is nothing in flight
-                    self._give_up(step, step.error_type, step.error)
-            elif why == CUT_OFF:
-                self.add(Settle(path, UNKNOWN, b"", TIMED_OUT, "the time of its block is over"))
-            else:
-                self.add(Settle(path, UNKNOWN, b"", LOST_RACE, "its branch lost a race"))
-
-    def _schedule(self, request: Request) -> None:
-        path = request.path
-        if isinstance(request, Call):
-            self._send_first(path, request)
-        elif isinstance(request, Pause):
-            self.add(Sleep(path, request.due_at))
-        elif isinstance(request, Timer):
-            self.add(Sleep(path, request.due_at, "timeout"))
-        elif isinstance(request, Scope):
-            self.add(Enter(path, request.name))
-        elif isinstance(request, Expect):
-            self.add(Listen(path, request.name))
-            if request.due_at:
-                self.add(Alarm(path, request.due_at))
-        else:
-            assert isinstance(request, LocalCall), f"no such request: {request!r}"
-            self.add(
-                RunLocal(path, LOCAL, 1, request.name, 0, request.undo, request.policy, request.undo_policy)
-            )
-
-    def _send_first(self, path: str, call: Call) -> None:
-        spec, (key, policy, undo_policy) = call.spec, call.options
-        most = (
-            policy.timeout if not policy.schedule_to_close else min(policy.timeout, policy.schedule_to_close)
-        )
-        undo_type = spec.compensation.type if spec.compensation is not None else ""
-        child, version = "", 0
-        if isinstance(call, ChildCall):
-            key, undo_type, child, version = call.id.encode(), call.undo, call.child, call.version
-        self.add(
-            Send(
-                path,
-                COMMAND,
-                1,
-                spec.type,
-                spec.participant,
-                self.at + most,
-                0,
-                key,
-                call.payload,
-                policy,
-                undo_policy,
-                undo_type,
-                child,
-                version,
-            )
-        )

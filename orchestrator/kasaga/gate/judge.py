@@ -12,10 +12,10 @@ from kasaga_wire.schema import schema_id
 
 from ..engine import lifecycle
 from ..engine.codec import decode
-from ..engine.driver import Driver, Guard, Host, unguarded
+from ..engine.driver import Guard, unguarded
 from ..engine.model import DONE, LOCAL, REFUSED
 from ..engine.replay import replay
-from ..engine.run import Definitions
+from ..engine.run import Definitions, driver_of
 from ..engine.state import State, Step, fold
 from ..errors import (
     HistoryUnreadable,
@@ -107,8 +107,7 @@ def _code(defs: Definitions, state: State, guard: Guard) -> None:
         except KasagaError as error:
             raise Unreadable(f"the input of saga {state.name}: {error.message}") from error
         return
-    host = Host(state.run_id, state.saga_id, defs.max_payload)
-    driver = Driver(definition, host, defs.schemas, guard)
+    driver = driver_of(defs, state, definition, guard)
     try:
         replay(driver, state, defs.schemas)
     except SagaCodeError as error:

@@ -12,9 +12,9 @@ from kasaga_wire.errors import KasagaError
 
 from ..engine import lifecycle
 from ..engine.codec import decode
-from ..engine.driver import Driver, Guard, Host, unguarded
+from ..engine.driver import Guard, unguarded
 from ..engine.replay import replay
-from ..engine.run import Definitions
+from ..engine.run import Definitions, driver_of
 from ..engine.state import fold
 from ..store.base import FINAL_STATES, SagaFilter, SagaRow, SagaState, Store
 from ..wording import counted, printable, sentence
@@ -63,8 +63,7 @@ def stand(defs: Definitions, history: History, guard: Guard = unguarded) -> Stan
         state = fold(history.run_id, (decode(seq, body) for seq, body in history.rows))
         if state.final or state.phase in lifecycle.UNDOING or not state.begun_at:
             return Stand(*about, {})
-        host = Host(state.run_id, state.saga_id, defs.max_payload)
-        driver = Driver(defs.definition(state), host, defs.schemas, guard)
+        driver = driver_of(defs, state, defs.definition(state), guard)
         try:
             replay(driver, state, defs.schemas)
             return Stand(*about, dict(driver.patches))

@@ -136,7 +136,8 @@ def _ended(found: SagaRow, about: str, what: str) -> Answer:
 def to_second_start(item: Item, event: Started, live: State | None, found: SagaRow | None) -> Answer | None:
     """The answer to a start whose saga id is taken; None for the same start again."""
     if live is not None:
-        run_id, name, taken_hash = live.run_id, live.name, hashlib.sha256(live.input).digest()
+        run_id, name = live.run_id, live.name
+        taken_hash = live.start_hash or hashlib.sha256(live.input).digest()
     elif found is not None:
         run_id, name, taken_hash = str(found.run_id), found.name, found.input_hash
     else:

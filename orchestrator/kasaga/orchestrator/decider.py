@@ -58,7 +58,7 @@ class Decider:
         metrics: Metrics,
     ) -> None:
         self._app, self._fleet = app, fleet
-        self._defs, self._where, self._shards = defs, where, shards
+        self._defs, self._where, self._shards = defs._replace(fleet=fleet.newest), where, shards
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
         self._ended: dict[str, Run] = {}
         """Of the batch, by saga id: sagas that have ended, and are asked or sent something all the same."""
@@ -490,7 +490,7 @@ class Decider:
     def _take(self, parked: Parked, shard: Shard, run: Run, records: Iterable[Decided]) -> None:
         for record in records:
             add_record(parked.write, run.state, record, self._where, self._defs.fingerprint)
-            parked.records.append(Happened(shard.number, run, record, run.state.ended))
+            parked.records.append(Happened(shard.number, run, record, run.state.ended, run.state.known_steps))
             shard.next_row = run.state.row
 
 

@@ -446,7 +446,7 @@ class Loop:
         for each in happened:
             if each.run.state.final:
                 self._runs.drop(*each.key)
-            elif each.run.state.state == STUCK:
+            elif each.run.state.state == STUCK or each.run.state.swollen is not None:
                 self._stuck_lines.tell(each, self._clock.seconds())
 
     def _replace(self, work: Work, write: SagaWrite, why: str, tries: int) -> SagaWrite:

@@ -16,7 +16,21 @@ from kasaga_wire import __version__
 
 from ..engine.driver import GRAVEYARD
 from ..engine.lifecycle import FINAL, PAUSED
-from ..engine.model import MESSAGES, SCOPE, SIGNAL, Clear, Hold, Move, Record, Send, Settle, Signalled
+from ..engine.model import (
+    MESSAGES,
+    SCOPE,
+    SIGNAL,
+    Clear,
+    Decision,
+    Hold,
+    Move,
+    Record,
+    Send,
+    Settle,
+    Signalled,
+)
+from ..engine.renewals import Continue, Swell
+from ..engine.run import Run
 from ..store.base import Attention, SagaState
 from .functions import Functions
 from .relay import Relay
@@ -59,6 +73,12 @@ class Metrics:
             ["saga", "state"],
             buckets=SAGA_SECONDS,
             registry=reg,
+        )
+        self._renewed = Counter(
+            "kasaga_runs_continued_total", "Runs that went on as new ones", ["saga"], registry=reg
+        )
+        self._swollen = Counter(
+            "kasaga_histories_long_total", "Runs whose history has become long", ["saga"], registry=reg
         )
         self._attention = Gauge(
             "kasaga_sagas",
@@ -308,7 +328,7 @@ class Metrics:
         sent: Tally[tuple[str, ...]] = Tally()
         settled: Tally[tuple[str, ...]] = Tally()
         cleared: Tally[tuple[str, ...]] = Tally()
-        for _, run, record, _ in records:
+        for _, run, record, _, steps in records:
             if isinstance(record.event, MESSAGES):
                 self._messages_of(record)
             if record.seq == 1:
@@ -317,7 +337,7 @@ class Metrics:
                 if isinstance(decision, Send):
                     sent[decision.type, decision.form] += 1
                 elif isinstance(decision, Settle):
-                    step = run.state.steps[decision.step]
+                    step = steps[decision.step]
                     type_ = step.kind if step.kind in (SIGNAL, SCOPE) else step.type or step.kind
                     settled[type_, decision.outcome] += 1
                     self._seconds.labels(type_).observe((record.at - step.first_at) / 1e6)
@@ -332,12 +352,21 @@ class Metrics:
                     moves[self._label(run.state.name), PAUSED] += 1
                 elif isinstance(decision, Clear):
                     cleared[decision.how,] += 1
+                else:
+                    self._lives_on(decision, run)
         _add(self._started, started)
         _add(self._moves, moves)
         _add(self._sent, sent)
         _add(self._settled, settled)
         _add(self._cleared, cleared)
         self._batch.observe(sagas)
+
+    def _lives_on(self, decision: Decision, run: Run) -> None:
+        """Count a new run, or a history that has become long."""
+        if isinstance(decision, Continue):
+            self._renewed.labels(self._label(run.state.name)).inc()
+        elif isinstance(decision, Swell):
+            self._swollen.labels(self._label(run.state.name)).inc()
 
     def _messages_of(self, record: Record) -> None:
         """Count a signal or an update that was recorded."""

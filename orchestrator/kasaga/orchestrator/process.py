@@ -20,7 +20,7 @@ from kasaga_wire.topics import Topics
 
 from ..probes import Probes
 from ..saga import App
-from ..settings import Settings, SettingsInvalid
+from ..settings import Settings, SettingsInvalid, limited
 from ..steady import hash_steadily
 from ..store.base import Offsets, StoreUnavailable
 from ..store.postgres import PostgresStore
@@ -148,7 +148,7 @@ class Orchestrator:
         schemas = Schemas()
         for text in store.schemas().values():
             schemas.add(text)
-        defs = app.definitions(schemas, max_payload=settings.max_payload_bytes)
+        defs = limited(app.definitions(schemas, max_payload=settings.max_payload_bytes), settings)
         for schema in own_schemas():
             schemas.add(schema)
         announce(store, app)

@@ -22,7 +22,9 @@ from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import partition_for
 
 from ..engine.codec import HistoryUnreadable, decode
+from ..engine.kinship import Parent
 from ..engine.model import Started
+from ..engine.renewals import Continue
 from ..store.base import HistoryRow, SagaRow, Store, StoreUnavailable
 from .metrics import Metrics
 
@@ -115,6 +117,7 @@ class Retention:
         deleted = 0
         for each in passes(self._keep, self._store.retained()):
             deleted += self._pass(each, shards)
+            self._shorten(each)
         while not self._stop.is_set() and self._store.forget(self._remember, limit=SLICE * 10) == SLICE * 10:
             self._stop.wait(PAUSE_SECONDS)
         if deleted:
@@ -141,6 +144,17 @@ class Retention:
                 break
             self._stop.wait(max(PAUSE_SECONDS, time.monotonic() - started))
         return deleted
+
+    def _shorten(self, each: Pass) -> None:
+        """Delete ended runs of sagas that live on. Those that live so are few: all are looked at."""
+        after: UUID | None = None
+        while not self._stop.is_set() and self._on_duty():
+            started = time.monotonic()
+            done = self._store.shorten(each.keep, each.names, others=each.others, after=after, limit=TOGETHER)
+            after = done.after
+            if after is None:
+                return
+            self._stop.wait(max(PAUSE_SECONDS, time.monotonic() - started))
 
     def _free(self, rows: Sequence[SagaRow], shards: int, keep: timedelta) -> list[SagaRow]:
         """Leave out those that a saga above them may still take back.
@@ -190,11 +204,16 @@ def _line(run: UUID, parents: Mapping[UUID, UUID | None]) -> set[UUID]:
 
 def _parent_of(entry: HistoryRow, shards: int) -> tuple[int, UUID] | None:
     """Shard and run of the saga that began this one. Raises HistoryUnreadable or ValueError."""
-    event = decode(entry.seq, entry.body).event
-    if not isinstance(event, Started) or event.parent is None:
+    record = decode(entry.seq, entry.body)
+    event = record.event
+    parent = event.parent if isinstance(event, Started) else None
+    for decision in record.decisions:
+        if isinstance(decision, Continue) and decision.parent:
+            parent = Parent(*decision.parent)  # the beginning is deleted; a later run begins the history
+    if parent is None:
         return None
-    run_id = UUID(event.parent.command.partition(".")[0])
-    return partition_for(event.parent.saga_id.encode(), shards), run_id
+    run_id = UUID(parent.command.partition(".")[0])
+    return partition_for(parent.saga_id.encode(), shards), run_id
 
 
 def _run_id_of(at: datetime) -> UUID:

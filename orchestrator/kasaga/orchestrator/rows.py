@@ -22,7 +22,7 @@ from kasaga_wire.envelope import (
 from kasaga_wire.records import NULL_PAYLOAD, Answer, Event, answer_codec, event_codec
 from kasaga_wire.topics import Topics
 
-from ..engine import lifecycle
+from ..engine import lifecycle, renewing
 from ..engine.attributes import changed_by
 from ..engine.codec import encode
 from ..engine.deferrals import Defer
@@ -48,13 +48,13 @@ from ..engine.model import (
 from ..engine.state import State
 from ..engine.undo import VOID_TYPE
 from ..engine.versions import Await
-from ..store.base import HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
+from ..store.base import RENEWED, HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from . import children
 from .clock import to_datetime
 from .shards import AWAIT
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
-WRITES_SAGA = frozenset({"Move", "Return", "Hold", "Release", "Postpone"})
+WRITES_SAGA = frozenset({"Move", "Return", "Hold", "Release", "Postpone", "Continue"})
 
 
 Trace = tuple[str | None, str | None]
@@ -98,7 +98,11 @@ def add_record(write: SagaWrite, state: State, record: Record, where: Addresses,
     """Add what one record writes to its saga's write set."""
     name = type(record.event).__name__
     step = getattr(record.event, "step", "")
-    write.history.append(HistoryRow(record.seq, to_datetime(record.at), name, step, encode(record)))
+    body = encode(record)
+    if state.base == record.seq and state.number > 1:
+        name, state.size = RENEWED, 0
+    state.size += len(body)
+    write.history.append(HistoryRow(record.seq, to_datetime(record.at), name, step, body))
     opened: dict[int, OutboxRow] = {row.seq: row for row in write.opens}
     for seq, decision in state.opens:
         row = _row(state, decision, seq, write.shard, record.at, where)
@@ -132,7 +136,7 @@ def saga_row(state: State, shard: int, at: int) -> SagaRow:
         name=state.name,
         version=state.version,
         state=SagaState(state.state),
-        input_hash=hashlib.sha256(state.input).digest(),
+        input_hash=state.start_hash or hashlib.sha256(state.input).digest(),
         started_at=to_datetime(state.started_at),
         updated_at=to_datetime(at),
         ended_at=to_datetime(at) if final else None,
@@ -143,6 +147,7 @@ def saga_row(state: State, shard: int, at: int) -> SagaRow:
         with_exceptions=state.with_exceptions,
         parked_code=state.fingerprint if state.state == lifecycle.STUCK else "",
         result=state.returned if state.state == lifecycle.COMPLETED else None,
+        base=state.base,
     )
 
 
@@ -337,6 +342,8 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
         remedy=state.remedy or None,
         step=(state.stuck_step or state.undo_step) or None,
     )
+    if tell.what == lifecycle.LONG_HISTORY and state.swollen is not None:
+        body.reason, body.remedy, body.step = renewing.told(state.swollen[1]), renewing.REMEDY, None
     headers = EventEnvelope(
         id=f"{state.run_id}.{state.next_seq}.{seq}",
         source=where.source,
@@ -364,9 +371,9 @@ def _told(state: State, tell: Tell, seq: int, shard: int, at: int, where: Addres
 
 
 def _emitted(state: State, emit: Emit, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:
-    assert state.emitted is not None
     # Of the events of one record the first rows come first.
-    number = len(state.emitted) - sum(isinstance(each, Emit) and row > seq for row, each in state.opens)
+    number = state.emitted_before + len(state.emitted or ())
+    number -= sum(isinstance(each, Emit) and row > seq for row, each in state.opens)
     trace, trace_state = own_trace(state, where)
     headers = DomainEventEnvelope(
         id=f"{state.run_id}.event.{number}",

@@ -77,7 +77,9 @@ class Runs:
             try:
                 if not rows:
                     raise HistoryUnreadable("it has no rows")
-                self.add(shard, Run(run_id, [decode(row.seq, row.body) for row in rows]))
+                run = Run(run_id, [decode(row.seq, row.body) for row in rows])
+                run.state.size = sum(len(row.body) for row in rows)
+                self.add(shard, run)
             except HistoryUnreadable as error:
                 unread[shard, run_id] = Unread(rows, error)
             else:

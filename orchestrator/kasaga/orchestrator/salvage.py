@@ -68,7 +68,7 @@ class Salvage:
                     break
                 extend(state, record)
                 if record.at >= self.since and sampling.keeps(state):
-                    made += jobs(state, record, state.ended, self._owner)
+                    made += jobs(state, record, state.ended, state.known_steps, self._owner)
         except HistoryUnreadable as error:
             extra = {"shard": self.shard, "run_id": run_id, "error": str(error)}
             log.warning("a history can't be read: its trace may lack something", extra=extra)

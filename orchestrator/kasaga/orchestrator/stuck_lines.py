@@ -1,4 +1,4 @@
-"""The log's lines about sagas that need somebody; when there are very many, their number."""
+"""The log's lines about sagas that need somebody, or will; when there are very many, their number."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 
 from ..engine.lifecycle import STUCK
 from ..engine.model import Move
+from ..engine.renewals import Swell
+from ..engine.renewing import REMEDY, told
 from . import about
 from .work import Happened
 
@@ -23,8 +25,11 @@ class StuckLines:
         self._lines = 0
 
     def tell(self, happened: Happened, now: float) -> None:
-        """Write the line, if this is the record that it was stuck by. `now`: monotonic seconds."""
+        """Write the line, if this record made it STUCK, or its history long. `now`: monotonic seconds."""
         for decision in happened.record.decisions:
+            if isinstance(decision, Swell) and self._due(now):
+                of = about.saga(happened.run.state)
+                log.warning("a history is long", extra={**of, "reason": told(decision), "remedy": REMEDY})
             if isinstance(decision, Move) and decision.state == STUCK:
                 if self._due(now):
                     of = {name: getattr(decision, name) for name in ("code", "reason", "remedy", "step")}

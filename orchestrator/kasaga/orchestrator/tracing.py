@@ -45,6 +45,7 @@ from ..engine.model import (
 )
 from ..engine.notes import Ended, EndedFields, Mark
 from ..engine.state import State
+from ..engine.step import Step
 from ..engine.turn import CANCELLED, LOST_RACE, UNDELIVERABLE
 from ..store.base import StoreUnavailable
 from .traceids import ALL, Sampling
@@ -179,9 +180,9 @@ class Tracer:
     def committed(self, records: Sequence[Happened]) -> None:
         """Take what a commit has ended. Never waits; what the queue has no room for is dropped."""
         export, before, at = self._export, self._export.accepted, 0
-        for _, run, record, ended in records:
+        for _, run, record, ended, steps in records:
             if self._sampling.keeps(run.state):
-                for job in jobs(run.state, record, ended):
+                for job in jobs(run.state, record, ended, steps):
                     if export.put(job):
                         at = min(at or record.at, record.at)
         if export.accepted > before:
@@ -231,7 +232,9 @@ class Tracer:
 # --- what a record has ended
 
 
-def jobs(state: State, record: Record, ended: Sequence[EndedFields], by: str = "") -> Iterable[Job]:
+def jobs(
+    state: State, record: Record, ended: Sequence[EndedFields], steps: Mapping[str, Step], by: str = ""
+) -> Iterable[Job]:
     """The spans that a record ends; `by`: the process that did, if it was another one.
 
     Of the state only what doesn't change any more is looked at.
@@ -249,7 +252,7 @@ def jobs(state: State, record: Record, ended: Sequence[EndedFields], by: str = "
     decided = _decided(record)
     for fields in ended:
         each = Ended(*fields)
-        step = state.steps[each.step]
+        step = steps[each.step]
         outcome, error_type, error, answered = _outcome(record, decided, each)
         name = step.compensation if each.form == UNDO else step.type
         yield Attempt(

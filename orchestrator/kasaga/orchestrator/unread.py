@@ -19,6 +19,7 @@ from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
 from ..engine.model import Event, Faulted, Move, Record, Started
 from ..engine.notes import Watcher
+from ..engine.renewals import Continue
 from ..engine.state import State
 from ..store.base import HistoryRow, SagaRow, SagaState
 from . import about
@@ -72,6 +73,7 @@ def glance(row: SagaRow, unread: Unread, topics: Topics) -> Glance:
     state.parked = row.state is SagaState.STUCK and row.code == HistoryUnreadable.code
     state.fingerprint, state.with_exceptions = row.parked_code, row.with_exceptions
     state.started_at, state.at = to_micros(row.started_at), to_micros(row.updated_at)
+    state.base = row.base
     state.next_seq = 1 + max((entry.seq for entry in unread.history), default=0)
     return Glance(run, unread.error)
 
@@ -83,6 +85,10 @@ def _note(state: State, record: Record) -> None:
         if isinstance(decision, Move):
             state.parked = decision.parked and decision.code == HistoryUnreadable.code
             state.pending = state.pending if state.parked else ()
+        elif isinstance(decision, Continue):
+            state.number, state.base, state.start_hash = decision.number, record.seq, decision.start_hash
+            state.watchers = tuple(Watcher(*each) for each in decision.watchers)
+            state.mail, state.actions = None, dict.fromkeys(decision.actions)
 
 
 def _check_texts(state: State, topics: Topics) -> None:

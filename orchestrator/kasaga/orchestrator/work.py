@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from ..engine.decide import Run
 from ..engine.model import Event, Faulted, Record
 from ..engine.notes import EndedFields
+from ..engine.step import Step
 from ..store.base import Batch, Offsets, OutboxRow, SagaWrite, ShardWrite, Suspect
 from .clock import to_datetime
 from .early import is_kept
@@ -35,6 +36,8 @@ class Happened(NamedTuple):
     record: Record
     ended: list[EndedFields]
     """The attempts that it ended."""
+    steps: Mapping[str, Step]
+    """All that the record may be about, also those of a run that it has ended."""
 
     @property
     def key(self) -> Key:
@@ -93,7 +96,7 @@ class Work:
             self._homes[state.run_id] = shard.number
         add_record(write, state, record, self._where, self._fingerprint)
         self.events.setdefault(key, []).append(record.event)
-        self.records.append(Happened(shard.number, run, record, state.ended))
+        self.records.append(Happened(shard.number, run, record, state.ended, state.known_steps))
         shard.next_row = state.row
         self.touch(shard)
 

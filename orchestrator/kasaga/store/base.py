@@ -104,6 +104,10 @@ class OutboxRow:
     due_at: datetime | None
 
 
+RENEWED = "Continue"
+"""Kind of the row of history with which a saga's later run begins, whatever has happened then."""
+
+
 @dataclass(slots=True)
 class HistoryRow:
     """One decision of one saga: the event that came in and what followed, encoded in `body`.
@@ -143,6 +147,8 @@ class SagaRow:
     parked_code: str = ""
     """Fingerprint of the code that parked it (STUCK by the saga's own code): other code retries."""
     result: bytes | None = None
+    base: int = 1
+    """The first row of history that its run needs: those before it are of earlier runs."""
     attributes: Mapping[str, Stored] = field(default_factory=dict[str, Stored])
     """What it can be searched by. Filled where people read: `saga`, `list_sagas`."""
 
@@ -371,7 +377,7 @@ class Store(Purging, Protocol):
         ...
 
     def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
-        """Return whole histories, ordered by seq, of the runs that exist."""
+        """Return histories, ordered by seq, of the sagas that exist: from their `base` on."""
         ...
 
     def parked(self, shard: int, code: str) -> list[UUID]:
@@ -383,7 +389,7 @@ class Store(Purging, Protocol):
         ...
 
     def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
-        """As `load`, for any thread."""
+        """As `load`, for any thread, and of earlier runs as well."""
         ...
 
     # writing
@@ -448,8 +454,8 @@ class Store(Purging, Protocol):
         """Return one saga by its id, or None."""
         ...
 
-    def history(self, row: SagaRow) -> Iterable[HistoryRow]:
-        """Return one saga's history in order."""
+    def history(self, row: SagaRow, *, since: int = 0) -> Iterable[HistoryRow]:
+        """Return one saga's history in order, of all its runs; or the rows from number `since` on."""
         ...
 
     def waits(self, row: SagaRow) -> list[OutboxRow]:

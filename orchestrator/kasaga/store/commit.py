@@ -154,6 +154,7 @@ def _insert_sagas(rows: list[SagaRow]) -> Call:
         [row.with_exceptions for row in rows],
         [row.parked_code for row in rows],
         [row.result for row in rows],
+        [row.base for row in rows],
     )
 
 
@@ -172,6 +173,7 @@ def _update_sagas(rows: list[SagaRow]) -> Call:
         [row.with_exceptions for row in rows],
         [row.parked_code for row in rows],
         [row.result for row in rows],
+        [row.base for row in rows],
     )
 
 

@@ -192,10 +192,15 @@ class MemoryStore(MemoryPurging):
         """See `base.Store.load`."""
         self._fault("load")
         with self._lock:
-            return {run: self._history_of(run) for _, run in sorted(runs) if run in self._tables.history}
+            tables = self._tables
+            bases = {run: tables.sagas[run].base if run in tables.sagas else 1 for _, run in runs}
+            return {
+                run: self._history_of(run, bases[run]) for _, run in sorted(runs) if run in tables.history
+            }
 
-    def _history_of(self, run_id: UUID) -> list[HistoryRow]:
-        return [replace(row) for _, row in sorted(self._tables.history.get(run_id, {}).items())]
+    def _history_of(self, run_id: UUID, base: int = 0) -> list[HistoryRow]:
+        rows = sorted(self._tables.history.get(run_id, {}).items())
+        return [replace(row) for seq, row in rows if base <= 1 or seq >= base]
 
     def parked(self, shard: int, code: str) -> list[UUID]:
         """See `base.Store.parked`."""
@@ -421,11 +426,11 @@ class MemoryStore(MemoryPurging):
             known = self._tables.attributes
             return row and replace(row, attributes=dict(known.get(row.run_id, {})))
 
-    def history(self, row: SagaRow) -> Iterable[HistoryRow]:
+    def history(self, row: SagaRow, *, since: int = 0) -> Iterable[HistoryRow]:
         """See `base.Store.history`."""
         self._fault("history")
         with self._lock:
-            return self._history_of(row.run_id)
+            return self._history_of(row.run_id, since)
 
     def waits(self, row: SagaRow) -> list[OutboxRow]:
         """See `base.Store.waits`."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from kasaga.store.base import FINAL_STATES, HistoryRow, SagaRow
+from kasaga.store.base import FINAL_STATES, RENEWED, HistoryRow, SagaRow
 from kasaga.store.memory_tables import Tables, summary
-from kasaga.store.purging import Finished
+from kasaga.store.purging import Finished, Shortened
 
 
 class MemoryPurging:
@@ -92,6 +92,34 @@ class MemoryPurging:
                 tables.deleted[row.shard, row.saga_id] = self._clock()
                 deleted += 1
             return deleted
+
+    def shorten(
+        self,
+        older_than: timedelta,
+        names: Sequence[str] = (),
+        *,
+        others: bool = True,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> Shortened:
+        """See `purging.Purging.shorten`."""
+        self._fault("shorten")
+        with self._lock:
+            tables, before, deleted = self._tables, self._clock() - older_than, 0
+            seen = [
+                run
+                for run, row in sorted(tables.sagas.items())
+                if row.base > 1 and (after is None or run > after) and (row.name in names) != others
+            ][:limit]
+            for run in seen:
+                history, base = tables.history[run], tables.sagas[run].base
+                begun = [seq for seq, row in history.items() if row.kind == RENEWED and row.at < before]
+                first = max((seq for seq in begun if seq <= base), default=0)
+                gone = [seq for seq in history if seq < first]
+                for seq in gone:
+                    del history[seq]
+                deleted += len(gone)
+            return Shortened(deleted, seen[-1] if len(seen) == limit else None)
 
     def forget(self, remember: timedelta, *, limit: int = 10_000) -> int:
         """See `purging.Purging.forget`."""

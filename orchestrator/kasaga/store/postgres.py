@@ -173,7 +173,7 @@ class PostgresStore(PostgresPurging):
 
     def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """See `base.Store.histories`."""
-        return rows.histories(self._ask(_READ["load"].bind(*zip(*runs, strict=True)))) if runs else {}
+        return rows.histories(self._ask(_READ["histories"].bind(*zip(*runs, strict=True)))) if runs else {}
 
     # writing
     def commit(self, batch: Batch, replace: Replace) -> Committed:
@@ -271,12 +271,11 @@ class PostgresStore(PostgresPurging):
         found = self._ask(_READ["saga"].bind(saga_id)) or self._ask(_READ["saga_ended"].bind(saga_id))
         return rows.listed_row(found[0]) if found else None
 
-    def history(self, row: SagaRow) -> Iterable[HistoryRow]:
+    def history(self, row: SagaRow, *, since: int = 0) -> Iterable[HistoryRow]:
         """See `base.Store.history`; read by pages while it is iterated."""
-        return self._pages(row)
+        return self._pages(row, since - 1)
 
-    def _pages(self, row: SagaRow) -> Iterator[HistoryRow]:
-        last = -1
+    def _pages(self, row: SagaRow, last: int) -> Iterator[HistoryRow]:
         while True:
             page = self._ask(_READ["history"].bind(row.shard, row.run_id, last, HISTORY_PAGE))
             for entry in page:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from kasaga.store import rows
 from kasaga.store.base import HistoryRow, SagaRow
-from kasaga.store.purging import Finished
+from kasaga.store.purging import Finished, Shortened
 from kasaga.store.readers import Readers
 from kasaga.store.session import Session
 from kasaga.store.statements import Call, read_statements
@@ -80,6 +80,23 @@ class PostgresPurging:
         if not runs:
             return 0
         return self._written(_PURGE["delete"].bind(*zip(*runs, strict=True)))
+
+    def shorten(
+        self,
+        older_than: timedelta,
+        names: Sequence[str] = (),
+        *,
+        others: bool = True,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> Shortened:
+        """See `purging.Purging.shorten`."""
+        before = self._purger.query(_PURGE["clock"].bind())[0][0] - older_than
+        seen = self._purger.query(_PURGE["continued"].bind(after or _FIRST, list(names), others, limit))
+        deleted = 0
+        for run_id, shard, base in seen:
+            deleted += self._written(_PURGE["shorten"].bind(shard, run_id, base, before))
+        return Shortened(deleted, seen[-1][0] if len(seen) == limit else None)
 
     def forget(self, remember: timedelta, *, limit: int = 10_000) -> int:
         """See `purging.Purging.forget`."""

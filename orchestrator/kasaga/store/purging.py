@@ -26,6 +26,16 @@ class Finished:
     """Where the next slice begins; None when everything has been looked at."""
 
 
+@dataclass(slots=True)
+class Shortened:
+    """What was deleted of one slice of sagas that live on."""
+
+    rows: int
+    """Of history."""
+    after: UUID | None
+    """Where the next slice begins; None when all have been looked at."""
+
+
 class Purging(Protocol):
     """A part of `base.Store`; its methods may be called by any thread."""
 
@@ -69,6 +79,22 @@ class Purging(Protocol):
 
         Left out are those that changed since they were read, or that are gone. The ids are remembered:
         `find` and `saga` still answer, with the summary alone.
+        """
+        ...
+
+    def shorten(
+        self,
+        older_than: timedelta,
+        names: Sequence[str] = (),
+        *,
+        others: bool = True,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> Shortened:
+        """Delete runs that ended more than `older_than` ago, of sagas that have gone on as new ones.
+
+        Of `limit` sagas in the order of their run ids, beginning behind `after`; `names` and `others` as of
+        `finished`. What is left of a history begins with the record that began a run.
         """
         ...
 

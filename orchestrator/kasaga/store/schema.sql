@@ -92,6 +92,8 @@ CREATE TABLE kasaga.saga (
     remedy text NOT NULL,
     parked_code text NOT NULL,
     result bytea,
+    -- The first row of history that its run needs; those before it are of runs that have ended.
+    base integer NOT NULL DEFAULT 1,
     -- Run ids are UUIDv7: this is also the order of the list, newest first.
     PRIMARY KEY (run_id, shard),
     -- One saga per id. A shard follows from the id, hence the id first: it finds and searches prefixes as well.
@@ -101,6 +103,9 @@ CREATE TABLE kasaga.saga (
 -- The stuck, paused, cancelling and compensating: few, always looked for, and a shard's new owner asks for the
 -- parked ones. Rows enter and leave only when something goes wrong.
 CREATE INDEX saga_attention ON kasaga.saga (run_id, shard) WHERE attention;
+
+-- Of those that have gone on as new runs: what retention deletes of a saga that lives on.
+CREATE INDEX saga_continued ON kasaga.saga (run_id, shard) WHERE base > 1;
 
 -- The truth: one row a decision, only ever added and, after retention, deleted by saga.
 CREATE TABLE kasaga.history (

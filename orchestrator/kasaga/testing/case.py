@@ -25,6 +25,7 @@ from kasaga_wire.topics import Topics
 from ..engine.lifecycle import COMPLETED
 from ..engine.state import fold
 from ..saga import App, Saga
+from ..settings import limited
 from ..timeline_data import decoder
 from ..wording import moment
 from . import invariants as rules
@@ -105,7 +106,7 @@ class Case(Generic[A, R]):
         app = App("testing", sagas=sagas, participants=[contract.cls for contract in found.values()])
         schemas = Schemas()
         settings = make_settings()
-        defs = app.definitions(schemas, max_payload=settings.max_payload_bytes)
+        defs = limited(app.definitions(schemas, max_payload=settings.max_payload_bytes), settings)
         for schema in own_schemas():
             schemas.add(schema)
         self.saga = saga

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from ..engine import lifecycle
 from ..engine.model import SCOPE, SLEEP
-from ..timeline import ACTION, CODE, EMIT, PIVOT, START, STATE, UNDOING, attempt_text, meaning, summarised
-from ..timeline_attributes import ATTRIBUTES
-from ..timeline_entries import PATCH, RECEIVED, UPDATE, Attempt, Entry
+from ..timeline import ACTION, CODE, EMIT, PIVOT, START, STATE, UNDOING, meaning, summarised
+from ..timeline_attributes import ATTRIBUTES, LONG, RUN
+from ..timeline_entries import PATCH, RECEIVED, UPDATE, Attempt, Entry, attempt_text
 from ..wording import STATE_MEANING, counted, length, printable, shortened
 
 SCALE = 1000
@@ -57,6 +57,10 @@ class Row:
     bars: list[Bar] = field(default_factory=list[Bar])
 
 
+MARKED = (ACTION, CODE, PIVOT, EMIT, ATTRIBUTES, PATCH, RUN, LONG)
+"""Kinds of entries that are marks in the saga's own row."""
+
+
 @dataclass(slots=True)
 class Chart:
     """All rows over one scale."""
@@ -77,7 +81,7 @@ def chart(entries: Sequence[Entry], now: datetime) -> Chart:
     end = entries[-1].at if over else max(now, entries[-1].at)
     scale = _Scale(begin, end)
     rows = [_saga_row(entries, scale, now)]
-    besides = (START, STATE, ACTION, CODE, PIVOT, EMIT, ATTRIBUTES, PATCH, RECEIVED, UPDATE)
+    besides = (START, STATE, *MARKED, RECEIVED, UPDATE)
     steps = [entry for entry in entries if entry.kind not in besides]
     drawn = steps
     if len(steps) > ROWS_DRAWN:
@@ -120,7 +124,7 @@ def _saga_row(entries: Sequence[Entry], scale: _Scale, now: datetime) -> Row:
             since, name = entry.at, entry.name
         if name in lifecycle.FINAL:
             break
-    acts = [entry for entry in entries if entry.kind in (ACTION, CODE, PIVOT, EMIT, ATTRIBUTES, PATCH)]
+    acts = [entry for entry in entries if entry.kind in MARKED]
     for entry in acts[-BARS_DRAWN:]:
         title = f"{entry.name} {summarised(entry, now)}"
         row.bars.append(scale.bar(entry.at, entry.at, "act", title))

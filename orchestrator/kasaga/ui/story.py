@@ -14,9 +14,9 @@ from datetime import datetime
 from ..explain import Explanation, lifecycle_final, waits_text
 from ..remedies import Remedy, cancelling, pausing
 from ..store.base import SagaRow, SagaState
-from ..timeline import ACTION, STATE, attempt_text, mark, meaning, summarised
+from ..timeline import ACTION, STATE, mark, meaning, summarised
 from ..timeline_data import Decode
-from ..timeline_entries import Entry
+from ..timeline_entries import Entry, attempt_text
 from ..wording import STATE_MEANING, attributes_text, length, offset, printable, sentence, shortened, stamp
 from .acts import REASON_NEEDED
 from .bars import Chart, chart
@@ -156,6 +156,8 @@ def _facts(told: Explanation) -> list[tuple[str, str]]:
         facts.append(("Ended", f"{stamp(row.ended_at)} UTC, after {length(row.ended_at - row.started_at)}"))
     else:
         facts.append(("Changed", f"{stamp(row.updated_at)} UTC, {length(told.now - row.updated_at)} ago"))
+    if told.run is not None and (said := told.run.text(told.now)):
+        facts.append(("Its run", said))
     if told.parent:
         facts.append(("Child of", printable(told.parent)))
     owner = f"owned by {printable(told.owner)}" if told.owner else "owned by nobody"

@@ -16,7 +16,7 @@ WITH slice AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM slice), s.* FROM (SELECT true) AS one LEFT JOIN (touched AS t JOIN LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-        reason, remedy, with_exceptions, parked_code, NULL::bytea AS result
+        reason, remedy, with_exceptions, parked_code, NULL::bytea AS result, base
     FROM kasaga.saga WHERE run_id = t.run_id AND shard IS NOT DISTINCT FROM t.shard
         AND ended_at > $1 AND ended_at <= $2 AND ended_at > t.since AND ended_at <= t.until OFFSET 0
 ) AS s ON true) ON true

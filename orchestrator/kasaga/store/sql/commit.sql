@@ -22,24 +22,24 @@ SELECT kasaga.undo()
 INSERT INTO kasaga.history (shard, run_id, seq, at, kind, step, body)
 SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)
 
--- insert_sagas: int4[] uuid[] text[] text[] int4[] text[] bytea[] timestamptz[] timestamptz[] timestamptz[] text[] text[] text[] text[] bool[] text[] bytea[]
+-- insert_sagas: int4[] uuid[] text[] text[] int4[] text[] bytea[] timestamptz[] timestamptz[] timestamptz[] text[] text[] text[] text[] bool[] text[] bytea[] int4[]
 INSERT INTO kasaga.saga (shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at,
-                         step, code, reason, remedy, with_exceptions, parked_code, result)
-SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                         step, code, reason, remedy, with_exceptions, parked_code, result, base)
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 
--- update_sagas: int4[] uuid[] int4[] text[] timestamptz[] timestamptz[] text[] text[] text[] text[] bool[] text[] bytea[]
+-- update_sagas: int4[] uuid[] int4[] text[] timestamptz[] timestamptz[] text[] text[] text[] text[] bool[] text[] bytea[] int4[]
 UPDATE kasaga.saga s
 SET version = u.version, state = u.state, updated_at = u.updated_at, ended_at = u.ended_at, step = u.step,
     code = u.code, reason = u.reason, remedy = u.remedy, with_exceptions = u.with_exceptions,
-    parked_code = u.parked_code, result = u.result
+    parked_code = u.parked_code, result = u.result, base = u.base
 FROM (
     SELECT n.*, (
         SELECT o.ctid FROM kasaga.saga o
         WHERE o.run_id = n.run_id AND o.shard IS NOT DISTINCT FROM n.shard -- no index but the right one helps this
     ) AS place
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         AS n (shard, run_id, version, state, updated_at, ended_at, step, code, reason, remedy, with_exceptions,
-              parked_code, result)
+              parked_code, result, base)
     OFFSET 0
 ) AS u
 WHERE s.ctid = u.place

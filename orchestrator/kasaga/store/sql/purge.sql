@@ -21,7 +21,7 @@ SELECT s.*, (SELECT array_agg(a.term) FROM kasaga.attribute a
              WHERE a.run_id = s.run_id AND a.shard IS NOT DISTINCT FROM s.shard)
 FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-        reason, remedy, with_exceptions, parked_code, result
+        reason, remedy, with_exceptions, parked_code, result, base
     FROM kasaga.saga WHERE run_id = u.run_id AND shard IS NOT DISTINCT FROM u.shard OFFSET 0
 ) AS s
 
@@ -67,6 +67,19 @@ ON CONFLICT (saga_id, shard) DO UPDATE
 SET run_id = excluded.run_id, name = excluded.name, version = excluded.version, state = excluded.state,
     input_hash = excluded.input_hash, started_at = excluded.started_at, ended_at = excluded.ended_at,
     with_exceptions = excluded.with_exceptions, deleted_at = excluded.deleted_at
+
+-- continued: uuid text[] bool int4
+-- Sagas that have gone on as new runs, by run id, and where the last of these begins.
+SELECT s.run_id, s.shard, s.base FROM kasaga.saga s
+WHERE s.base > 1 AND s.run_id > $1 AND (s.name = ANY ($2)) <> $3
+ORDER BY s.run_id LIMIT $4
+
+-- shorten: int4 uuid int4 timestamptz
+-- Whole runs: all before the last row, up to where the saga's own run begins, with which one began before $4.
+DELETE FROM kasaga.history
+WHERE shard = $1 AND run_id = $2 AND seq < (
+    SELECT max(h.seq) FROM kasaga.history h
+    WHERE h.shard = $1 AND h.run_id = $2 AND h.seq <= $3 AND h.kind = 'Continue' AND h.at < $4)
 
 -- forget: timestamptz int4
 DELETE FROM kasaga.ended

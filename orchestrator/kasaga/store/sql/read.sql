@@ -23,25 +23,35 @@ FROM kasaga.outbox WHERE shard = $1 AND run_id = $2 ORDER BY seq
 -- find: int4[] text[]
 SELECT s.* FROM unnest($1, $2) AS u (shard, saga_id), LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-        reason, remedy, with_exceptions, parked_code, result
+        reason, remedy, with_exceptions, parked_code, result, base
     FROM kasaga.saga WHERE saga_id = u.saga_id COLLATE "C" AND shard IS NOT DISTINCT FROM u.shard OFFSET 0
 ) AS s
 
 -- find_ended: int4[] text[]
 SELECT e.* FROM unnest($1, $2) AS u (shard, saga_id), LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at AS updated_at, ended_at,
-        '', '', '', '', with_exceptions, '', NULL::bytea
+        '', '', '', '', with_exceptions, '', NULL::bytea, 1
     FROM kasaga.ended WHERE saga_id = u.saga_id COLLATE "C" AND shard = u.shard OFFSET 0
 ) AS e
 
 -- find_runs: int4[] uuid[]
 SELECT s.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-        reason, remedy, with_exceptions, parked_code, result
+        reason, remedy, with_exceptions, parked_code, result, base
     FROM kasaga.saga WHERE run_id = u.run_id AND shard IS NOT DISTINCT FROM u.shard OFFSET 0
 ) AS s
 
 -- load: int4[] uuid[]
+-- Of a saga that has gone on as a new run only that.
+SELECT h.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
+    SELECT coalesce((SELECT nullif(base, 1) FROM kasaga.saga s
+                     WHERE s.run_id = u.run_id AND s.shard IS NOT DISTINCT FROM u.shard), 0) AS base OFFSET 0
+) AS b, LATERAL (
+    SELECT run_id, seq, at, kind, step, body
+    FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id AND seq >= b.base ORDER BY seq OFFSET 0
+) AS h
+
+-- histories: int4[] uuid[]
 SELECT h.* FROM unnest($1, $2) AS u (shard, run_id), LATERAL (
     SELECT run_id, seq, at, kind, step, body
     FROM kasaga.history WHERE shard = u.shard AND run_id = u.run_id ORDER BY seq OFFSET 0
@@ -78,7 +88,7 @@ SELECT name, version, input, result, form FROM kasaga.definition ORDER BY name, 
 
 -- saga: text
 SELECT s.shard, s.run_id, s.saga_id, s.name, s.version, s.state, s.input_hash, s.started_at, s.updated_at, s.ended_at,
-    s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result,
+    s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result, s.base,
     (SELECT array_agg(a.term) FROM kasaga.attribute a WHERE a.run_id = s.run_id AND a.shard = s.shard)
 FROM kasaga.saga s WHERE s.saga_id = $1
 
@@ -135,7 +145,7 @@ SELECT * FROM (
 
 -- saga_ended: text
 SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, ended_at, ended_at, '', '', '', '',
-    with_exceptions, '', NULL::bytea, NULL::bytea[]
+    with_exceptions, '', NULL::bytea, 1, NULL::bytea[]
 FROM kasaga.ended WHERE saga_id = $1
 
 -- history: int4 uuid int4 int4
@@ -152,6 +162,6 @@ SELECT seq, run_id FROM kasaga.outbox WHERE shard = $1 AND seq > $2 ORDER BY seq
 -- runs: int4 uuid[]
 SELECT s.* FROM unnest($2) AS u (run_id), LATERAL (
     SELECT shard, run_id, saga_id, name, version, state, input_hash, started_at, updated_at, ended_at, step, code,
-        reason, remedy, with_exceptions, parked_code, result
+        reason, remedy, with_exceptions, parked_code, result, base
     FROM kasaga.saga WHERE run_id = u.run_id AND shard IS NOT DISTINCT FROM $1 OFFSET 0
 ) AS s

@@ -3,7 +3,7 @@
 
 -- list:
 SELECT s.shard, s.run_id, s.saga_id, s.name, s.version, s.state, s.input_hash, s.started_at, s.updated_at, s.ended_at,
-    s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result,
+    s.step, s.code, s.reason, s.remedy, s.with_exceptions, s.parked_code, s.result, s.base,
     (SELECT array_agg(a.term) FROM kasaga.attribute a WHERE a.run_id = s.run_id AND a.shard = s.shard)
 FROM kasaga.saga s WHERE
 
