@@ -31,7 +31,7 @@ from kasaga.orchestrator.relay import Relay
 from kasaga.orchestrator.rows import Addresses
 from kasaga.orchestrator.source import Asker, Source
 from kasaga.saga import App
-from kasaga.settings import Settings
+from kasaga.settings import Settings, limited
 from kasaga.store.base import FINAL_STATES, Offsets, SagaFilter, SagaRow, SagaState, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga.testing import network
@@ -172,7 +172,7 @@ class World:
         for text in self.store.schemas().values():
             schemas.add(text)
         app = app or self.app
-        defs = app.definitions(schemas, max_payload=defined.max_payload_bytes)
+        defs = limited(app.definitions(schemas, max_payload=defined.max_payload_bytes), defined)
         for schema in own_schemas():
             schemas.add(schema)
         clock = _Ticks(self, name)

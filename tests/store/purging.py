@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from kasaga.store.base import SagaFilter, SagaState, SagaWrite, Store
+from kasaga.store.base import RENEWED, SagaFilter, SagaState, SagaWrite, Store
 from store.contract import Bench
 from store.people import numbers
 from store.samples import Owner, history_row, purge, run_id, saga_row
@@ -136,6 +136,37 @@ class PurgeContract:
         assert of("order", "refund", others=True) == ["order-3"]
         assert of(others=False) == []
         assert of("order", others=False) == ["order-1", "order-4"]
+
+    def test_ended_runs_of_sagas_that_live_on(self, owner: Owner) -> None:
+        owner.claim(3)
+        now = datetime.now(UTC)
+        for number, days in enumerate((9, 5, 1)):
+            run = run_id(number, now - 20 * DAY)
+            row = saga_row(3, number, run_id=run, base=8, name=f"n{number}")
+            history = [
+                history_row(seq, at=now - days * DAY, kind=RENEWED if seq in (3, 6, 8) else "Replied")
+                for seq in range(1, 10)
+            ]
+            history[5].at = history[7].at = now
+            owner.commit(SagaWrite(3, run, history, row, new=True))
+            if number == 0:
+                first = row
+        store = owner.store
+        assert [each.seq for each in store.load([(3, first.run_id)])[first.run_id]] == [8, 9]
+        assert [each.seq for each in store.histories([(3, first.run_id)])[first.run_id]] == list(range(1, 10))
+        assert [each.seq for each in store.history(first, since=7)] == [7, 8, 9]
+        found = store.saga(first.saga_id)
+        assert found is not None
+        assert found.base == store.find([(3, first.saga_id)])[first.saga_id].base == 8
+        assert store.shorten(4 * DAY, ["n0"]).rows == 2  # n1's
+        assert [each.seq for each in store.history(first)] == list(range(1, 10))
+        done = store.shorten(4 * DAY, ["n0", "n1"], others=False, limit=1)
+        assert (done.rows, done.after) == (2, first.run_id)
+        assert [each.seq for each in store.history(first)] == list(range(3, 10)), "whole runs"
+        assert store.shorten(4 * DAY, after=done.after).rows == 0
+        moved = replace(first, base=9, attributes={})
+        owner.commit(SagaWrite(3, first.run_id, [history_row(10)], moved))
+        assert [each.seq for each in store.load([(3, first.run_id)])[first.run_id]] == [9, 10]
 
     def test_who_was_taken_back_meanwhile_stays_whole(self, ended: Store, owner: Owner) -> None:
         found = ended.finished(4 * DAY).rows
