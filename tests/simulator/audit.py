@@ -27,7 +27,8 @@ from kasaga.engine.model import (
     Tell,
 )
 from kasaga.engine.relevance import KNOWLEDGE
-from kasaga.engine.state import State, extend, fold
+from kasaga.engine.renewals import Continue
+from kasaga.engine.state import State, Step, extend, fold
 from kasaga.store.base import FINAL_STATES, SagaRow, SagaState
 from kasaga_wire.envelope import CommandEnvelope
 from simulator import halted, labels, news, scopes
@@ -81,6 +82,33 @@ class Audit:
             self.say(f"its steps were undone in the order {', '.join(undone)}")
         for wrong in scopes.undone_in_order(records, state):
             self.say(wrong)
+
+    def runs(self, effects: list[Effect]) -> None:
+        """What a run has done that has ended is final; runs follow each other, and end with nothing open."""
+        state, past = State(str(self._row.run_id)), dict[str, Step]()
+        number = 1
+        for record in self.records:
+            extend(state, record)
+            ended = state.before or {}
+            past |= ended
+            for step in ended.values():
+                if not step.outcome or step.undo_open or (step.to_undo and step.left):
+                    self.say(f"a run has ended with step {step.path} open")
+            for decision in record.decisions:
+                if isinstance(decision, Continue):
+                    number += 1
+                    if decision.number != number:
+                        self.say(f"run {decision.number} follows run {number - 1}")
+        if self._row.base != state.base:
+            self.say(f"its row says that its run begins at {self._row.base}, its history {state.base}")
+        if self.excused:
+            return
+        names = {effect.command_id.partition(".")[2] for effect in effects}
+        for path, step in past.items():
+            if step.kind != COMMAND or step.undo_how or step.outcome != DONE:
+                continue
+            if path not in names or f"{path}~undo" in names:
+                self.say(f"step {path} was done by a run that has ended, and doesn't stand")
 
     def pivot(self) -> None:
         """Nothing that was done before the pivot is undone after it; the saga ends done or is STUCK."""

@@ -260,6 +260,7 @@ class Book:
             audit.told(told)
             audit.wire(sent.get(str(row.run_id), []))
             audit.effects(effects.get(str(row.run_id), []))
+            audit.runs(effects.get(str(row.run_id), []))
         for audit, why in kin.Ties(world, audits).wrong():
             audit.say(why)
         known = {str(row.run_id) for row in rows}

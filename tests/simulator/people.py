@@ -24,6 +24,8 @@ NAMES = (
     *("failing", "local", "sold", "buggy"),
 )
 LISTENERS = 0.15
+SUBSCRIBERS = 0.5
+"""Part of those who are written to that go on as new runs."""
 """How many of the sagas take signals."""
 CHOOSERS = 0.12
 """How many of the others have scopes."""
@@ -100,9 +102,9 @@ class People:
             drawn = families.draw(chance, saga_id, self._ids(number))
             note = drawn.note
             trips.BROKEN.update(drawn.buggy)
-        if name == "buggy" or (name == "listener" and chance.number(f"bug/{number}") < 0.3):
+        if name == "buggy" or (name in trips.WRITTEN_TO and chance.number(f"bug/{number}") < 0.3):
             trips.BROKEN.add(saga_id)
-        if name == "listener":
+        if name in trips.WRITTEN_TO:
             self.letters.begin(saga_id)
         start = StartEnvelope(
             run_id=run_id,
@@ -128,7 +130,7 @@ class People:
         if plan.saga:
             return plan.saga
         if chance.number(f"listens/{number}") < LISTENERS:
-            return "listener"
+            return "subscriber" if chance.number(f"subscribes/{number}") < SUBSCRIBERS else "listener"
         if chance.number(f"chooses/{number}") < CHOOSERS:
             return "choosy"
         if chance.number(f"begins others/{number}") < PARENTS:
@@ -137,7 +139,9 @@ class People:
 
     def _ids(self, number: int) -> list[str]:
         """Ids that children ask for, though others may have them: siblings, cousins, or a client's saga."""
-        others = [other for other in range(12) if other != number and self._name(other) != "listener"]
+        others = [
+            other for other in range(12) if other != number and self._name(other) not in trips.WRITTEN_TO
+        ]
         return ["shared-0", "shared-1", f"saga-{others[number % len(others)]}"] if others else ["shared-0"]
 
     def ask(self, action: str, saga_id: str, **about: Any) -> None:

@@ -6,14 +6,14 @@ from itertools import islice
 
 import pytest
 
-from simulator import planted, planted_kin
+from simulator import planted, planted_kin, planted_runs
 from simulator.planting import PLANTED
 from simulator.shrink import shrink, tell
 from simulator.world import Plan, simulate
 
 pytestmark = pytest.mark.pure
 
-WHERE = (planted, planted_kin)
+WHERE = (planted, planted_kin, planted_runs)
 """Where bugs are: importing them plants nothing."""
 MOST_SEEDS = 60
 """Within which each has to be found; most take fewer than ten."""

@@ -20,6 +20,7 @@ SAGAS = {
     "undone": replace(ONE, saga="failing"),
     "refused": replace(ONE, saga="payment", odds=LOUD),
     "timed out or not": replace(ONE, saga="careful"),
+    "runs": replace(ONE, saga="subscriber"),
 }
 MARGIN = 700_000
 """Microseconds around the saga's life in which faults concern it."""

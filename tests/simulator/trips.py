@@ -197,7 +197,7 @@ async def buggy(ctx: SagaContext, order: Order) -> Receipt:
 
 
 LETTERS = 4
-"""How many signals `listener` takes."""
+"""How many signals `listener` and `subscriber` take."""
 
 
 @saga("listener", signals={"letter": str})
@@ -216,6 +216,25 @@ async def listener(ctx: SagaContext, order: Order) -> str:
     return " ".join(letters)
 
 
+@saga("subscriber", signals={"letter": str})
+async def subscriber(ctx: SagaContext, order: Order) -> str:
+    """Takes a signal in each run, with a step before or behind it; may meet a bug in its second run."""
+    if ctx.run_number == 2 and order.id in BROKEN:
+        raise TypeError("a bug in the saga's code")
+    if ctx.run_number % 2:
+        await ctx.use(Stock, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(order)
+    await ctx.set_attributes(runs=ctx.run_number)
+    letter = await ctx.signal("letter", str)
+    if not ctx.run_number % 2:
+        await ctx.race(ctx.use(Bank, timeout=2, retry=QUICK, undo_retry=UNDO).charge(order), ctx.sleep(0.05))
+    note = f"{order.note} {letter}".strip()
+    if ctx.run_number == LETTERS:
+        return note
+    return await ctx.continue_as_new(Order(id=order.id, note=note))
+
+
+WRITTEN_TO = frozenset({"listener", "subscriber"})
+
 SAGAS: list[Saga[Any, Any]] = [
     payment,
     patient,
@@ -228,6 +247,7 @@ SAGAS: list[Saga[Any, Any]] = [
     choosy,
     buggy,
     listener,
+    subscriber,
 ]
 CONTRACTS: list[type[Any]] = [Stock, Bank, Post]
 

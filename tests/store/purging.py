@@ -149,9 +149,7 @@ class PurgeContract:
             ]
             history[5].at = history[7].at = now
             owner.commit(SagaWrite(3, run, history, row, new=True))
-            if number == 0:
-                first = row
-        store = owner.store
+        store, first = owner.store, saga_row(3, 0, run_id=run_id(0, now - 20 * DAY), base=8, name="n0")
         assert [each.seq for each in store.load([(3, first.run_id)])[first.run_id]] == [8, 9]
         assert [each.seq for each in store.histories([(3, first.run_id)])[first.run_id]] == list(range(1, 10))
         assert [each.seq for each in store.history(first, since=7)] == [7, 8, 9]

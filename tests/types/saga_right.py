@@ -204,3 +204,13 @@ async def bundle(ctx: SagaContext, order: Order) -> str:
     one, other = await ctx.gather(ctx.child(payment, order), ctx.start_child(payment, order))
     assert_type(one, Receipt)
     return other
+
+
+@saga("account")
+async def account(ctx: SagaContext, order: Order) -> Receipt:
+    """A saga that goes on as new runs: what comes behind the call is never reached, and checkers know."""
+    assert_type(ctx.run_number, int)
+    assert_type(ctx.history_length, int)
+    assert_type(ctx.should_continue, bool)
+    await ctx.sleep(1)
+    await ctx.continue_as_new(order)
