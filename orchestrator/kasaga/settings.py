@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import KafkaSettings
+from kasaga_wire.sealing import Sealer, sealer_from
 
 from .engine.run import Definitions
 
@@ -89,6 +90,15 @@ class Settings(BaseModel):
     """Threads for ctx.run."""
     run_abandoned: int = Field(default=64, ge=0)
     """Threads lost to functions that hang, which are replaced; beyond it ctx.run has fewer and fewer."""
+
+    payload_keys: SecretStr = SecretStr("")
+    """`id=base64,…`: payloads are encrypted with the first key, and opened with any."""
+    payload_compress_bytes: int = Field(default=0, ge=0)
+    """Payloads larger than this are compressed; 0 for none."""
+
+    def sealer(self) -> Sealer:
+        """What these two ask for. Raises PayloadKeysInvalid."""
+        return sealer_from(self.payload_keys.get_secret_value(), str(self.payload_compress_bytes))
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

@@ -9,6 +9,7 @@ from typing import Any
 from kasaga_wire.codec import Schemas, to_json
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.schema import schema_id
+from kasaga_wire.sealing import is_sealed, key_of
 
 from .timeline_entries import Attempt, Entry
 from .wording import printable, rfc3339, shortened
@@ -23,6 +24,8 @@ def decoder(schemas: Schemas) -> Decode:
     def decode(data: bytes) -> object:
         if not data:
             return None
+        if is_sealed(data):
+            return f"<{len(data)} bytes encrypted with key {key_of(data) or '-'}>"
         try:
             return to_json(data, schemas) if data[0] == 0 else json.loads(data)  # JSON begins with no NUL
         except ValueError:

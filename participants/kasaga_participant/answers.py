@@ -15,6 +15,7 @@ from kasaga_wire.envelope import CommandEnvelope, ReplyEnvelope
 from kasaga_wire.errors import DeliveryError, KasagaError
 from kasaga_wire.kafka import Record
 from kasaga_wire.records import NULL_PAYLOAD
+from kasaga_wire.sealing import PLAIN, Sealer, place
 
 from .errors import Voided
 from .handlers import Registry
@@ -37,6 +38,7 @@ class Answers:
         metrics: Metrics,
         tracing: Tracing,
         dead_letters: Callable[[str], str],
+        sealer: Sealer = PLAIN,
     ) -> None:
         """`dead_letters`: the topic for a participant's dead letters."""
         self._sender = sender
@@ -44,6 +46,7 @@ class Answers:
         self._metrics = metrics
         self._tracing = tracing
         self._dead_letters = dead_letters
+        self.sealer = sealer
 
     def answer(self, job: Job, answer: Answer) -> None:
         """Reply, as the attempt that asked wants it; a record that can't be read is a dead letter besides."""
@@ -68,12 +71,13 @@ class Answers:
             logger.error("the reply can't be delivered to %s: %s", to, error, extra=about(job))
             self.dead_letter(job.registry, job.record, job.progress, error)
 
+        payload = NULL_PAYLOAD if answer.payload is None else answer.payload
         self._sender.send(
             Outgoing(
                 to.topic,
                 to.partition,
                 job.envelope.saga_id.encode(),
-                NULL_PAYLOAD if answer.payload is None else answer.payload,
+                self.sealer.seal(place("reply", job.envelope.command_id), payload),
                 envelope.to_headers(),
                 done,
                 undeliverable,
@@ -109,7 +113,15 @@ class Answers:
             self._finish(record, progress)
 
         self._sender.send(
-            Outgoing(to.topic, to.partition, envelope.saga_id.encode(), payload, headers, done, undeliverable)
+            Outgoing(
+                to.topic,
+                to.partition,
+                envelope.saga_id.encode(),
+                self.sealer.seal(place("reply", envelope.command_id), payload),
+                headers,
+                done,
+                undeliverable,
+            )
         )
 
     def dead_letter(self, registry: Registry, record: Record, progress: Progress, error: KasagaError) -> None:

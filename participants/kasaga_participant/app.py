@@ -16,6 +16,7 @@ from kasaga_wire.contracts import CommandSpec, command_of, contract_of
 from kasaga_wire.interpreter import tune_interpreter
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.logs import configure_logs
+from kasaga_wire.sealing import sealer_from_env
 from kasaga_wire.topics import DRILL_PREFIX
 
 from . import settings as environment
@@ -185,12 +186,12 @@ class Participant:
         In any process that reaches the inbox's database. Raises RegistrationError for a compensation.
         """
         spec, url = self._deferrable(command)
-        return Late(spec, url)
+        return Late(spec, url, sealer=sealer_from_env())
 
     def sync_late(self, command: Callable[[S, I], Coroutine[Any, Any, R]], /) -> SyncLate[R]:
         """The same, for code that isn't async."""
         spec, url = self._deferrable(command)
-        return SyncLate(spec, url)
+        return SyncLate(spec, url, sealer=sealer_from_env())
 
     def _deferrable(self, command: Callable[..., Any]) -> tuple[CommandSpec, str | None]:
         spec = command_of(command)
@@ -237,6 +238,7 @@ class Participant:
             drill=drill,
             drill_alone=environment.is_set("KASAGA_DRILL_ALONE"),
             http_port=environment.http_port(self._http_port),
+            sealer=sealer_from_env(),
             **self._fixed,
         )
 

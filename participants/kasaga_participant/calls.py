@@ -20,6 +20,8 @@ from kasaga_wire.errors import CodecError, DecodeError, KasagaError
 from kasaga_wire.logs import bind, unbind
 from kasaga_wire.records import Deferral, clean_error, deferral_codec, errors_codec
 from kasaga_wire.schema import Schemas
+from kasaga_wire.sealing import PLAIN, Sealer
+from kasaga_wire.sealing import place as place_of
 
 from .deferred import Deferred
 from .errors import CannotDefer, HandlerError, Refused, ResultTooLarge, UnknownCommand
@@ -58,9 +60,10 @@ def encode_error(error: BaseException) -> bytes:
 class Calls:
     """Prepares jobs and runs their handlers."""
 
-    def __init__(self, schemas: Schemas, metrics: Metrics, tracing: Tracing) -> None:
+    def __init__(self, schemas: Schemas, metrics: Metrics, tracing: Tracing, sealer: Sealer = PLAIN) -> None:
         """`schemas`: all that are known; grows while the process runs."""
         self.schemas = schemas
+        self.sealer = sealer
         self.token: Callable[[str], str] | None = None
         """Makes the token of a command, once the inbox is there."""
         self._metrics = metrics
@@ -76,10 +79,12 @@ class Calls:
         try:
             if job.record.value is None:
                 raise DecodeError(f"{job.envelope.type}: the record has no value")
+            if job.value is None:
+                raise job.sealed or DecodeError(f"{job.envelope.type} was never opened")
             if isinstance(handler.spec, CommandSpec):
-                job.arguments = (handler.spec.input.decode(job.record.value, self.schemas),)
+                job.arguments = (handler.spec.input.decode(job.value, self.schemas),)
             else:
-                undo = handler.spec.payload.decode(job.record.value, self.schemas)
+                undo = handler.spec.payload.decode(job.value, self.schemas)
                 job.arguments = (undo.input, undo.result)
                 job.reason, job.failed_step = undo.reason, undo.failed_step
         except CodecError as error:
@@ -126,6 +131,7 @@ class Calls:
         if stored is None or handler.undoes is None:
             return job.arguments
         try:
+            stored = self.sealer.open(place_of("reply", job.envelope.original_id), stored)
             return (job.arguments[0], handler.undoes.result.decode(stored, self.schemas))
         except DecodeError as error:
             raise Undecodable(error) from error

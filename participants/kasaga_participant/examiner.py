@@ -28,6 +28,7 @@ from kasaga_wire.records import (
     audited_codec,
 )
 from kasaga_wire.schema import Schemas
+from kasaga_wire.sealing import place
 
 from .answers import Answers
 from .calls import encode_error
@@ -115,7 +116,8 @@ class Examiner:
         deadline = asked.envelope.deadline
         if deadline is not None and deadline.timestamp() + LATE_SECONDS < time.time():
             raise Forgotten(f"the audit stopped waiting for an answer at {deadline:%H:%M:%S} UTC")
-        value = asked.record.value or b""
+        where = place("command", asked.envelope.command_id)
+        value = self._answers.sealer.open(where, asked.record.value or b"")
         try:
             question = audit_codec.decode(value, self._schemas)
         except UnknownSchema:

@@ -13,9 +13,10 @@ from enum import Enum
 
 from kasaga_wire.contracts import CompensationSpec
 from kasaga_wire.envelope import AUDIT, DRILL, CommandEnvelope
-from kasaga_wire.errors import EnvelopeError, KasagaError
+from kasaga_wire.errors import CodecError, EnvelopeError, KasagaError
 from kasaga_wire.headers import MAX_ID_CHARACTERS, Fields, split_command_id
 from kasaga_wire.kafka import Record
+from kasaga_wire.sealing import PLAIN, Sealer, place
 
 from .errors import ReplyNotAllowed, UnknownCommand
 from .handlers import Behaviour, Handler, Registry
@@ -61,6 +62,8 @@ class Job:
         twins: records of the same command that came while this one was in hand.
         arguments: what the handler is called with, once the payload is decoded.
         reason, failed_step: of an undo, once it is decoded.
+        value: the payload, opened; None where there is none, or it can't be.
+        sealed: why it can't be opened.
         fault: why the payload can't be decoded.
         kills: how often the connection was lost while its handler ran.
         drills: in drill mode, the id of the command that would be undone; else None.
@@ -79,6 +82,8 @@ class Job:
     arguments: tuple[object, ...] | None = None
     reason: str | None = None
     failed_step: str | None = None
+    value: bytes | None = None
+    sealed: CodecError | None = None
     fault: KasagaError | None = None
     kills: int = 0
     drills: str | None = None
@@ -113,8 +118,16 @@ class Question(Exception):
 class Intake:
     """Reads the records of one contract's topic."""
 
-    def __init__(self, registry: Registry, allowed: Callable[[str], bool], *, drill: bool = False) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        allowed: Callable[[str], bool],
+        *,
+        drill: bool = False,
+        sealer: Sealer = PLAIN,
+    ) -> None:
         """`allowed`: whether a reply may go to a topic. `drill`: see `drill.py`."""
+        self._sealer = sealer
         self._drill = drill
         self._registry = registry
         self._allowed = allowed
@@ -134,22 +147,34 @@ class Intake:
             raise Question(envelope)
         kind = KINDS[envelope.kind]
         handler = self._registry.handlers.get(envelope.type)
+        value, sealed = self._opened(record, envelope)
         job = Job(
             record=record,
             envelope=envelope,
-            work=_work(record, envelope, kind),
+            work=_work(value, envelope, kind),
             registry=self._registry,
             handler=handler,
             behaviour=self._voids if handler is None else handler.behaviour,
             lane=self._void_lane if handler is None else _lane(handler),
             progress=progress,
             received=time.monotonic(),
+            value=value,
+            sealed=sealed,
         )
         job.work.call = job
         if self._drill:
             job.drills = _drilled(record)
         job.fault = _unknown(envelope, kind, handler)
         return job
+
+    def _opened(self, record: Record, envelope: CommandEnvelope) -> tuple[bytes | None, CodecError | None]:
+        """The payload, or why it can't be opened."""
+        if record.value is None:
+            return None, None
+        try:
+            return self._sealer.open(place("command", envelope.command_id), record.value), None
+        except CodecError as error:
+            return None, error
 
 
 def _drilled(record: Record) -> str:
@@ -168,10 +193,10 @@ def _lane(handler: Handler) -> Lane:
     return Lane.ASYNC_ALONE if handler.alone else Lane.ASYNC
 
 
-def _work(record: Record, envelope: CommandEnvelope, kind: Kind) -> Work:
+def _work(value: bytes | None, envelope: CommandEnvelope, kind: Kind) -> Work:
     undoes = envelope.undoes
     if undoes is None:
-        digest = hashlib.sha256(record.value or b"").digest()
+        digest = hashlib.sha256(value or b"").digest()
         return Work(envelope.command_id, envelope.type, kind, envelope.time.timestamp(), digest, None, None)
     done, last = undoes.knowledge == "done", undoes.last_sent.timestamp()
     original = Original(envelope.original_id, undoes.type, done, last)

@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from kasaga_wire.contracts import CommandSpec
 from kasaga_wire.records import MAX_PROGRESS_CHARACTERS
+from kasaga_wire.sealing import PLAIN, Sealer
 
 from .calls import encode_error, encode_result
 from .errors import CannotDefer, Refused, ResultTooLarge, RetryableError
@@ -31,7 +32,15 @@ Details = Mapping[str, object]
 class _Answering(Generic[R]):
     """What both kinds of `Late` share: the plans."""
 
-    def __init__(self, spec: CommandSpec, url: str | None, inbox: MemoryInbox | None = None) -> None:
+    def __init__(
+        self,
+        spec: CommandSpec,
+        url: str | None,
+        inbox: MemoryInbox | None = None,
+        *,
+        sealer: Sealer = PLAIN,
+    ) -> None:
+        self._sealer = sealer
         self._spec = spec
         self._url = url
         self._inbox = inbox
@@ -42,17 +51,19 @@ class _Answering(Generic[R]):
         return self._url
 
     def _done(self, token: str, result: R) -> Plan:
-        return answer_late(self._spec.type, token, Wish(DONE, encode_result(self._spec, result)))
+        return answer_late(
+            self._spec.type, token, Wish(DONE, encode_result(self._spec, result)), sealer=self._sealer
+        )
 
     def _error(self, token: str, outcome: str, error: Refused | RetryableError) -> Plan:
-        return answer_late(self._spec.type, token, Wish(outcome, encode_error(error)))
+        return answer_late(self._spec.type, token, Wish(outcome, encode_error(error)), sealer=self._sealer)
 
     def _beat(self, token: str, progress: object) -> Plan:
         text = None if progress is None else json.dumps(progress)
         if text is not None and len(text) > MAX_PROGRESS_CHARACTERS:
             most = f"a progress of {len(text)} characters; {MAX_PROGRESS_CHARACTERS} fit"
             raise ResultTooLarge(most, remedy="tell less: it is for people")
-        return answer_late(self._spec.type, token, Wish(DEFERRED, None, text))
+        return answer_late(self._spec.type, token, Wish(DEFERRED, None, text), sealer=self._sealer)
 
 
 class Late(_Answering[R]):

@@ -65,7 +65,7 @@ class Process:
         self._tracing = tracing_from(settings.name)
         self._drill = Drill(alone=settings.drill_alone) if settings.drill else None
         kind = Calls if self._drill is None else DrillCalls
-        self._calls = kind(self._schemas, self._metrics, self._tracing)
+        self._calls = kind(self._schemas, self._metrics, self._tracing, settings.sealer)
         self._stop = asyncio.Event()
         self._store: Store = PlainStore(settings.concurrency)
         self._plain: Store = self._store
@@ -123,6 +123,7 @@ class Process:
                 name=settings.name,
                 threads=settings.concurrency,
                 prepare=settings.prepare,
+                sealer=settings.sealer,
             )
             self._store = store if self._drill is None else DrillStore(store)
             self._late = store if self._drill is None else None

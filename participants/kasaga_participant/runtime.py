@@ -74,7 +74,8 @@ class _Service:
     def __init__(self, runtime: Runtime, registry: Registry, store: Store, parts: Parts) -> None:
         self.registry = registry
         self.store = store
-        self.intake = Intake(registry, parts.reply_allowed, drill=parts.drill is not None)
+        sealer = parts.calls.sealer
+        self.intake = Intake(registry, parts.reply_allowed, drill=parts.drill is not None, sealer=sealer)
         # Without a transaction to share, sharing one would only make the first wait for the last.
         self.dispatcher = Dispatcher(parts.batch if store.remembers else 1)
         self.worker = Worker(
@@ -97,7 +98,9 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         self._parts = parts
         self.outage = Outage(parts.room, parts.metrics)
-        self._answers = Answers(parts.sender, parts.room, parts.metrics, parts.tracing, parts.dead_letters)
+        self._answers = Answers(
+            parts.sender, parts.room, parts.metrics, parts.tracing, parts.dead_letters, parts.calls.sealer
+        )
         self._examiner = Examiner(
             self._answers, parts.calls.schemas, parts.refresh_schemas, parts.rules, self._examined
         )

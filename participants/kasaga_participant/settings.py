@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.redaction import hide, hide_in
+from kasaga_wire.sealing import PLAIN, Sealer
 
 from .errors import StartError
 from .inbox.rows import Rules
@@ -76,6 +77,7 @@ class Settings:
     prepare: bool
     drill: bool = False
     drill_alone: bool = False
+    sealer: Sealer = PLAIN
 
     def __post_init__(self) -> None:
         """Refuse what can't work, by name."""

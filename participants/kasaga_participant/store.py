@@ -15,6 +15,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
+from kasaga_wire.sealing import PLAIN, Sealer
+
 from .calls import Calls
 from .courier import Whose
 from .inbox.algorithm import Plan
@@ -107,12 +109,15 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(self, url: str, limits: Limits, *, name: str, threads: int, prepare: bool) -> None:
+    def __init__(
+        self, url: str, limits: Limits, *, name: str, threads: int, prepare: bool, sealer: Sealer = PLAIN
+    ) -> None:
         """`name` is shown in pg_stat_activity; `threads`: how many plans with plain functions run at once."""
         given = conninfo_to_dict(url)
         wanted = {"application_name": name, **DEFAULTS}
         self._url = make_conninfo(url, **{key: wanted[key] for key in wanted.keys() - given.keys()})
         self._limits = limits
+        self._sealer = sealer
         self._options: dict[str, Any] = {} if prepare else {"prepare_threshold": None}
         self._async: _Idle[PostgresSession] = _Idle()
         self._sync: _Idle[SyncPostgresSession] = _Idle()
@@ -147,14 +152,14 @@ class PostgresStore:
             connection = await HandlerConnection.connect(self._url, autocommit=True, **self._options)
         except psycopg.Error as error:
             raise InboxAway(error) from error
-        return self._async.add(PostgresSession(connection, self._limits))
+        return self._async.add(PostgresSession(connection, self._limits, self._sealer))
 
     def _open_sync(self) -> SyncPostgresSession:
         try:
             connection = SyncHandlerConnection.connect(self._url, autocommit=True, **self._options)
         except psycopg.Error as error:
             raise InboxAway(error) from error
-        return self._sync.add(SyncPostgresSession(connection, self._limits))
+        return self._sync.add(SyncPostgresSession(connection, self._limits, self._sealer))
 
     async def prepare(self) -> list[str]:
         """Bring the tables up to date."""
@@ -174,7 +179,7 @@ class PostgresStore:
     async def examine(self, runs: Sequence[str], after: str, limit: int) -> list[ExaminedRow]:
         """Over a connection of its own: no handler waits for an audit."""
         async with await psycopg.AsyncConnection.connect(self._url) as connection:
-            return await examine(connection, runs, after, limit)
+            return await examine(connection, runs, after, limit, self._sealer)
 
     async def late_key(self) -> bytes | None:
         """Read the secret."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from kasaga_wire.errors import UnknownSchema
+from kasaga_wire.errors import CannotOpen, UnknownSchema
 
 from .calls import Calls, encode_error
 from .errors import HandlerKilled, InboxRefused, UnknownCommand
@@ -87,7 +87,7 @@ class Worker:
             if job.fault is None or (job.work.kind is Kind.UNDO and not _unknown(job)):
                 left.append(job)
                 continue
-            outcome = FAILED if isinstance(job.fault, UnknownSchema) else UNDECODABLE
+            outcome = FAILED if isinstance(job.fault, (UnknownSchema, CannotOpen)) else UNDECODABLE
             self._answered(job, Answer(outcome, encode_error(job.fault), job.fault))
         return left
 

@@ -11,12 +11,14 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
     │   ├── EncodeError        KSG-110  a value doesn't fit its schema without loss
     │   ├── DecodeError        KSG-111  bytes are not what they claim to be
     │   │   └── SchemaMismatch KSG-113  the writer's schema can't be read as the reader's
-    │   └── UnknownSchema      KSG-112  nobody has published this schema id yet: try again
+    │   ├── UnknownSchema      KSG-112  nobody has published this schema id yet: try again
+    │   └── CannotOpen         KSG-114  a payload is encrypted, and this process hasn't the key
     ├── EnvelopeError          KSG-120  a header is missing, malformed or too big
     ├── TopicNameError         KSG-130  a topic, namespace or prefix can't be a topic's name
     ├── LogSettingsError       KSG-150  no such log format or level
     ├── TracingSettingsError   KSG-151  one of OpenTelemetry's variables can't be followed
     ├── BadAttribute           KSG-152  a search attribute can't be kept
+    ├── PayloadKeysInvalid     KSG-153  the keys for payloads can't be used
     └── KafkaFailure
         ├── TopicRefused       KSG-131  a topic's settings would lose records
         ├── TopicMismatch      KSG-132  a topic has other partitions than the namespace
@@ -130,6 +132,17 @@ class SchemaMismatch(DecodeError):
     code = "KSG-113"
 
 
+class CannotOpen(CodecError):
+    """A payload is encrypted, and this process hasn't the key, or another under its id: try again with it."""
+
+    code = "KSG-114"
+
+    def __init__(self, message: str, *, key: str, remedy: str = "") -> None:
+        """`key`: its id."""
+        super().__init__(message, remedy=remedy or f"give this process key {key} in KASAGA_PAYLOAD_KEYS")
+        self.key = key
+
+
 class EnvelopeError(KasagaError):
     """A header is missing, malformed or too big; `header` names it."""
 
@@ -158,6 +171,13 @@ class BadAttribute(KasagaError):
 
     code = "KSG-152"
     default_remedy = "Send attributes as the message says"
+
+
+class PayloadKeysInvalid(KasagaError):
+    """The keys for payloads, or the size from which these are compressed, can't be used."""
+
+    code = "KSG-153"
+    default_remedy = "Set KASAGA_PAYLOAD_KEYS to id=key,… with 32 random bytes in base64 for each key"
 
 
 class TracingSettingsError(KasagaError):

@@ -25,6 +25,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("children.md", 2, "test_orders.py", 4),
         ("listening.md", 2, "test_fulfilment.py", 7),
         ("retention.md", 2, "test_orders.py", 1),
+        ("payloads.md", 2, "test_vault.py", 3),
     ],
 )
 def test_the_pages_sagas_hold_whatever_goes_wrong(

@@ -93,6 +93,10 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 - name: {{ printf "KASAGA_KAFKA_%s_FILE" ($option | upper | replace "." "_") }}
   value: /etc/kasaga/kafka/{{ $option }}
 {{- end }}
+{{- if .root.Values.payloads.existingSecret.name }}
+- name: KASAGA_PAYLOAD_KEYS_FILE
+  value: /etc/kasaga/payloads/keys
+{{- end }}
 {{- with include "kasaga.tracing.env" .root }}
 {{- . }}
 {{- end }}
@@ -128,7 +132,7 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 {{- end }}
 {{- end }}
 
-{{/* (dict "pod" $pod "database" (dict "name" "…" "key" "…") "token" (the same) "kafka" .Values.kafka) */}}
+{{/* (dict "pod" $pod "database" (dict "name" "…" "key" "…") "token" (the same) "kafka" .Values.kafka "payloads" .Values.payloads) */}}
 {{- define "kasaga.volumes" -}}
 - name: tmp
   emptyDir:
@@ -161,6 +165,16 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
       {{- end }}
 {{- end }}
 {{- end }}
+{{- with .payloads }}
+{{- if .existingSecret.name }}
+- name: payloads
+  secret:
+    secretName: {{ .existingSecret.name }}
+    items:
+      - key: {{ .existingSecret.key }}
+        path: keys
+{{- end }}
+{{- end }}
 {{- with .pod.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -183,6 +197,13 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 {{- if .existingSecret.keys }}
 - name: kafka
   mountPath: /etc/kasaga/kafka
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- with .payloads }}
+{{- if .existingSecret.name }}
+- name: payloads
+  mountPath: /etc/kasaga/payloads
   readOnly: true
 {{- end }}
 {{- end }}

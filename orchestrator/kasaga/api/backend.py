@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from kasaga_wire.errors import KafkaUnavailable, KasagaError
 from kasaga_wire.redaction import hide, hide_in
+from kasaga_wire.sealing import sealer_from_env
 
 from ..client import Client, NoAnswer, UnknownSaga
 from ..client.acting import Action
@@ -63,7 +64,8 @@ def open_postgres(settings: ApiSettings) -> Store:
         answer_timeout=ANSWER_SECONDS,
         people_timeout=settings.read_seconds,
     )
-    return PostgresStore(reading, application="kasaga api", readers=settings.readers)
+    sealer = sealer_from_env()
+    return PostgresStore(reading, application="kasaga api", readers=settings.readers, sealer=sealer)
 
 
 def open_kafka(settings: ApiSettings, namespace: str) -> Client:

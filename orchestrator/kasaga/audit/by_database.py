@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import psycopg
 
+from kasaga_wire.errors import CodecError
 from kasaga_wire.redaction import hide_in, redact
+from kasaga_wire.sealing import PLAIN, Sealer, place
 
 from ..store.errors import StoreError
 from ..store.session import Session
@@ -26,8 +29,9 @@ _SQL = read_statements("inbox")
 class DatabaseInbox:
     """The table `kasaga_inbox.inbox` of one database."""
 
-    def __init__(self, participant: str, url: str, horizon: float) -> None:
+    def __init__(self, participant: str, url: str, horizon: float, sealer: Sealer = PLAIN) -> None:
         """Connects at the first question. `horizon`: seconds, see `Memory`; the table doesn't know it."""
+        self._sealer = sealer
         hide_in(url)
         self._participant = participant
         self._horizon = horizon
@@ -53,7 +57,7 @@ class DatabaseInbox:
                 seen = Seen(Memory(horizon=self._horizon, as_of=(as_of or 0.0) if is_copy else None))
             rows = self._session.rows(found)
             for row in rows:
-                seen.add(InboxRow(*row))
+                seen.add(_row(self._sealer, *row))
             if len(rows) < ROWS:
                 return seen
             after = rows[-1][0]
@@ -61,3 +65,23 @@ class DatabaseInbox:
     def close(self) -> None:
         """See `Inbox.close`."""
         self._session.close()
+
+
+def _row(
+    sealer: Sealer,
+    id_: str,
+    type_: str,
+    outcome: str,
+    input_: bytes | None,
+    result: bytes | None,
+    sealed: bytes | None,
+) -> InboxRow:
+    """A row with the sum of the result that was sealed. Raises Unanswered where it can't be opened."""
+    if sealed is not None:
+        try:
+            result = hashlib.sha256(sealer.open(place("reply", id_), sealed)).digest()
+        except CodecError as error:
+            raise Unanswered(
+                f"the result of {id_} can't be read: {error.message}", remedy=error.remedy
+            ) from None
+    return InboxRow(id_, type_, outcome, input_, result)

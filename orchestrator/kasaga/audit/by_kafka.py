@@ -17,6 +17,7 @@ from kasaga_wire.envelope import AUDIT, CommandEnvelope, ReplyEnvelope, ReplyTo
 from kasaga_wire.errors import KafkaFailure, KasagaError, UnknownSchema
 from kasaga_wire.kafka import Admin, KafkaSettings, Record, partition_for
 from kasaga_wire.records import Audit, Audited, audit_codec, audited_codec, errors_codec
+from kasaga_wire.sealing import PLAIN, Sealer, place, record_place
 from kasaga_wire.topics import Topics
 
 from ..client.link import KafkaLink, Link, Outgoing
@@ -35,9 +36,16 @@ class Line:
     """The questions of one audit."""
 
     def __init__(
-        self, link: Link, topics: Topics, partitions: Partitions, *, seconds: float = ANSWER_SECONDS
+        self,
+        link: Link,
+        topics: Topics,
+        partitions: Partitions,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        sealer: Sealer = PLAIN,
     ) -> None:
         """`partitions`: how many a topic has, 0 if there is none. `seconds`: for one answer."""
+        self._sealer = sealer
         self._link = link
         self._topics = topics
         self._partitions = partitions
@@ -67,9 +75,9 @@ class Line:
                 continue
             envelope = ReplyEnvelope.parse(answer.headers)
             if envelope.outcome == "done":
-                return self._decoded(participant, answer.value or b"")
+                return self._decoded(participant, answer)
             try:
-                body = errors_codec.decode(answer.value or b"", self._schemas)
+                body = errors_codec.decode(self._opened(answer), self._schemas)
             except KasagaError as error:
                 said = f"it answered {envelope.outcome}, and why can't be read: {error.message}"
                 continue
@@ -95,7 +103,8 @@ class Line:
         heard: queue.SimpleQueue[Record | KasagaError] = queue.SimpleQueue()
         self._heard[envelope.command_id] = heard
         try:
-            self._send(topic, partition, self._id, audit_codec.encode(question), envelope.to_headers(), heard)
+            value = self._sealer.seal(place("command", envelope.command_id), audit_codec.encode(question))
+            self._send(topic, partition, self._id, value, envelope.to_headers(), heard)
             return heard.get(timeout=self._seconds)
         except queue.Empty:
             return KafkaFailure(f"no answer within {self._seconds:g} s")
@@ -117,8 +126,13 @@ class Line:
 
         self._link.send(Outgoing(topic, partition, key.encode(), value, headers, done))
 
-    def _decoded(self, participant: str, value: bytes) -> Audited:
+    def _opened(self, answer: Record) -> bytes:
+        """Its payload. Raises CannotOpen and DecodeError."""
+        return self._sealer.open(record_place(answer.headers), answer.value or b"")
+
+    def _decoded(self, participant: str, answer: Record) -> Audited:
         try:
+            value = self._opened(answer)
             try:
                 return audited_codec.decode(value, self._schemas)
             except UnknownSchema:
@@ -190,7 +204,9 @@ class KafkaInbox:
         """The line is everybody's."""
 
 
-def open_line(settings: KafkaSettings, topics: Topics, *, seconds: float = ANSWER_SECONDS) -> Line:
+def open_line(
+    settings: KafkaSettings, topics: Topics, *, seconds: float = ANSWER_SECONDS, sealer: Sealer = PLAIN
+) -> Line:
     """A line over real brokers; connects at the first question."""
     known: dict[str, tuple[float, int]] = {}
 
@@ -205,4 +221,5 @@ def open_line(settings: KafkaSettings, topics: Topics, *, seconds: float = ANSWE
             known[topic] = (time.monotonic(), count)
         return count
 
-    return Line(KafkaLink(settings, topics, f"audit-{uuid4()}"), topics, partitions, seconds=seconds)
+    link = KafkaLink(settings, topics, f"audit-{uuid4()}")
+    return Line(link, topics, partitions, seconds=seconds, sealer=sealer)

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kasaga_wire.sealing import is_sealed
+
 from ..engine.codec import decode
 from ..engine.model import COMMAND, LOCAL, UNDO_FORMS, Asked, Decision, Event, Replied, Send, Settle, Started
 from ..engine.state import RESOLVED, SKIPPED, State, Step, extend
@@ -151,4 +153,6 @@ def _facts(step: Step, found: _Gathered, *, final: bool = False) -> StepFacts:
 
 
 def _sum(payload: bytes) -> bytes:
-    return hashlib.sha256(payload).digest() if payload else b""
+    if not payload or is_sealed(payload):  # of what was never opened nothing can be compared
+        return b""
+    return hashlib.sha256(payload).digest()

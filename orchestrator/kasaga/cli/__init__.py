@@ -49,6 +49,8 @@ COMMANDS = {
     "simulate": "simulate.simulate",
     "audit": "audit.audit",
     "drill": "drill.drill",
+    "payload": "payload.payload",
+    "keys": "keys.keys",
     "migrate": "serve.migrate",
     "orchestrator": "serve.orchestrator",
     "api": "api.api",

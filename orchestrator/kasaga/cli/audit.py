@@ -215,14 +215,15 @@ class Ways:
         """One participant's inbox. Raises Unanswered where there is no way to it."""
         url = self._urls.get(participant) or self._session.secret(variable(participant))
         if url:
-            return DatabaseInbox(participant, url, self._horizon)
+            return DatabaseInbox(participant, url, self._horizon, self._session.sealer())
         if self._line is None:
             try:
                 settings = self._session.kafka_settings()
             except NoBrokers as error:
                 raise Unanswered(f"{participant} can't be asked: {error.message}") from None
             topics = Topics(self._store.namespace().name, self._session.setting("topic_prefix"))
-            self._line = open_line(settings, topics, seconds=self._timeout)
+            sealer = self._session.sealer()
+            self._line = open_line(settings, topics, seconds=self._timeout, sealer=sealer)
         return KafkaInbox(self._line, participant)
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ def _open(session: Session, stack: ExitStack, store: Store, app: App, rate: floa
     _make_topics(settings, topics)
     link = KafkaLink(settings, topics, f"drill-{uuid4()}", starts=False)
     stack.callback(link.close)
-    line = Line(link, topics, _Partitions(settings), Pace(rate), timeout)
+    line = Line(link, topics, _Partitions(settings), Pace(rate), timeout, session.sealer())
     line.open(app.contracts)
     return line
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from kasaga_wire.kafka import KafkaSettings
+from kasaga_wire.sealing import Sealer, sealer_from_env
 
 from ..client import Client
 from ..store.audit import Book, Ends
@@ -38,7 +39,7 @@ Opened = TypeVar("Opened", Store, Ends, Book)
 def _open_postgres(url: str) -> Store:
     from ..store.postgres import PostgresStore
 
-    return PostgresStore(url, application="kasaga cli")
+    return PostgresStore(url, application="kasaga cli", sealer=sealer_from_env())
 
 
 READER_SECONDS = 5.0
@@ -51,7 +52,7 @@ def _open_reader(url: str) -> Store:
     from ..store.settings import StoreSettings
 
     settings = StoreSettings(url, read_only=True, people_timeout=READER_SECONDS)
-    return PostgresStore(settings, application="kasaga replay", readers=1)
+    return PostgresStore(settings, application="kasaga replay", readers=1, sealer=sealer_from_env())
 
 
 def _open_ends(url: str) -> Ends:
@@ -108,6 +109,10 @@ class Session:
         if path := self.environment.get(f"{variable}_FILE"):
             return Path(path).read_text(encoding="utf-8").strip()
         return self.environment.get(variable, "")
+
+    def sealer(self) -> Sealer:
+        """What opens payloads, and seals them. Raises PayloadKeysInvalid."""
+        return sealer_from_env(self.environment)
 
     def _dev(self) -> Mapping[str, Any]:
         """What `kasaga dev` runs. Nothing where any server is named otherwise: the two are never mixed."""
@@ -178,12 +183,16 @@ class Session:
         with self._opened(lambda url: self.open_book(url, name)) as book:
             yield book
 
-    @contextmanager
-    def _opened(self, open_store: Callable[[str], Opened]) -> Generator[Opened]:
+    def database(self) -> str:
+        """The address of the orchestrator's database; raises NoDatabase."""
         url = self.setting("database_url")
         if not url:
             raise NoDatabase("no database is named")
-        store = open_store(url)
+        return url
+
+    @contextmanager
+    def _opened(self, open_store: Callable[[str], Opened]) -> Generator[Opened]:
+        store = open_store(self.database())
         try:
             yield store
         finally:

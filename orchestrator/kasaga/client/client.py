@@ -25,6 +25,7 @@ from kasaga_wire.errors import DeliveryError, KasagaError, UnknownSchema
 from kasaga_wire.kafka import KafkaSettings, Record, partition_for
 from kasaga_wire.messages import Kind
 from kasaga_wire.records import Answer, Control, answer_codec, control_codec, own_schemas
+from kasaga_wire.sealing import Sealer, record_place, sealer_from_env
 from kasaga_wire.topics import Topics
 
 from ..errors import PayloadTooLarge
@@ -62,6 +63,7 @@ class Client(Sending):
         name: str = "",
         database_url: str | None = None,
         link: Link | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         """Open nothing yet: `async with` does.
 
@@ -73,12 +75,15 @@ class Client(Sending):
             database_url: where the orchestrator keeps sagas, for a fuller `describe`;
                 `KASAGA_DATABASE_URL` by default, and not needed.
             link: another transport than Kafka, for tests.
+            sealer: what seals and opens payloads; by `KASAGA_PAYLOAD_KEYS` and
+                `KASAGA_PAYLOAD_COMPRESS_BYTES` by default.
         """
         prefix = os.environ.get("KASAGA_TOPIC_PREFIX", "") if topic_prefix is None else topic_prefix
         self.topics = Topics(namespace, prefix)
         self.name = name or socket.gethostname()
         self._source = f"/kasaga/clients/{self.name}"
         self._kafka = kafka
+        self._sealer = sealer_from_env() if sealer is None else sealer
         self._database_url = database_url or os.environ.get("KASAGA_DATABASE_URL", "")
         self._given = link
         self._link: Link | None = None
@@ -286,7 +291,7 @@ class Client(Sending):
     def _look_up(self, saga_id: str) -> SagaStatus:
         from ..store.postgres import PostgresStore
 
-        store = PostgresStore(self._database_url)
+        store = PostgresStore(self._database_url, sealer=self._sealer)
         try:
             row = store.saga(saga_id)
         finally:
@@ -315,7 +320,8 @@ class Client(Sending):
                 record = await question.heard.get()
         except TimeoutError:
             return None
-        return await self.decode(answer_codec, record.value or b"")
+        value = self._sealer.open(record_place(record.headers), record.value or b"")
+        return await self.decode(answer_codec, value)
 
     async def send_start(self, handle: Handle[Any], run_id: str, start: Starting, *, reply: bool) -> None:
         """Send a start record, and wait until Kafka has it."""
@@ -380,6 +386,8 @@ class Client(Sending):
 
     async def _send(self, topic: str, key: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         link, loop = self._opened(), asyncio.get_running_loop()
+        if headers and self._sealer.active:  # schemas have no headers, and stay plain
+            value = self._sealer.seal(record_place(headers), value)
         confirmed: asyncio.Future[None] = loop.create_future()
 
         def settle(error: KasagaError | None) -> None:

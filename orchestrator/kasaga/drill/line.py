@@ -16,6 +16,7 @@ from kasaga_wire.errors import KafkaFailure, KasagaError
 from kasaga_wire.kafka import Record, partition_for
 from kasaga_wire.records import errors_codec
 from kasaga_wire.schema import Schema
+from kasaga_wire.sealing import PLAIN, Sealer, record_place
 from kasaga_wire.topics import Topics
 
 from ..audit.walk import Pace
@@ -58,6 +59,7 @@ class Line:
     partitions: Partitions
     pace: Pace
     seconds: float
+    sealer: Sealer = PLAIN
     _id: str = field(default_factory=lambda: str(uuid4()))
     _count: int = 0
     _out: dict[str, _Out] = field(default_factory=dict[str, _Out])
@@ -142,7 +144,8 @@ class Line:
             if error is not None:
                 self._heard.put((id_, error))
 
-        self.link.send(Outgoing(topic, partition, undo.key, undo.payload, headers, done))
+        value = self.sealer.seal(record_place(headers), undo.payload)
+        self.link.send(Outgoing(topic, partition, undo.key, value, headers, done))
 
     def _wait(self) -> Iterator[Outcome]:
         """Wait for one answer, or for the first time-out."""
@@ -170,7 +173,8 @@ class Line:
         if outcome == "undone":
             return Outcome(undo, WORKS)
         try:
-            body = errors_codec.decode(record.value or b"", self._schemas)
+            value = self.sealer.open(record_place(record.headers), record.value or b"")
+            body = errors_codec.decode(value, self._schemas)
             said = f"{body.type}: {body.message}"
         except KasagaError:
             said = outcome

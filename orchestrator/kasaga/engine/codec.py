@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, cast
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
+from kasaga_wire.sealing import is_sealed, key_of
+
 from ..errors import HistoryUnreadable
 from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
@@ -156,7 +158,18 @@ def decode(seq: int, body: bytes) -> Record:
             fields = tuple([Parent(*each) if type(each) is tuple else each for each in fields])
         return Record(seq, at, row, _MAKE_EVENT[event[0]](*fields), made)
     except (ValueError, TypeError, KeyError, IndexError) as error:
+        if is_sealed(body):
+            raise _unopened(seq, body) from None
         raise HistoryUnreadable(f"row {seq} can't be read: {type(error).__name__}: {error}") from error
+
+
+def _unopened(seq: int, body: bytes) -> HistoryUnreadable:
+    """A body that the store couldn't open."""
+    key = key_of(body) or "-"
+    return HistoryUnreadable(
+        f"row {seq} is encrypted with key {key}, which doesn't open it here",
+        remedy=f"Give the orchestrators key {key} in KASAGA_PAYLOAD_KEYS, then retry the saga",
+    )
 
 
 def _decision(fields: tuple[Any, ...]) -> Decision:

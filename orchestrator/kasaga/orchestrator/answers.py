@@ -17,7 +17,7 @@ from ..errors import NotApplicable, UpdateRefused
 from ..store.base import FINAL_STATES, OutboxRow, RowKind, SagaRow
 from .clock import to_datetime
 from .intake import FORWARDED, Dead, Item, Misplaced
-from .rows import Addresses, Trace, answer_row, own_trace
+from .rows import Addresses, Trace, answer_row, own_trace, seal
 
 MAX_START_AGE_MS = RETENTION_MS
 
@@ -34,7 +34,8 @@ def row(
     trace: Trace = ask.traceparent or None, ask.tracestate or None
     if trace[0] is None and state is not None and state.saga_id:
         trace = own_trace(state, where)
-    return answer_row(body, ask.reply_to, seq=seq, shard=shard, at=at, where=where, trace=trace)
+    made = answer_row(body, ask.reply_to, seq=seq, shard=shard, at=at, where=where, trace=trace)
+    return seal(made, where.sealer)
 
 
 def running(state: State, ask: Asked) -> Answer:

@@ -34,7 +34,7 @@ from .rows import Addresses, add_record
 from .runs import Runs
 from .shards import Shard
 from .source import move_past
-from .unread import Glance, Unread, glance, left_out
+from .unread import Glance, Unread, glance, left_out, lock
 from .watchdog import Watchdog
 from .work import Happened, Key, Parked, Work
 
@@ -62,7 +62,8 @@ class Decider:
         self._store, self._runs, self._watchdog, self._metrics = store, runs, watchdog, metrics
         self._ended: dict[str, Run] = {}
         """Of the batch, by saga id: sagas that have ended, and are asked or sent something all the same."""
-        self.intake = Intake(where.topics, where.shards, defs.schemas, answers.MAX_START_AGE_MS)
+        self.intake = Intake.of(where, defs.schemas, answers.MAX_START_AGE_MS)
+        runs.reopen = self.intake.reopened
         self._family = Family(app, runs, where)
         self._unread: dict[Key, Glance] = {}
         """Of the batch: sagas that have a row, haven't ended, and whose history can't be read."""
@@ -181,6 +182,7 @@ class Decider:
         else:
             run_id = item.run_id or self._runs.id_of(item.saga_id) or _run_id(rows.get(item.saga_id))
             run, event = self._runs.get(item.shard, run_id) if run_id else None, item.event
+            lock(work, item, run, now, self._defs.fingerprint)
             if self._set_apart(work, shard, item, run_id, run, now):
                 return
         run = run or self._ended.get(item.saga_id)

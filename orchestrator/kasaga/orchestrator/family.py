@@ -13,10 +13,10 @@ from ..engine.model import COMMAND, MESSAGES, Asked, Event, Record, Started
 from ..engine.state import State
 from ..errors import NotApplicable
 from ..saga import App
-from ..store.base import SagaRow
+from ..store.base import OutboxRow, SagaRow
 from . import children
 from .intake import Item
-from .rows import Addresses
+from .rows import Addresses, seal
 from .runs import Runs
 from .shards import Shard
 
@@ -34,10 +34,12 @@ class Family:
         self, work: Work, shard: Shard, parent: Parent, form: str, said: children.Said, now: int
     ) -> None:
         """Answer a parent without recording anything."""
-        source = self._where.source
-        work.add_loose(
-            shard, lambda seq: children.loose_row(said, parent, form, seq, shard.number, now, source)
-        )
+        source, sealer = self._where.source, self._where.sealer
+
+        def made(seq: int) -> OutboxRow:
+            return seal(children.loose_row(said, parent, form, seq, shard.number, now, source), sealer)
+
+        work.add_loose(shard, made)
 
     def begins(
         self, work: Work, shard: Shard, item: Item, event: Started, known: State | SagaRow | None, now: int

@@ -42,6 +42,7 @@ class Gatherer:
     ) -> None:
         """`max_timers`: of one shard in one batch."""
         self._shards, self._source, self._holding, self._intake = shards, source, holding, intake
+        holding.peek = intake.peek
         self._functions, self._relay, self._runs, self._max_timers = functions, relay, runs, max_timers
 
     def gather(self, carried: list[Input], records: list[Record], now: int) -> list[Input]:

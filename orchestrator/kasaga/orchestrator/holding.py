@@ -7,11 +7,12 @@ written offset from passing it, and its timers from firing before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kasaga_wire.codec import Schemas
 from kasaga_wire.kafka import Record
+from kasaga_wire.sealing import is_sealed
 from kasaga_wire.topics import Topics
 
 from .shards import Shard
@@ -35,6 +36,8 @@ class Holding:
     """Of one process; the loop's thread alone uses it."""
 
     def __init__(self, topics: Topics, schemas: Schemas) -> None:
+        self.peek: Callable[[Record], bytes | None] | None = None
+        """Opens a payload that is sealed."""
         self._topics = topics
         self._schemas = schemas
         self._held: list[_Held] = []
@@ -77,6 +80,8 @@ class Holding:
 
     def _unknown(self, record: Record) -> bool:
         value = record.value
+        if self.peek is not None and is_sealed(value):
+            value = self.peek(record)
         if value is None or len(value) < 5 or value[0] != MAGIC:
             return False
         return self._schemas.get(int.from_bytes(value[1:5], "big")) is None

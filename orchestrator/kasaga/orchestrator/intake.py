@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
@@ -25,18 +26,26 @@ from kasaga_wire.envelope import (
     split_command_id,
     type_of,
 )
-from kasaga_wire.errors import DecodeError, EnvelopeError, KasagaError
+from kasaga_wire.errors import CannotOpen, CodecError, DecodeError, EnvelopeError, KasagaError
 from kasaga_wire.kafka import Record, partition_for
 from kasaga_wire.messages import KINDS, MessageEnvelope
 from kasaga_wire.nodes import clean_text
-from kasaga_wire.records import MAX_PROGRESS_CHARACTERS, control_codec, deferral_codec, errors_codec
+from kasaga_wire.records import (
+    MAX_PROGRESS_CHARACTERS,
+    NULL_PAYLOAD,
+    control_codec,
+    deferral_codec,
+    errors_codec,
+)
+from kasaga_wire.sealing import MAGIC, PLAIN, Sealer, is_sealed, place, record_place
 from kasaga_wire.topics import Topics
 
 from ..engine.deferrals import Deferred
 from ..engine.model import COMMAND, Asked, Event, Replied, Signalled, Started, Updated
+from ..engine.model import Record as Decided
 from ..store.base import OutboxRow
 from . import about, children
-from .rows import split_step
+from .rows import Addresses, split_step, step_name
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -81,6 +90,8 @@ class Item(NamedTuple):
     """Of an event that was heard: for how many microseconds. It is no dead letter where nobody wants it."""
     kept: OutboxRow | None = None
     """The row of a signal that was kept."""
+    locked: CannotOpen | None = None
+    """Of a reply: why its payload can't be opened. The saga waits for the key, with it in its history."""
 
 
 class Misplaced(NamedTuple):
@@ -111,12 +122,20 @@ def shard_of(found: Input) -> int:
 class Intake:
     """Reads the records of one namespace."""
 
-    def __init__(self, topics: Topics, shards: int, schemas: Schemas, max_age_ms: int) -> None:
+    def __init__(
+        self, topics: Topics, shards: int, schemas: Schemas, max_age_ms: int, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self._topics = topics
         self._shards = shards
         self._schemas = schemas
         self._max_age_ms = max_age_ms
         """Starts older than this are dead letters: nobody remembers any more whether they ran."""
+
+    @classmethod
+    def of(cls, where: Addresses, schemas: Schemas, max_age_ms: int) -> Intake:
+        """Of the namespace that these addresses are of, with its keys."""
+        return cls(where.topics, where.shards, schemas, max_age_ms, where.sealer)
 
     def read(self, records: Iterable[Record], now_ms: int) -> list[Input]:
         """Turn records into items, in the order in which they are to be decided."""
@@ -177,7 +196,8 @@ class Intake:
         if not control:
             self._check_age(int(sent.time.timestamp() * 1000), now_ms)
         run_id = _uuid("ce_kasagachild", sent.run_id)
-        event = children.read(record, sent, self._answerable(sent.reply_to), self._schemas)
+        opened = record if record.value is None else replace(record, value=self._value(record))
+        event = children.read(opened, sent, self._answerable(sent.reply_to), self._schemas)
         if isinstance(event, Started):
             return Item(START, record.partition, run_id, sent.saga_id, event, record)
         return Item(CONTROL, record.partition, "", sent.saga_id, event, record)
@@ -204,7 +224,7 @@ class Intake:
             envelope.saga_id,
             envelope.saga,
             envelope.saga_version or 0,
-            record.value,
+            self._value(record),
             envelope.traceparent or "",
             envelope.tracestate or "",
             self._answerable(envelope.reply_to),
@@ -221,15 +241,55 @@ class Intake:
         run, name = split_command_id(envelope.command_id)
         run_id = _uuid("ce_kasagacommand", run)
         step, form = split_step(name)
-        payload = record.value or b""
         outcome, attempt = envelope.outcome, envelope.attempt
-        if outcome in SUCCESSES:
-            event: Event = Replied(step, form, attempt, outcome, payload if outcome == "done" else b"")
-        elif outcome == DEFERRED:
-            event = self._deferred(step, form, attempt, payload)
+        try:
+            payload = self._value(record)
+        except CannotOpen as error:
+            if outcome == DEFERRED:
+                raise  # its heartbeat, or the time-out of its silence, comes without it
+            if outcome in SUCCESSES and outcome != "done":
+                payload = NULL_PAYLOAD
+            else:
+                locked = Replied(step, form, attempt, outcome, record.value or b"")
+                return Item(REPLY, record.partition, run_id, envelope.saga_id, locked, record, locked=error)
+        if outcome == DEFERRED:
+            event: Event = self._deferred(step, form, attempt, payload)
         else:
-            event = self._error(step, form, attempt, outcome, payload)
+            event = self._replied(step, form, attempt, outcome, payload)
         return Item(REPLY, record.partition, run_id, envelope.saga_id, event, record)
+
+    def _replied(self, step: str, form: str, attempt: int, outcome: str, payload: bytes) -> Replied:
+        """A reply that settles an attempt, with its payload opened."""
+        if outcome in SUCCESSES:
+            return Replied(step, form, attempt, outcome, payload if outcome == "done" else b"")
+        return self._error(step, form, attempt, outcome, payload)
+
+    def reopened(self, run_id: str, record: Decided) -> Decided:
+        """A record of history whose reply was locked, with it opened if there is the key now."""
+        event = record.event
+        if not isinstance(event, Replied) or not is_sealed(event.payload):
+            return record
+        where = place("reply", f"{run_id}.{step_name(event.step, event.form)}")
+        try:
+            payload = self._sealer.open(where, event.payload)
+        except CodecError:
+            return record
+        made = self._replied(event.step, event.form, event.attempt, event.outcome, payload)
+        return record._replace(event=made)
+
+    def _value(self, record: Record) -> bytes:
+        """A record's payload, opened. Raises CannotOpen and DecodeError."""
+        value = record.value or b""
+        if value[:2] != MAGIC:
+            return value
+        return self._sealer.open(record_place(record.headers), value)
+
+    def peek(self, record: Record) -> bytes | None:
+        """The payload, opened, or as it is where it can't be: for who looks at its schema alone."""
+        try:
+            return None if record.value is None else self._value(record)
+        except CodecError:
+            return record.value
 
     def _deferred(self, step: str, form: str, attempt: int, payload: bytes) -> Deferred:
         """The reply that says: later. Raises KasagaError for what makes no sense."""
@@ -263,7 +323,7 @@ class Intake:
             return misplaced
         if envelope.action in _MESSAGES:
             return self._message(record)
-        body = control_codec.decode(record.value or b"", self._schemas)
+        body = control_codec.decode(self._value(record), self._schemas)
         event = Asked(
             envelope.id,
             envelope.action,
@@ -281,7 +341,7 @@ class Intake:
     def _message(self, record: Record) -> Item:
         """A signal or an update: its value is the author's own."""
         envelope = MessageEnvelope.parse(record.headers)
-        payload = record.value or b""
+        payload = self._value(record)
         if envelope.json:
             _check_json(payload)
         by = clean_text(envelope.source, MAX_TEXT)

@@ -24,6 +24,7 @@ from kasaga_wire.kafka import EndOfPartition, PartitionError, Record, partition_
 from kasaga_wire.kafka_lanes import OnAck
 from kasaga_wire.kafka_records import Place
 from kasaga_wire.kafka_watch import Watch, Which
+from kasaga_wire.sealing import PLAIN, record_place
 
 from . import about, answers
 from .intake import CONTROL, Dead
@@ -355,9 +356,11 @@ class Listener:
     def _out(self, record: Record, made: Made) -> Out:
         key = made.saga_id.encode()
         partition = partition_for(key, self._where.shards)
-        return Out(
-            made.topic, partition, key, made.payload, made.headers, record, made.route.what, last=False
+        sealer = self._where.sealer
+        payload = (
+            sealer.seal(record_place(made.headers), made.payload) if sealer is not PLAIN else made.payload
         )
+        return Out(made.topic, partition, key, payload, made.headers, record, made.route.what, last=False)
 
     def _dead(self, record: Record, error: KasagaError) -> Out:
         """Set a record aside, as the loop does with those of its own topics."""

@@ -68,7 +68,8 @@ class Orchestrator:
     def run(self) -> None:
         """Run until `stop`; raises KasagaError for what no waiting can mend."""
         probes = self._probes()
-        store = PostgresStore(self._settings.database_url.get_secret_value())
+        sealer = self._settings.sealer()
+        store = PostgresStore(self._settings.database_url.get_secret_value(), sealer=sealer)
         try:
             self._tracer = tracer_from(
                 namespace=self._app.namespace,
@@ -148,7 +149,10 @@ class Orchestrator:
         schemas = Schemas()
         for text in store.schemas().values():
             schemas.add(text)
+        sealer = settings.sealer()
         defs = limited(app.definitions(schemas, max_payload=settings.max_payload_bytes), settings)
+        if sealer.key_ids:  # with other keys, what was parked for a missing one is tried again
+            defs = defs._replace(fingerprint=f"{defs.fingerprint}+{sealer.keys_fingerprint}")
         for schema in own_schemas():
             schemas.add(schema)
         announce(store, app)
@@ -169,7 +173,9 @@ class Orchestrator:
             self.metrics.stalled,
         )
         self._source = source
-        where = Addresses(topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ))
+        where = Addresses(
+            topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ), sealer
+        )
         self._listener = self._listening(admin, where)
         return Loop(
             app,

@@ -20,6 +20,7 @@ from kasaga_wire.envelope import (
     Undoes,
 )
 from kasaga_wire.records import NULL_PAYLOAD, Answer, Event, answer_codec, event_codec
+from kasaga_wire.sealing import PLAIN, Sealer, record_place
 from kasaga_wire.topics import Topics
 
 from ..engine import lifecycle, renewing
@@ -73,6 +74,8 @@ class Addresses(NamedTuple):
     shards: int
     sampling: Sampling = EVERY_SAGA
     """Which sagas are traced: the headers say so."""
+    sealer: Sealer = PLAIN
+    """For what goes to Kafka, and waits for it in the outbox."""
 
 
 def awaited(row: OutboxRow) -> tuple[str, int] | None:
@@ -106,6 +109,8 @@ def add_record(write: SagaWrite, state: State, record: Record, where: Addresses,
     opened: dict[int, OutboxRow] = {row.seq: row for row in write.opens}
     for seq, decision in state.opens:
         row = _row(state, decision, seq, write.shard, record.at, where)
+        if where.sealer is not PLAIN and not _is_public(decision):
+            seal(row, where.sealer)
         write.opens.append(row)
         opened[seq] = row
     for seq in state.closes:
@@ -118,6 +123,18 @@ def add_record(write: SagaWrite, state: State, record: Record, where: Addresses,
     if any(type(decision).__name__ in WRITES_SAGA for decision in record.decisions) or record.seq == 1:
         write.saga = saga_row(state, write.shard, record.at)
         write.new = write.new or record.seq == 1
+
+
+def _is_public(decision: object) -> bool:
+    """Events are for anybody: those that the saga emits, and what is told of its state."""
+    return isinstance(decision, Emit) or (isinstance(decision, Tell) and not decision.to)
+
+
+def seal(row: OutboxRow, sealer: Sealer) -> OutboxRow:
+    """The same row with its payload as Kafka is to have it."""
+    if row.payload:
+        row.payload = sealer.seal(record_place(row.headers), row.payload)
+    return row
 
 
 @lru_cache(maxsize=50_000)  # each record of a saga names its run

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
 from ..engine.driver import GRAVEYARD
+from ..engine.model import Record
 from ..store.base import Store
 from . import about
 from .unread import Unread
@@ -23,6 +24,8 @@ class Runs:
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
+        self.reopen: Callable[[str, Record], Record] | None = None
+        """Opens what was recorded while its key was missing."""
         self._limit = limit
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
         """By shard and run id: whoever uses one run's id for another saga reaches that one alone."""
@@ -77,7 +80,10 @@ class Runs:
             try:
                 if not rows:
                     raise HistoryUnreadable("it has no rows")
-                run = Run(run_id, [decode(row.seq, row.body) for row in rows])
+                records = [decode(row.seq, row.body) for row in rows]
+                if self.reopen is not None:
+                    records = [self.reopen(run_id, record) for record in records]
+                run = Run(run_id, records)
                 run.state.size = sum(len(row.body) for row in rows)
                 self.add(shard, run)
             except HistoryUnreadable as error:

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kasaga_wire.errors import EnvelopeError
+from kasaga_wire.errors import CannotOpen, EnvelopeError
 from kasaga_wire.headers import ReplyTo, is_traceparent
+from kasaga_wire.sealing import is_sealed, key_of
 from kasaga_wire.topics import Topics
 
 from ..engine import lifecycle
 from ..engine.codec import HistoryUnreadable, decode
 from ..engine.decide import Run
-from ..engine.model import Event, Faulted, Move, Record, Started
+from ..engine.kinship import Recalled
+from ..engine.model import Asked, CodeArrived, Event, Faulted, Move, Record, Replied, Started
 from ..engine.notes import Watcher
+from ..engine.relevance import irrelevant
 from ..engine.renewals import Continue
 from ..engine.state import State
 from ..store.base import HistoryRow, SagaRow, SagaState
 from . import about
 from .clock import to_micros
+from .intake import Item
+
+if TYPE_CHECKING:
+    from .work import Work
 
 log = logging.getLogger("kasaga.orchestrator")
 
@@ -110,6 +117,43 @@ def _may_be_told(watcher: Watcher, topics: Topics) -> bool:
         return topics.reply_allowed(ReplyTo.parse(watcher.reply_to).topic)
     except EnvelopeError:
         return False
+
+
+def lock(work: Work, item: Item, run: Run | None, now: int, fingerprint: str) -> None:
+    """Have a saga parked whose answer can't be opened here, with the answer: nothing is decided without it.
+
+    An answer that is old changes nothing, whatever is in it. One that waits in the history holds off whoever
+    would have it decided: other code, which came with the same keys, and people.
+    """
+    if run is None:
+        return
+    why = item.locked
+    if why is None:
+        why = _still_locked(run.state, item.event) if run.state.pending else None
+    elif irrelevant(run.state, item.event, max(now, run.state.at)):
+        return
+    if why is None:
+        return
+    key = (item.shard, run.state.run_id)
+    work.faults.setdefault(key, Faulted(why.code, why.message, why.remedy, fingerprint))
+
+
+_DECIDING = ("retry", "cancel", "resume")
+
+
+def _still_locked(state: State, event: Event) -> CannotOpen | None:
+    """Why what waits in the history can't be decided by this event yet; None: it can, or isn't to be."""
+    if isinstance(event, Asked):
+        if event.action not in _DECIDING:
+            return None
+    elif not isinstance(event, CodeArrived | Recalled):
+        return None
+    for news in state.pending:
+        if isinstance(news, Replied) and is_sealed(news.payload):
+            key = key_of(news.payload) or "-"
+            said = f"the answer to step {news.step} is encrypted with key {key}, which doesn't open it here"
+            return CannotOpen(said, key=key)
+    return None
 
 
 def left_out(state: State, events: Sequence[Event]) -> bool:

@@ -29,9 +29,11 @@ from kasaga.store.base import (
 )
 from kasaga.store.encode import UNENCODABLE, from_microseconds, pack_headers
 from kasaga.store.errors import BadBatch, ContentRefused, LostShards
+from kasaga.store.sealed import seal_body, seal_result
 from kasaga.store.session import Session
 from kasaga.store.statements import Call, read_statements
 from kasaga_wire.attributes import merged
+from kasaga_wire.sealing import PLAIN, Sealer
 
 _SQL = read_statements("commit")
 _REFUSED = frozenset({"22", "23", "54"})
@@ -69,18 +71,20 @@ class Replaced:
             self.dropped = [entry for entry in self.dropped if entry[0] in keys]
 
 
-def calls_for(batch: Batch, sagas: Sequence[SagaWrite], loose: Sequence[OutboxRow]) -> list[Call]:
+def calls_for(
+    batch: Batch, sagas: Sequence[SagaWrite], loose: Sequence[OutboxRow], sealer: Sealer = PLAIN
+) -> list[Call]:
     """Return the batch's statements with only these sagas and loose rows; raises one of UNENCODABLE."""
     calls = [_fence(batch), *_suspects(batch)]
     history = [(write.shard, write.run_id, row) for write in sagas for row in write.history]
     if history:
-        calls.append(_insert_history(history))
+        calls.append(_insert_history(history, sealer))
     new = [write.saga for write in sagas if write.new and write.saga is not None]
     if new:
-        calls.append(_insert_sagas(new))
+        calls.append(_insert_sagas(new, sealer))
     changed = [write.saga for write in sagas if not write.new and write.saga is not None]
     if changed:
-        calls.append(_update_sagas(changed))
+        calls.append(_update_sagas(changed, sealer))
     named = [write for write in sagas if write.attributes]
     if named:
         calls.extend(_attributes(named))
@@ -122,7 +126,7 @@ def _suspects(batch: Batch) -> Iterator[Call]:
             yield _SQL["note_place"].bind(write.shard, write.commit_seq, write.suspect.place)
 
 
-def _insert_history(history: list[tuple[int, UUID, HistoryRow]]) -> Call:
+def _insert_history(history: list[tuple[int, UUID, HistoryRow]], sealer: Sealer) -> Call:
     shards, runs, rows = zip(*history, strict=True)
     return _SQL["insert_history"].bind(
         shards,
@@ -131,11 +135,13 @@ def _insert_history(history: list[tuple[int, UUID, HistoryRow]]) -> Call:
         [row.at for row in rows],
         [row.kind for row in rows],
         [row.step for row in rows],
-        [row.body for row in rows],
+        [row.body for row in rows]
+        if sealer is PLAIN
+        else [seal_body(sealer, run, row) for _, run, row in history],
     )
 
 
-def _insert_sagas(rows: list[SagaRow]) -> Call:
+def _insert_sagas(rows: list[SagaRow], sealer: Sealer) -> Call:
     return _SQL["insert_sagas"].bind(
         [row.shard for row in rows],
         [row.run_id for row in rows],
@@ -153,12 +159,12 @@ def _insert_sagas(rows: list[SagaRow]) -> Call:
         [row.remedy for row in rows],
         [row.with_exceptions for row in rows],
         [row.parked_code for row in rows],
-        [row.result for row in rows],
+        [seal_result(sealer, row) for row in rows],
         [row.base for row in rows],
     )
 
 
-def _update_sagas(rows: list[SagaRow]) -> Call:
+def _update_sagas(rows: list[SagaRow], sealer: Sealer) -> Call:
     return _SQL["update_sagas"].bind(
         [row.shard for row in rows],
         [row.run_id for row in rows],
@@ -172,7 +178,7 @@ def _update_sagas(rows: list[SagaRow]) -> Call:
         [row.remedy for row in rows],
         [row.with_exceptions for row in rows],
         [row.parked_code for row in rows],
-        [row.result for row in rows],
+        [seal_result(sealer, row) for row in rows],
         [row.base for row in rows],
     )
 
@@ -217,12 +223,20 @@ def _insert_outbox(rows: list[OutboxRow]) -> Call:
 class Commit:
     """One call of `PostgresStore.commit`."""
 
-    def __init__(self, session: Session, batch: Batch, replace: Replace, replaced: Replaced) -> None:
+    def __init__(
+        self,
+        session: Session,
+        batch: Batch,
+        replace: Replace,
+        replaced: Replaced,
+        sealer: Sealer = PLAIN,
+    ) -> None:
         """`replaced` outlives this call: what an earlier one with the same batch had replaced."""
         self._session = session
         self._batch = batch
         self._replace = replace
         self._replaced = replaced
+        self._sealer = sealer
         self._keys = {write.shard: (write.shard, write.token, write.commit_seq) for write in batch.shards}
         replaced.keep(set(self._keys.values()))
 
@@ -261,7 +275,7 @@ class Commit:
         self, sagas: Sequence[SagaWrite], loose: Sequence[OutboxRow], *, trial: bool = False
     ) -> datetime:
         try:
-            calls = calls_for(self._batch, sagas, loose)
+            calls = calls_for(self._batch, sagas, loose, self._sealer)
         except UNENCODABLE as error:
             raise _Refused(f"can't be encoded: {error}") from error
         if trial:

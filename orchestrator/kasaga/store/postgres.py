@@ -40,10 +40,12 @@ from kasaga.store.migrate import known_migrations
 from kasaga.store.postgres_purging import PostgresPurging
 from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
+from kasaga.store.sealed import open_bodies, open_result
 from kasaga.store.search import list_call, tally_call
 from kasaga.store.session import Row, Session, SessionCounters
 from kasaga.store.settings import StoreSettings
 from kasaga.store.statements import Call, read_statements
+from kasaga_wire.sealing import PLAIN, Sealer
 
 HISTORY_PAGE = 1000
 """Rows of one saga's history read at a time for people."""
@@ -62,13 +64,15 @@ class PostgresStore(PostgresPurging):
         tokens: Callable[[], UUID] = uuid4,
         application: str = "kasaga",
         readers: int = 0,
+        sealer: Sealer = PLAIN,
     ) -> None:
         """Connects at the first call.
 
         `tokens` makes the random token of a claim; `application` is shown by pg_stat_activity; so many
-        connections for `readers` are kept when people's reads are done.
+        connections for `readers` are kept when people's reads are done. `sealer`: for histories and results.
         """
         self._settings = StoreSettings(settings) if isinstance(settings, str) else settings
+        self._sealer = sealer
         self._application = application
         self._session = Session(self._settings, application=application)
         self._readers = Readers(self._reading, readers)
@@ -146,7 +150,7 @@ class PostgresStore(PostgresPurging):
             return {}
         shards, ids = zip(*sagas, strict=True)
         results = self._session.run(_READ["find_ended"].bind(shards, ids), _READ["find"].bind(shards, ids))
-        found = [rows.saga_row(row) for result in results for row in self._session.rows(result)]
+        found = [self._saga(row) for result in results for row in self._session.rows(result)]
         return {row.saga_id: row for row in found}
 
     def find_runs(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, SagaRow]:
@@ -154,13 +158,13 @@ class PostgresStore(PostgresPurging):
         if not runs:
             return {}
         found = self._session.query(_READ["find_runs"].bind(*zip(*runs, strict=True)))
-        return {row.run_id: row for row in map(rows.saga_row, found)}
+        return {row.run_id: row for row in map(self._saga, found)}
 
     def load(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """See `base.Store.load`."""
         if not runs:
             return {}
-        return rows.histories(self._session.query(_READ["load"].bind(*zip(*runs, strict=True))))
+        return self._opened(self._session.query(_READ["load"].bind(*zip(*runs, strict=True))))
 
     def parked(self, shard: int, code: str) -> list[UUID]:
         """See `base.Store.parked`."""
@@ -173,13 +177,13 @@ class PostgresStore(PostgresPurging):
 
     def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """See `base.Store.histories`."""
-        return rows.histories(self._ask(_READ["histories"].bind(*zip(*runs, strict=True)))) if runs else {}
+        return self._opened(self._ask(_READ["histories"].bind(*zip(*runs, strict=True)))) if runs else {}
 
     # writing
     def commit(self, batch: Batch, replace: Replace) -> Committed:
         """See `base.Store.commit`."""
         check_batch(batch)
-        return Commit(self._session, batch, replace, self._replaced).write()
+        return Commit(self._session, batch, replace, self._replaced, self._sealer).write()
 
     def put_schemas(self, schemas: Mapping[bytes, str]) -> None:
         """See `base.Store.put_schemas`."""
@@ -222,7 +226,10 @@ class PostgresStore(PostgresPurging):
         """See `base.Store.list_sagas`."""
         if _is_unkeepable(where):
             return []
-        return [rows.listed_row(row) for row in self._search(list_call(where, after, limit))]
+        return [
+            open_result(self._sealer, rows.listed_row(row))
+            for row in self._search(list_call(where, after, limit))
+        ]
 
     def count(self, where: SagaFilter) -> dict[SagaState, int]:
         """See `base.Store.count`; reads every saga that no index leads past."""
@@ -237,6 +244,15 @@ class PostgresStore(PostgresPurging):
             return {}
         found = self._search(tally_call(where))
         return {(name, SagaState(state)): number for name, state, number in found}
+
+    def _saga(self, row: Row) -> SagaRow:
+        return open_result(self._sealer, rows.saga_row(row))
+
+    def _opened(self, found: list[Row]) -> dict[UUID, list[HistoryRow]]:
+        made = rows.histories(found)
+        for run_id, entries in made.items():
+            open_bodies(self._sealer, run_id, entries)
+        return made
 
     def _search(self, call: Call) -> list[Row]:
         try:
@@ -269,7 +285,7 @@ class PostgresStore(PostgresPurging):
         if refusal_of_text(saga_id) is not None:
             return None
         found = self._ask(_READ["saga"].bind(saga_id)) or self._ask(_READ["saga_ended"].bind(saga_id))
-        return rows.listed_row(found[0]) if found else None
+        return open_result(self._sealer, rows.listed_row(found[0])) if found else None
 
     def history(self, row: SagaRow, *, since: int = 0) -> Iterable[HistoryRow]:
         """See `base.Store.history`; read by pages while it is iterated."""
@@ -279,7 +295,9 @@ class PostgresStore(PostgresPurging):
         while True:
             page = self._ask(_READ["history"].bind(row.shard, row.run_id, last, HISTORY_PAGE))
             for entry in page:
-                yield rows.history_row(entry)
+                made = rows.history_row(entry)
+                open_bodies(self._sealer, row.run_id, (made,))
+                yield made
             if len(page) < HISTORY_PAGE:
                 return
             last = page[-1][0]
@@ -293,7 +311,7 @@ class PostgresStore(PostgresPurging):
         page = self._ask(_READ["open_runs"].bind(shard, after, limit))
         runs = list(dict.fromkeys(run_id for _, run_id in page if run_id is not None))
         found = self._ask(_READ["runs"].bind(shard, runs)) if runs else []
-        return [rows.saga_row(row) for row in found], page[-1][0] if len(page) == limit else None
+        return [self._saga(row) for row in found], page[-1][0] if len(page) == limit else None
 
     def shards(self) -> list[ShardLease]:
         """See `base.Store.shards`."""

@@ -10,8 +10,10 @@ from kasaga.store import rows
 from kasaga.store.base import HistoryRow, SagaRow
 from kasaga.store.purging import Finished, Shortened
 from kasaga.store.readers import Readers
+from kasaga.store.sealed import open_bodies
 from kasaga.store.session import Session
 from kasaga.store.statements import Call, read_statements
+from kasaga_wire.sealing import Sealer
 
 _READ = read_statements("read")
 _PURGE = read_statements("purge")
@@ -24,6 +26,7 @@ class PostgresPurging:
     _readers: Readers
     _purger: Session
     """Connects at the first call: only the process on duty has it."""
+    _sealer: Sealer
 
     def retain(self, periods: Mapping[str, float | None]) -> None:
         """See `purging.Purging.retain`. Sorted, so that two processes lock the rows in one order."""
@@ -72,6 +75,8 @@ class PostgresPurging:
         if not runs:
             return {}
         found = rows.histories(self._purger.query(_PURGE["beginnings"].bind(*zip(*runs, strict=True))))
+        for run_id, entries in found.items():
+            open_bodies(self._sealer, run_id, entries)
         return {run_id: entries[0] for run_id, entries in found.items()}
 
     def delete(self, sagas: Sequence[SagaRow]) -> int:

@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 
 from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.records import Deferral, deferral_codec
+from kasaga_wire.sealing import PLAIN, Sealer, place
 
 from ..errors import AlreadyAnswered, BadToken, GivenUp, NotDeferred
 from .memory import MemoryInbox
@@ -141,20 +142,26 @@ Effect = Key | Lock | Find | Finish | Beat
 Plan = Generator[Effect, Any, None]
 
 
-def answer_late(type_: str, token: str, wish: Wish) -> Plan:
+def answer_late(type_: str, token: str, wish: Wish, *, sealer: Sealer = PLAIN) -> Plan:
     """Answer one command of a type, or say that it is still being worked at.
 
-    Raises BadToken, NotDeferred, GivenUp and AlreadyAnswered. The same answer twice is one.
+    Raises BadToken, NotDeferred, GivenUp and AlreadyAnswered, and CannotOpen where it was answered before
+    and encrypted with a key that isn't here. The same answer twice is one.
     """
     key: bytes = yield Key()
     id_ = Tokens(key).read(token)
     told: Told | None = yield Lock(id_)
+    where = place("reply", id_)
+    if told is not None and told.payload is not None:
+        told = told._replace(payload=sealer.open(where, told.payload))
     if _was_answered(type_, id_, told, wish):
         return
     waiting: Waiting | None = yield Find(id_)
     if waiting is None:
         raise NotDeferred(f"{id_} doesn't wait for an answer")
     if wish.outcome != DEFERRED:
+        if wish.payload is not None:
+            wish = wish._replace(payload=sealer.seal(where, wish.payload))
         yield Finish(id_, wish, _reply(id_, waiting.later, wish.outcome, 0, wish.payload))
         return
     number, beat = waiting.number + 1, waiting.later.heartbeat
@@ -162,7 +169,7 @@ def answer_late(type_: str, token: str, wish: Wish) -> Plan:
     reply = None
     if first or waiting.since >= (beat or PROGRESS_SECONDS) / TELLS:
         body = Deferral(attempt=waiting.later.attempt, number=number, heartbeat=beat, progress=wish.progress)
-        reply = _reply(id_, waiting.later, DEFERRED, number, deferral_codec.encode(body))
+        reply = _reply(id_, waiting.later, DEFERRED, number, sealer.seal(where, deferral_codec.encode(body)))
     yield Beat(id_, number, wish.progress, reply)
 
 

@@ -10,13 +10,16 @@ next synchronisation, and `if cursor.rowcount == 0: raise Refused(…)` would ne
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.rows import TupleRow, tuple_row
 
-from .algorithm import Guard, Invoke, Retreat
+from kasaga_wire.sealing import PLAIN, Sealer, place
+
+from .algorithm import Close, Guard, Invoke, Outcome, Retreat
 from .connections import (
     AnyConnection,
     HandlerConnection,
@@ -35,8 +38,9 @@ from .statements import Limits, Script, Statement, script
 class PostgresSession:
     """One async connection's view of the inbox."""
 
-    def __init__(self, connection: HandlerConnection, limits: Limits) -> None:
+    def __init__(self, connection: HandlerConnection, limits: Limits, sealer: Sealer = PLAIN) -> None:
         """Take over the connection; it must be in autocommit mode."""
+        self._sealer = sealer
         self.connection = connection
         self._limits = limits
         self._cursor = connection.cursor(row_factory=tuple_row)
@@ -49,7 +53,7 @@ class PostgresSession:
         """Carry out one effect. Raises InboxAway and InboxError."""
         if isinstance(effect, (Guard, Retreat)) and self.connection.asked == self._guarded_at:
             return None  # the handlers since the last savepoint have asked the database nothing
-        sent = script(effect, self._limits)
+        sent = script(_sealed(effect, self._sealer), self._limits)
         try:
             rows = await self._execute(sent)
         except psycopg.Error as error:
@@ -96,8 +100,9 @@ class PostgresSession:
 class SyncPostgresSession:
     """One sync connection's view of the inbox, for a thread."""
 
-    def __init__(self, connection: SyncHandlerConnection, limits: Limits) -> None:
+    def __init__(self, connection: SyncHandlerConnection, limits: Limits, sealer: Sealer = PLAIN) -> None:
         """Take over the connection; it must be in autocommit mode."""
+        self._sealer = sealer
         self.connection = connection
         self._limits = limits
         self._cursor = connection.cursor(row_factory=tuple_row)
@@ -110,7 +115,7 @@ class SyncPostgresSession:
         """Carry out one effect. Raises InboxAway and InboxError."""
         if isinstance(effect, (Guard, Retreat)) and self.connection.asked == self._guarded_at:
             return None  # the handlers since the last savepoint have asked the database nothing
-        sent = script(effect, self._limits)
+        sent = script(_sealed(effect, self._sealer), self._limits)
         try:
             rows = self._execute(sent)
         except psycopg.Error as error:
@@ -148,6 +153,21 @@ class SyncPostgresSession:
             failure = error
         after_handler(self.connection, effect.work, failure)
         return result
+
+
+def _sealed(effect: RowEffect, sealer: Sealer) -> RowEffect:
+    """With the payloads as the table keeps them; they are sent as they are, and opened for an undo."""
+    if sealer is PLAIN or not isinstance(effect, Close):
+        return effect
+    outcomes = (
+        each if each.payload is None else Outcome(each.id, each.outcome, _seal(sealer, each))
+        for each in effect.outcomes
+    )
+    return replace(effect, outcomes=tuple(outcomes))
+
+
+def _seal(sealer: Sealer, outcome: Outcome) -> bytes | None:
+    return sealer.seal(place("reply", outcome.id), outcome.payload or b"")
 
 
 def blame(connection: AnyConnection, error: psycopg.Error) -> InboxAway | InboxError:

@@ -5,11 +5,14 @@ Station: called by the app at start and from time to time; talks to Postgres on 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
+
+from kasaga_wire.sealing import PLAIN, Sealer, place
 
 from .rows import ExaminedRow
 from .statements import migrations, statements
@@ -65,13 +68,24 @@ async def purge_slice(connection: AsyncConnection[Any], retention: float) -> int
 
 
 async def examine(
-    connection: AsyncConnection[Any], runs: Sequence[str], after: str, limit: int
+    connection: AsyncConnection[Any], runs: Sequence[str], after: str, limit: int, sealer: Sealer = PLAIN
 ) -> list[ExaminedRow]:
-    """Read rows for an audit, see `store.Store.examine`. The connection must not be in autocommit mode."""
+    """Read rows for an audit, see `store.Store.examine`. The connection must not be in autocommit mode.
+
+    Raises CannotOpen and DecodeError for a result that can't be opened: without it nothing can be compared.
+    """
     await connection.set_read_only(True)
     async with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(statements()["limit_examine"], (f"{EXAMINE_SECONDS * 1000:.0f}ms",))
         await cursor.execute(
             statements()["examine"], (list(runs), after, limit, limit), prepare=False, binary=True
         )
-        return [ExaminedRow(*row) for row in await cursor.fetchall()]
+        return [_examined(sealer, *row) for row in await cursor.fetchall()]
+
+
+def _examined(sealer: Sealer, id_: str, type_: str, outcome: str, *rest: bytes | None) -> ExaminedRow:
+    """A row with the sum of the payload that was sealed. Raises CannotOpen and DecodeError."""
+    input_hash, result_hash, payload = rest
+    if payload is not None:
+        result_hash = hashlib.sha256(sealer.open(place("reply", id_), bytes(payload))).digest()
+    return ExaminedRow(id_, type_, outcome, input_hash, result_hash)
