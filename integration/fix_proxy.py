@@ -80,7 +80,7 @@ class _Link:
                     self.lossy = True
                 else:
                     self._proxy.overhear(self, data, asks=asks)
-                    target.sendall(data)
+                    target.sendall(self._proxy.change(data, asks=asks))
         if self._proxy.swallows(asks=asks):
             self.lossy = True
         elif target is not None:
@@ -145,6 +145,10 @@ class TcpProxy:
 
     def overhear(self, link: object, data: bytes, *, asks: bool) -> None:
         """Called by the connections' threads with what is about to be passed on; for who wants to listen."""
+
+    def change(self, data: bytes, *, asks: bool) -> bytes:
+        """Called by the connections' threads: gives what is passed on instead. Here the same."""
+        return data
 
     def _listen(self) -> None:
         if self._listener is None:
