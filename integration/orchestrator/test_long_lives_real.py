@@ -36,6 +36,9 @@ SEED = os.environ.get("KILLS_SEED") or os.urandom(4).hex()
 A_MONTH = 10
 """Signals of one run: many runs, so that deaths meet their ends."""
 
+BETWEEN_SECONDS = 0.005
+"""Between two signals: nobody reads them for the time of a lease, and a saga's mailbox has its limit."""
+
 MODULE = "longlives_accounts"
 
 
@@ -117,6 +120,7 @@ def test_each_signal_is_taken_once_and_in_order_whoever_dies(realm: Realm, accou
                 amount = sent[name][again]
                 realm.signal(name, "booked", accounts.Booking(amount=amount), key=f"{name}-{again}")
             realm.flush()
+            time.sleep(BETWEEN_SECONDS)
         doomed = owners.pop(dice.randrange(len(owners)))
         doomed.kill()
         owners.append(owner(realm))
