@@ -95,9 +95,14 @@ def _look_at_children(store: Store, state: State, made: Explanation) -> None:
             wait.text += f"; it is {row.state.value}" + (f": {row.reason}" if row.reason else "")
 
 
-def stored_decoder(store: Store) -> Decode:
-    """Return a decoder that knows the schemas that the store has kept."""
+def stored_schemas(store: Store) -> Schemas:
+    """Return the schemas that the store has kept."""
     schemas = Schemas()
     for text in store.schemas().values():
         schemas.add(text)
-    return decoder(schemas)
+    return schemas
+
+
+def stored_decoder(store: Store) -> Decode:
+    """Return a decoder that knows the schemas that the store has kept."""
+    return decoder(stored_schemas(store))

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import click
 
-from kasaga_wire.codec import Schemas
 from kasaga_wire.kafka import Admin, KafkaSettings
 from kasaga_wire.topics import DRILL_PREFIX, Topics
 
@@ -18,6 +17,7 @@ from ..client.link import KafkaLink
 from ..drill.choose import newest, undos, within
 from ..drill.line import Line
 from ..drill.tally import Tally
+from ..lookup import stored_schemas
 from ..saga import App
 from ..store.base import Store
 from .errors import BadInput, Unexpected
@@ -87,7 +87,7 @@ def drill(
                 rows = within(ends, store, definitions, (since, session.now()), sample)
             line = _open(session, stack, store, app, rate, timeout)
             shown = time.monotonic()
-            for outcome in line.run(undos(store, rows, app.contracts, _schemas(store))):
+            for outcome in line.run(undos(store, rows, app.contracts, stored_schemas(store))):
                 tally.add(outcome)
                 if time.monotonic() - shown > SHOW_SECONDS:
                     shown = time.monotonic()
@@ -151,10 +151,3 @@ class _Partitions:
             finally:
                 admin.close()
         return self._known[topic]
-
-
-def _schemas(store: Store) -> Schemas:
-    schemas = Schemas()
-    for text in store.schemas().values():
-        schemas.add(text)
-    return schemas

@@ -19,6 +19,7 @@ from kasaga_wire.kafka import Consumer, PartitionError, Record
 from kasaga_wire.records import own_schemas
 from kasaga_wire.sealing import COMPRESSED, MAGIC, is_sealed, key_of, place, record_place
 
+from ..lookup import stored_schemas
 from ..store.base import Store
 from ..timeline_data import decoder
 from .errors import BadInput
@@ -154,9 +155,7 @@ def _file(path: Path) -> bytes:
 
 
 def _schemas(store: Store) -> Schemas:
-    schemas = Schemas()
-    for text in store.schemas().values():
-        schemas.add(text)
+    schemas = stored_schemas(store)
     for schema in own_schemas():
         schemas.add(schema)
     return schemas

@@ -40,7 +40,7 @@ from kasaga.store.migrate import known_migrations
 from kasaga.store.postgres_purging import PostgresPurging
 from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
-from kasaga.store.sealed import open_bodies, open_result
+from kasaga.store.sealed import open_bodies, open_histories, open_result
 from kasaga.store.search import list_call, tally_call
 from kasaga.store.session import Row, Session, SessionCounters
 from kasaga.store.settings import StoreSettings
@@ -164,7 +164,7 @@ class PostgresStore(PostgresPurging):
         """See `base.Store.load`."""
         if not runs:
             return {}
-        return self._opened(self._session.query(_READ["load"].bind(*zip(*runs, strict=True))))
+        return open_histories(self._sealer, self._session.query(_READ["load"].bind(*zip(*runs, strict=True))))
 
     def parked(self, shard: int, code: str) -> list[UUID]:
         """See `base.Store.parked`."""
@@ -177,7 +177,9 @@ class PostgresStore(PostgresPurging):
 
     def histories(self, runs: Sequence[tuple[int, UUID]]) -> dict[UUID, list[HistoryRow]]:
         """See `base.Store.histories`."""
-        return self._opened(self._ask(_READ["histories"].bind(*zip(*runs, strict=True)))) if runs else {}
+        if not runs:
+            return {}
+        return open_histories(self._sealer, self._ask(_READ["histories"].bind(*zip(*runs, strict=True))))
 
     # writing
     def commit(self, batch: Batch, replace: Replace) -> Committed:
@@ -247,12 +249,6 @@ class PostgresStore(PostgresPurging):
 
     def _saga(self, row: Row) -> SagaRow:
         return open_result(self._sealer, rows.saga_row(row))
-
-    def _opened(self, found: list[Row]) -> dict[UUID, list[HistoryRow]]:
-        made = rows.histories(found)
-        for run_id, entries in made.items():
-            open_bodies(self._sealer, run_id, entries)
-        return made
 
     def _search(self, call: Call) -> list[Row]:
         try:

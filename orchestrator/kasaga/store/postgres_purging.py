@@ -10,7 +10,7 @@ from kasaga.store import rows
 from kasaga.store.base import HistoryRow, SagaRow
 from kasaga.store.purging import Finished, Shortened
 from kasaga.store.readers import Readers
-from kasaga.store.sealed import open_bodies
+from kasaga.store.sealed import open_histories
 from kasaga.store.session import Session
 from kasaga.store.statements import Call, read_statements
 from kasaga_wire.sealing import Sealer
@@ -74,9 +74,8 @@ class PostgresPurging:
         """See `purging.Purging.beginnings`."""
         if not runs:
             return {}
-        found = rows.histories(self._purger.query(_PURGE["beginnings"].bind(*zip(*runs, strict=True))))
-        for run_id, entries in found.items():
-            open_bodies(self._sealer, run_id, entries)
+        asked = _PURGE["beginnings"].bind(*zip(*runs, strict=True))
+        found = open_histories(self._sealer, self._purger.query(asked))
         return {run_id: entries[0] for run_id, entries in found.items()}
 
     def delete(self, sagas: Sequence[SagaRow]) -> int:

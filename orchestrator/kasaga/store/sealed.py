@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from kasaga.store import rows
 from kasaga.store.base import HistoryRow, SagaRow
 from kasaga_wire.errors import CodecError
 from kasaga_wire.sealing import MAX_HISTORY_BYTES, Sealer, is_sealed, place
@@ -24,11 +25,19 @@ def seal_result(sealer: Sealer, row: SagaRow) -> bytes | None:
     return row.result if row.result is None else sealer.seal(place("result", row.run_id), row.result)
 
 
-def open_bodies(sealer: Sealer, run_id: UUID, rows: Iterable[HistoryRow]) -> None:
+def open_bodies(sealer: Sealer, run_id: UUID, entries: Iterable[HistoryRow]) -> None:
     """Open what can be opened, in place."""
-    for row in rows:
+    for row in entries:
         if is_sealed(row.body):
             row.body = _opened(sealer, place("history", run_id, row.seq), row.body)
+
+
+def open_histories(sealer: Sealer, found: list[rows.Row]) -> dict[UUID, list[HistoryRow]]:
+    """Rows of histories as the tables have them, by run, opened."""
+    made = rows.histories(found)
+    for run_id, entries in made.items():
+        open_bodies(sealer, run_id, entries)
+    return made
 
 
 def open_result(sealer: Sealer, row: SagaRow) -> SagaRow:
