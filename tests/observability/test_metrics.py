@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from engine.harness import SECOND
 from engine.shop import payment
 from kasaga.api.metrics import ApiMetrics
 from kasaga.orchestrator.census import Census
+from kasaga.orchestrator.clock import to_datetime
 from kasaga.orchestrator.functions import Functions
 from kasaga.orchestrator.metrics import Metrics
 from kasaga.orchestrator.relay import Relay
@@ -121,13 +123,13 @@ def test_what_needs_attention_comes_and_goes() -> None:
     metrics = Metrics()
     stuck = Attention("payment", SagaState.STUCK, 2, 30.0)
     undoing = Attention("payment", SagaState.COMPENSATING, 5, 90.0)
-    metrics.sampled([stuck, undoing], 7, {"replies": 3})
+    metrics.sampled([stuck, undoing], 5, 2, {"replies": 3})
     assert value(metrics, "kasaga_sagas", saga="payment", state="STUCK") == 2
     assert value(metrics, "kasaga_sagas", saga="payment", state="COMPENSATING") == 5
     assert value(metrics, "kasaga_stuck_oldest_seconds") == 30
     assert value(metrics, "kasaga_sagas_waiting") == 7
     assert value(metrics, "kasaga_input_lag_records", topic="replies") == 3
-    metrics.sampled([undoing], 0, {"replies": 0})
+    metrics.sampled([undoing], 0, 0, {"replies": 0})
     assert value(metrics, "kasaga_sagas", saga="payment", state="STUCK") is None
     assert value(metrics, "kasaga_stuck_oldest_seconds") == 0
 
@@ -225,6 +227,15 @@ def test_the_census_asks_for_the_shards_that_are_owned_now() -> None:
         assert value(metrics, "kasaga_sagas_waiting") == 2
         assert value(metrics, "kasaga_input_lag_records", topic="replies") == 7
         assert value(metrics, "kasaga_input_lag_records", topic="sagas") == 0
+        owned.horizon = (10, 3)
+        with patch.object(store, "timers_behind", return_value=5) as behind:
+            census.round()
+        behind.assert_called_once_with([(owned.number, to_datetime(10), 3)])
+        assert value(metrics, "kasaga_sagas_waiting") == 2 + 5
+        sends, _ = relay()
+        sends.own(owned.number)
+        metrics.observe([owned], sends, 0, IDLE, 0.0, NoTracer())
+        assert value(metrics, "kasaga_outbox_open_rows") == 3 + 5
         mine.clear()
         census.round()
         assert value(metrics, "kasaga_sagas_waiting") == 0

@@ -29,7 +29,7 @@ def working(world: World, sagas: int = 4) -> Node:
     return node
 
 
-POINTS = ("heartbeat", "claim", "open_rows", "parked", "find", "load", "put_schemas", "commit", "commit.done")
+POINTS = ("heartbeat", "claim", "open_rows", "timers", "parked", "find", "load", "put_schemas", "commit", "commit.done")
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -320,7 +320,7 @@ def test_starts_pause_under_pressure_and_replies_go_on() -> None:
 
 
 def test_sagas_that_sleep_keep_no_others_out() -> None:
-    with World(shards=1, max_in_flight=5, max_batch=4) as world:
+    with World(shards=1, max_in_flight=5, max_batch=4, sleepers_in_memory=1000) as world:
         world.odds.slow = 0.0
         node = world.join()
         for number in range(40):

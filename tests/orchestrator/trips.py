@@ -95,6 +95,12 @@ async def nap(ctx: SagaContext, trip: Trip) -> Ticket:
     return await ctx.use(Flight, timeout=2, retry=PATIENT, undo_retry=UNDO).reserve(trip)
 
 
+@saga("rest")
+async def rest(ctx: SagaContext, trip: Trip) -> None:
+    """Sleeps for as many seconds as its note says."""
+    await ctx.sleep(float(trip.note))
+
+
 @saga("failing")
 async def failing(ctx: SagaContext, trip: Trip) -> None:
     """Is undone by its author."""
@@ -293,6 +299,7 @@ SAGAS: list[Saga[Any, Any]] = [
     hasty,
     stubborn,
     nap,
+    rest,
     failing,
     empty,
     local,

@@ -108,7 +108,12 @@ class World:
         self.store = MemoryStore(
             namespace="trips", shards=shards, clock=self.now, tokens=self.uuid, fault=self._fault
         )
-        self.settings: dict[str, Any] = {"lease_seconds": 3.0, "heartbeat_seconds": 0.5, **settings}
+        self.settings: dict[str, Any] = {
+            "lease_seconds": 3.0,
+            "heartbeat_seconds": 0.5,
+            "sleepers_in_memory": 4,  # the fewest: what the store alone has is read again and again
+            **settings,
+        }
         self.desk = Desk(self.app.contracts, now=self.now)
         self.nodes: list[Node] = []
         self.asked: dict[str, str] = {}

@@ -180,6 +180,7 @@ class Orchestrator:
             kafka=KafkaSettings("simulated:0"),
             process=process.name,
             max_live_sagas=world.live_sagas,
+            sleepers_in_memory=world.sleepers,
         )
         consumer = Consumer(world.kafka, process, self._busy_at)
         return Loop(

@@ -117,6 +117,7 @@ class World:
         self.book = Book(self)
         self.shards = self.chance.whole("shards", 1, 3)
         self.live_sagas = self.chance.pick("live sagas", (2, 20_000))
+        self.sleepers = self.chance.pick("sleepers", (4, 1_000))
         self.topics = Topics("sim")
         self.kafka = Kafka(self)
         for spec in self.topics.orchestrator_specs(self.shards):

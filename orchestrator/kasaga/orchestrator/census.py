@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from kasaga_wire.errors import KasagaError
 
 from ..store.base import Offsets, Store
+from .clock import to_datetime
 from .metrics import Metrics
 from .shards import Shard
 
@@ -57,8 +58,12 @@ class Census:
             lag.update(self._lag(shard.number, shard.offsets))
             # One C call, so that the loop's thread can't change the dict in its middle.
             waiting.update(list(shard.open.values()))
+        places = [
+            (shard.number, to_datetime(at[0]), at[1]) for shard in shards if (at := shard.horizon) is not None
+        ]
+        far = self._store.timers_behind(places) if places else 0
         attention = self._store.attention([shard.number for shard in shards]) if shards else []
-        self._metrics.sampled(attention, len(waiting), lag)
+        self._metrics.sampled(attention, len(waiting), far, lag)
 
     def close(self) -> None:
         """End the thread."""

@@ -47,6 +47,7 @@ from .rows import Addresses
 from .runs import Runs
 from .salvage import Salvage
 from .shards import Shard
+from .sleepers import Sleepers
 from .source import Source
 from .stuck_lines import StuckLines
 from .tracing import NO_TRACER, Tracing
@@ -125,7 +126,8 @@ class Loop:
             runs=self._runs,
             max_timers=settings.max_timers,
         )
-        self._ownership = Ownership(self, settings, store, source, relay, clock)
+        self._sleepers = Sleepers(store, settings.sleepers_in_memory)
+        self._ownership = Ownership(self, settings, store, source, relay, clock, self._sleepers)
         self._stop = threading.Event()
         self._carried: list[Input] = []
         """What has come in and isn't committed: this process's own items, and those of a turn that failed."""
@@ -205,7 +207,7 @@ class Loop:
         """When the next timer, delayed record or function comes, in microseconds; None: nothing will."""
         if self._carried:
             return 0
-        dues = [shard.next_due for shard in self._shards.values()]
+        dues = [shard.wakes_at for shard in self._shards.values()]
         dues += (self._relay.next_due, self._functions.next_due)
         return min((due for due in dues if due is not None), default=None)
 
@@ -278,6 +280,7 @@ class Loop:
             self._clock.wait(threading.Event(), 0.005)
             return
         self._throttle()
+        self._sleepers.keep(self._shards)
         self._ownership.mend_truncated()
         room = self._settings.max_batch - len(self._carried)
         records = self._source.read(room, self._wait(self._clock.now())) if room > 0 else []

@@ -57,6 +57,7 @@ class Metrics:
         self._drained: dict[str, float] = {}
         self._heads: dict[int, tuple[int, float]] = {}
         self._shown: set[tuple[str, str]] = set()
+        self._far = 0
         ProcessCollector(registry=self.registry)
         self._count_sagas(self.registry)
         self._count_work(self.registry)
@@ -269,7 +270,7 @@ class Metrics:
         self._shards.set(len(owned))
         self._suspects.set(sum(shard.suspects for shard in owned))
         self._lacking.set(sum(len(shard.lacking) for shard in owned))
-        self._open.set(sum(len(shard.open) for shard in owned))
+        self._open.set(sum(len(shard.open) for shard in owned) + self._far)
         self._unacked.set(relay.unacknowledged)
         self._unacked_age.set(self._oldest(owned, relay, now))
         self._live.set(live)
@@ -298,8 +299,10 @@ class Metrics:
         self._heads = heads
         return max((now - since for _, since in heads.values()), default=0.0)
 
-    def sampled(self, attention: Iterable[Attention], waiting: int, lag: Mapping[str, int]) -> None:
-        """Show what the census has found."""
+    def sampled(
+        self, attention: Iterable[Attention], waiting: int, far: int, lag: Mapping[str, int]
+    ) -> None:
+        """Show what the census has found; `far`: open rows that aren't in memory."""
         oldest = 0.0
         sagas: Tally[tuple[str, str]] = Tally()
         for each in attention:
@@ -312,7 +315,8 @@ class Metrics:
         for labels, number in sagas.items():
             self._attention.labels(*labels).set(number)
         self._stuck_age.set(oldest)
-        self._waiting.set(waiting)
+        self._far = far
+        self._waiting.set(waiting + far)
         for topic, records in lag.items():
             self._lag.labels(topic).set(records)
 

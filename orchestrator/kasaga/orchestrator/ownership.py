@@ -18,6 +18,7 @@ from .clock import Clock, to_micros
 from .leases import few, plan
 from .relay import Relay
 from .shards import PARDON_AFTER, Shard
+from .sleepers import Sleepers
 from .source import Source
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -65,10 +66,18 @@ class Ownership:
     """Of one process; called by the loop between two turns."""
 
     def __init__(
-        self, owner: Owner, settings: Settings, store: Store, source: Source, relay: Relay, clock: Clock
+        self,
+        owner: Owner,
+        settings: Settings,
+        store: Store,
+        source: Source,
+        relay: Relay,
+        clock: Clock,
+        sleepers: Sleepers,
     ) -> None:
         self._owner, self._settings, self._store = owner, settings, store
         self._source, self._relay, self._clock = source, relay, clock
+        self._sleepers = sleepers
         self._beaten = -settings.heartbeat_seconds
         self._renewed = clock.seconds()
         self._kafka_lost = False
@@ -190,7 +199,7 @@ class Ownership:
             shard = self._owner.shards.get(number)
             if shard is not None:
                 if topic == "replies":
-                    self._relay.send(self._store.open_rows(number), self._clock.now())
+                    self._relay.send(self._store.open_rows(number, asleep=False), self._clock.now())
                     shard.rewound(offset)
                 setattr(shard.offsets, topic, offset)
             del truncated[0]
@@ -223,7 +232,8 @@ class Ownership:
             return False
         crash_point("orchestrator.after_claim")
         shard = Shard.taken(row)
-        rows = self._store.open_rows(number, acked=row.acked_seq)
+        rows = self._store.open_rows(number, acked=row.acked_seq, asleep=False)
+        rows += self._sleepers.first(shard)
         parked = self._store.parked(number, self._owner.fingerprint)
         try:
             known = row.offsets is not None

@@ -62,11 +62,14 @@ class Shard:
     untraced: bool = False
     """The last batch left a mark behind which something isn't exported: another is due when it is."""
     open: dict[int, UUID] = field(default_factory=dict[int, UUID])
-    """Open rows that can fire, by sequence number."""
+    """Open rows that can fire, by sequence number; a sleeping row until it has fired, or is far away."""
     asleep: set[int] = field(default_factory=set[int])
     """Those of them that only wait for a time: sleeps, sagas' deadlines. Nobody is to answer them."""
     timers: list[Due] = field(default_factory=list[Due])
     """A heap by time; an entry whose row isn't open any more is dropped when it comes up."""
+    horizon: tuple[int, int] | None = None
+    """Time and row of the last sleeping row that is in memory: the store alone has those behind it, see
+    sleepers.py. None: it has no more."""
     read_at: int = 0
     """Replies have been read up to the watermark of this time."""
     goal: End | None = None
@@ -116,12 +119,24 @@ class Shard:
         elif row.due_at is not None and row.run_id is None:
             self.keep(row)
         elif row.due_at is not None and row.run_id is not None:
-            self.open[row.seq] = row.run_id
+            due = Due(to_micros(row.due_at), row.seq, row.run_id, row.step, row.kind)
             if row.kind is RowKind.TIMER:
+                if self.horizon is not None and (due.at, due.row) > self.horizon:
+                    return
                 self.asleep.add(row.seq)
                 if row.step.endswith(WAIT):
                     self.waits.add(row.seq)
-            heapq.heappush(self.timers, Due(to_micros(row.due_at), row.seq, row.run_id, row.step, row.kind))
+            self.open[row.seq] = row.run_id
+            heapq.heappush(self.timers, due)
+
+    def shed(self, keep: int) -> None:
+        """Forget the sleeping rows but the `keep` that come first."""
+        near = sorted(due for due in self.timers if due.row in self.asleep)
+        for due in near[keep:]:
+            self.closed(due.row)
+        self.timers = [due for due in self.timers if due.row in self.open]
+        heapq.heapify(self.timers)
+        self.horizon = near[keep - 1].at, near[keep - 1].row
 
     def keep(self, row: OutboxRow) -> None:
         """Note a signal for a saga that hasn't begun."""
@@ -168,6 +183,14 @@ class Shard:
             heapq.heappop(self.timers)
         return self.timers[0].at if self.timers else None
 
+    @property
+    def wakes_at(self) -> int | None:
+        """The same, or when those may begin to be due that the store alone has, if none before them is left."""
+        due = self.next_due
+        if self.horizon is None or self.asleep:
+            return due
+        return self.horizon[0] if due is None else min(due, self.horizon[0])
+
     def ready(self, now: int, end_of: Callable[[int, int], End | None]) -> bool:
         """Say whether timers that are due may fire now; asks where the replies end where it must.
 
@@ -200,6 +223,8 @@ class Shard:
         while limit and (due := self.next_due) is not None and due <= until:
             limit -= 1
             timer = heapq.heappop(self.timers)
+            if timer.kind is RowKind.TIMER:
+                self.closed(timer.row)
             yield timer
 
 

@@ -360,12 +360,23 @@ class Store(Purging, Protocol):
         ...
 
     # reading, for the loop
-    def open_rows(self, shard: int, *, acked: int = 0) -> list[OutboxRow]:
-        """Return all outbox rows of a shard, by seq.
+    def open_rows(self, shard: int, *, acked: int = 0, asleep: bool = True) -> list[OutboxRow]:
+        """Return the outbox rows of a shard, by seq: all, or but those that `timers` returns.
 
         Of those that Kafka has, up to `acked`, without what was sent: topic, partition, key, headers and
         payload. Rows with a `send_at`, and those that aren't for Kafka, come whole.
         """
+        ...
+
+    def timers(self, shard: int, after: tuple[datetime, int] | None, limit: int) -> list[OutboxRow]:
+        """Return a shard's rows of kind TIMER with a run and a `due_at`, by these and seq, at most `limit`.
+
+        `after`: only those behind this `due_at` and seq.
+        """
+        ...
+
+    def timers_behind(self, places: Sequence[tuple[int, datetime, int]]) -> int:
+        """Count such rows of several shards, of each those behind a `due_at` and seq; any thread may ask."""
         ...
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:

@@ -7,6 +7,7 @@ database would.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ from kasaga.store.base import (
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
 from kasaga.store.memory_purging import MemoryPurging
-from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds
+from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds, timer_place
 from kasaga.store.memory_tables import pulse as pulse_of
 from kasaga.store.search import condition_of
 from kasaga_wire.attributes import merged
@@ -155,11 +156,12 @@ class MemoryStore(MemoryPurging):
                 row.deaths, row.suspect, row.suspects = 0, None, {}
 
     # reading, for the loop
-    def open_rows(self, shard: int, *, acked: int = 0) -> list[OutboxRow]:
+    def open_rows(self, shard: int, *, acked: int = 0, asleep: bool = True) -> list[OutboxRow]:
         """See `base.Store.open_rows`."""
         self._fault("open_rows")
         with self._lock:
-            rows = [row for _, row in sorted(self._tables.outbox.get(shard, {}).items())]
+            found = sorted(self._tables.outbox.get(shard, {}).items())
+        rows = [row for _, row in found if asleep or timer_place(row) is None]
         bare: dict[str, Any] = {"topic": "", "partition": None, "key": None, "payload": None}
         return [
             replace(row)
@@ -167,6 +169,19 @@ class MemoryStore(MemoryPurging):
             else replace(row, headers=[], **bare)
             for row in rows
         ]
+
+    def timers(self, shard: int, after: tuple[datetime, int] | None, limit: int) -> list[OutboxRow]:
+        """See `base.Store.timers`."""
+        self._fault("timers")
+        with self._lock:
+            rows = list(self._tables.outbox.get(shard, {}).values())
+        found = [(place, row) for row in rows if (place := timer_place(row)) is not None]
+        found = [each for each in found if after is None or each[0] > after]
+        return [replace(row) for _, row in sorted(found, key=lambda each: each[0])[:limit]]
+
+    def timers_behind(self, places: Sequence[tuple[int, datetime, int]]) -> int:
+        """See `base.Store.timers_behind`."""
+        return sum(len(self.timers(shard, (at, seq), sys.maxsize)) for shard, at, seq in places)
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
         """See `base.Store.find`."""

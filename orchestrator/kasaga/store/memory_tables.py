@@ -32,6 +32,12 @@ def holds(until: datetime | None, seconds: float, now: datetime) -> bool:
     return until is not None and now < until <= now + timedelta(seconds=2 * seconds)
 
 
+def timer_place(row: OutboxRow) -> tuple[datetime, int] | None:
+    """Where a row comes in `Store.timers`; None: it doesn't."""
+    asleep = row.kind is RowKind.TIMER and row.run_id is not None and row.due_at is not None
+    return (row.due_at, row.seq) if asleep and row.due_at is not None else None
+
+
 class Processes:
     """The rows of the table process."""
 

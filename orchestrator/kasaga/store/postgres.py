@@ -8,7 +8,7 @@ migrations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
@@ -49,6 +49,9 @@ from kasaga_wire.sealing import PLAIN, Sealer
 
 HISTORY_PAGE = 1000
 """Rows of one saga's history read at a time for people."""
+
+_FIRST = (datetime(1970, 1, 1, tzinfo=UTC), 0)
+"""Before any timer."""
 
 _LEASE = read_statements("lease")
 _READ = read_statements("read")
@@ -139,9 +142,21 @@ class PostgresStore(PostgresPurging):
         self._session.run(_LEASE["pardon"].bind(shard, token))
 
     # reading, for the loop
-    def open_rows(self, shard: int, *, acked: int = 0) -> list[OutboxRow]:
+    def open_rows(self, shard: int, *, acked: int = 0, asleep: bool = True) -> list[OutboxRow]:
         """See `base.Store.open_rows`."""
-        return [rows.outbox_row(row) for row in self._session.query(_READ["open_rows"].bind(shard, acked))]
+        call = _READ["open_rows"].bind(shard, acked, asleep)
+        return [rows.outbox_row(row) for row in self._session.query(call)]
+
+    def timers(self, shard: int, after: tuple[datetime, int] | None, limit: int) -> list[OutboxRow]:
+        """See `base.Store.timers`."""
+        call = _READ["timers"].bind(shard, *(after or _FIRST), limit)
+        return [rows.outbox_row(row) for row in self._session.query(call)]
+
+    def timers_behind(self, places: Sequence[tuple[int, datetime, int]]) -> int:
+        """See `base.Store.timers_behind`."""
+        columns = [list(column) for column in zip(*places, strict=True)] if places else [[], [], []]
+        [(count,)] = self._ask(_READ["timers_behind"].bind(*columns))
+        return int(count)
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:
         """See `base.Store.find`; purged ids within the time of remembering are found as well."""

@@ -145,6 +145,10 @@ CREATE TABLE kasaga.outbox (
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_analyze_threshold = 5000, autovacuum_analyze_scale_factor = 0.02);
 
+-- Sleeping rows by when they are due: an owner reads those that come next, and has no others in memory.
+CREATE INDEX outbox_timer ON kasaga.outbox (shard, due_at, seq)
+    WHERE kind = 3 AND run_id IS NOT NULL AND due_at IS NOT NULL;
+
 -- Search attributes: a row for each value, in bytes that sort as the values do (terms.py): name, NUL, kind, value. The
 -- name is in the term, so that the planner's statistics know how many sagas have a value, and one index serves
 -- equality, ranges and prefixes of all of them. Sagas without attributes have no row here, and their own row knows

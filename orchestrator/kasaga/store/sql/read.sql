@@ -7,14 +7,28 @@ SELECT name, shards FROM kasaga.namespace
 -- migrations:
 SELECT name FROM kasaga.migration
 
--- open_rows: int4 int8
+-- open_rows: int4 int8 bool
 -- Of what Kafka has already, up to $2, not what was sent: a shard has thousands of rows that only wait. 2: RECORD.
+-- 3: TIMER; `timers` finds the rest of them.
 SELECT o.shard, o.seq, o.kind, o.run_id, o.step, w.topic, w.partition, w.key, w.headers, w.payload, o.attempt, o.send_at,
     o.due_at
 FROM kasaga.outbox o LEFT JOIN LATERAL (
     SELECT o.topic, o.partition, o.key, o.headers, o.payload WHERE o.seq > $2 OR o.send_at IS NOT NULL OR o.kind > 2
 ) w ON true
-WHERE o.shard = $1 ORDER BY o.seq
+WHERE o.shard = $1 AND ($3 OR o.kind <> 3 OR o.run_id IS NULL OR o.due_at IS NULL) ORDER BY o.seq
+
+-- timers: int4 timestamptz int8 int4
+SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
+FROM kasaga.outbox
+WHERE shard = $1 AND kind = 3 AND run_id IS NOT NULL AND due_at IS NOT NULL AND (due_at, seq) > ($2, $3)
+ORDER BY due_at, seq LIMIT $4
+
+-- timers_behind: int4[] timestamptz[] int8[]
+SELECT coalesce(sum(b.rows), 0)::int8 FROM unnest($1, $2, $3) AS u (shard, due_at, seq), LATERAL (
+    SELECT count(*) AS rows FROM kasaga.outbox o
+    WHERE o.shard = u.shard AND o.kind = 3 AND o.run_id IS NOT NULL AND o.due_at IS NOT NULL
+        AND (o.due_at, o.seq) > (u.due_at, u.seq)
+) AS b
 
 -- waits: int4 uuid
 SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
