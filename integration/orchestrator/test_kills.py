@@ -138,3 +138,24 @@ def test_a_saga_that_kills_is_found_among_deaths_that_are_not_its_own(deadly: Re
     assert convictions(deadly, prefix) == {"exit": 1, "kill": 1}
     for saga_id in stuck:
         assert "trips.py:" in deadly.saga(saga_id).reason
+
+
+def test_sagas_that_are_in_no_memory_wake_whoever_dies(deadly: Realm, prefix: str) -> None:
+    """Few of each shard are in memory: pages are read while owners are killed, and each saga wakes once."""
+    few = {"KASAGA_SLEEPERS_IN_MEMORY": "4"}
+    dice = Random(SEED)
+    owners = [deadly.owner(**few), deadly.owner(**few)]
+    for number in range(SAGAS):
+        deadly.start("rest", f"{prefix}{number}", note=f"{dice.uniform(1, 8):.3f}")
+    deadly.flush()
+    for _ in range(3):
+        time.sleep(dice.uniform(0.5, 2))
+        owners.pop(0).kill()
+        owners.append(deadly.owner(**few))
+
+    deadly.wait_until_over(prefix, SAGAS, timeout=60)
+    rows = deadly.audit(prefix)
+    assert {row.state for row in rows} == {SagaState.COMPLETED}
+    for row in rows:
+        fired = [each for each in deadly.store.history(row) if each.kind == "Fired"]
+        assert len(fired) == 1, f"{row.saga_id} woke {len(fired)} times, seed {SEED}"

@@ -64,7 +64,7 @@ class Settings(BaseModel):
     max_timers: int = Field(default=200, ge=1)
     """Timers of one shard in one transaction."""
     sleepers_in_memory: int = Field(default=1_000, ge=4)
-    """Of one shard: sleeps, time-outs of waits for signals, deadlines. The store alone has those that come later."""
+    """Of a shard: sleeps, time-outs of waits for signals, deadlines. The store has those that come later."""
     max_live_sagas: int = Field(default=20_000, ge=1)
     """Live coroutines in memory; the others are rebuilt from history when they are needed."""
     max_unacknowledged: int = Field(default=20_000, ge=1)

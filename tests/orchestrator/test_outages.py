@@ -29,7 +29,18 @@ def working(world: World, sagas: int = 4) -> Node:
     return node
 
 
-POINTS = ("heartbeat", "claim", "open_rows", "timers", "parked", "find", "load", "put_schemas", "commit", "commit.done")
+POINTS = (
+    "heartbeat",
+    "claim",
+    "open_rows",
+    "timers",
+    "parked",
+    "find",
+    "load",
+    "put_schemas",
+    "commit",
+    "commit.done",
+)
 
 
 @pytest.mark.parametrize("point", POINTS)

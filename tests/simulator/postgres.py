@@ -27,7 +27,9 @@ from simulator.machine import SECOND, Process
 if TYPE_CHECKING:
     from simulator.world import World
 
-READS = frozenset({"namespace", "open_rows", "timers", "find", "find_runs", "load", "parked", "touched", "histories"})
+READS = frozenset(
+    {"namespace", "open_rows", "timers", "find", "find_runs", "load", "parked", "touched", "histories"}
+)
 SLOW = frozenset({"commit", "claim", "heartbeat", "release"})
 
 

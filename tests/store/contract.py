@@ -301,7 +301,10 @@ class CommitContract:
         opens = sorted([*others, *asleep], key=lambda row: row.seq)
         owner.store.commit(
             owner.batch(
-                replace(start(3, 1), opens=opens), replace(start(4, 2), opens=elsewhere), loose=loose, shards=(3, 4)
+                replace(start(3, 1), opens=opens),
+                replace(start(4, 2), opens=elsewhere),
+                loose=loose,
+                shards=(3, 4),
             ),
             refuse_all,
         )

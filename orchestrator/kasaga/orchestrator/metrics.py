@@ -299,9 +299,7 @@ class Metrics:
         self._heads = heads
         return max((now - since for _, since in heads.values()), default=0.0)
 
-    def sampled(
-        self, attention: Iterable[Attention], waiting: int, far: int, lag: Mapping[str, int]
-    ) -> None:
+    def sampled(self, attention: Iterable[Attention], waiting: int, far: int, lag: Mapping[str, int]) -> None:
         """Show what the census has found; `far`: open rows that aren't in memory."""
         oldest = 0.0
         sagas: Tally[tuple[str, str]] = Tally()

@@ -185,7 +185,7 @@ class Shard:
 
     @property
     def wakes_at(self) -> int | None:
-        """The same, or when those may begin to be due that the store alone has, if none before them is left."""
+        """The same, or when what the store alone has may begin to be due, if none before it is left."""
         due = self.next_due
         if self.horizon is None or self.asleep:
             return due

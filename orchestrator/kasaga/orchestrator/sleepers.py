@@ -1,10 +1,10 @@
 """Keeps in memory the sleeping rows of each shard that come next; the store has all of them.
 
-A row sleeps that nobody is to answer: `ctx.sleep`, the time-out of a wait for a signal, a saga's deadline. There
-may be millions, for years. A shard with more than a limit forgets those that come last; its `horizon` says behind
-which row. A row that is opened behind it isn't remembered either, and when few are left before it, the next ones are
-read, in the order in which they are due. So memory is bounded, each row is read once, and a shard with few of them
-asks the store for nothing.
+A row sleeps that nobody is to answer: `ctx.sleep`, the time-out of a wait for a signal, a saga's deadline.
+There may be millions, for years. A shard with more than a limit forgets those that come last; its `horizon`
+says behind which row. A row that is opened behind it isn't remembered either, and when few are left before
+it, the next ones are read, in the order in which they are due. So memory is bounded, and a shard with few of
+them asks the store for nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sleepers:
         return rows
 
     def keep(self, shards: Mapping[int, Shard]) -> None:
-        """Forget what comes late where there are many, and read on where few are left. Raises StoreUnavailable."""
+        """Forget what comes last where there are many, read on where few are. Raises StoreUnavailable."""
         for shard in shards.values():
             if len(shard.asleep) > self._most:
                 shard.shed(self._page)

@@ -154,8 +154,8 @@ class PostgresStore(PostgresPurging):
 
     def timers_behind(self, places: Sequence[tuple[int, datetime, int]]) -> int:
         """See `base.Store.timers_behind`."""
-        columns = [list(column) for column in zip(*places, strict=True)] if places else [[], [], []]
-        [(count,)] = self._ask(_READ["timers_behind"].bind(*columns))
+        shards, times, seqs = [[each[number] for each in places] for number in range(3)]
+        [(count,)] = self._ask(_READ["timers_behind"].bind(shards, times, seqs))
         return int(count)
 
     def find(self, sagas: Sequence[tuple[int, str]]) -> dict[str, SagaRow]:

@@ -15,7 +15,7 @@ SELECT o.shard, o.seq, o.kind, o.run_id, o.step, w.topic, w.partition, w.key, w.
 FROM kasaga.outbox o LEFT JOIN LATERAL (
     SELECT o.topic, o.partition, o.key, o.headers, o.payload WHERE o.seq > $2 OR o.send_at IS NOT NULL OR o.kind > 2
 ) w ON true
-WHERE o.shard = $1 AND ($3 OR o.kind <> 3 OR o.run_id IS NULL OR o.due_at IS NULL) ORDER BY o.seq
+WHERE o.shard = $1 AND ($3 OR o.kind IS DISTINCT FROM 3 OR o.run_id IS NULL OR o.due_at IS NULL) ORDER BY o.seq
 
 -- timers: int4 timestamptz int8 int4
 SELECT shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt, send_at, due_at
