@@ -88,3 +88,25 @@ def test_running_sagas_stay_on_their_version(realm: Realm) -> None:
     eventually(lambda: ended(realm, "before"))
     assert versions(realm, "before") == {1}
     new.stop()
+
+
+def test_sagas_are_moved_to_a_version_that_fits_though_their_owner_dies(realm: Realm) -> None:
+    owner = realm.owner(**NEW)
+    for number in range(8):
+        realm.start("rest", f"moved{number}", note="5", version=1)
+        realm.start("nap", f"stays{number}", version=1)
+    realm.flush()
+    eventually(lambda: len(realm.sagas("moved")) == len(realm.sagas("stays")) == 8)
+    moved = [realm.control("move", f"moved{number}", value="2") for number in range(8)]
+    stays = [realm.control("move", f"stays{number}", value="2") for number in range(8)]
+    realm.flush()
+    owner.kill()
+    heir = realm.owner(**NEW)
+    eventually(lambda: ended(realm, "moved") and ended(realm, "stays"))
+    eventually(lambda: all(realm.answers_to(each) for each in (*moved, *stays)))
+    assert {realm.answers_to(each)[-1].what for each in moved} == {"applied"}
+    assert {realm.answers_to(each)[-1].what for each in stays} == {"not_applicable"}
+    assert (versions(realm, "moved"), versions(realm, "stays")) == ({2}, {1})
+    assert {len(list(realm.store.history(row))) for row in realm.sagas("moved")} == {4}, "each moved once"
+    realm.audit("moved")
+    heir.stop()

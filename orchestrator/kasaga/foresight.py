@@ -39,6 +39,7 @@ USUAL: Mapping[str, tuple[SagaState, ...]] = {
     "pause": (*_LIVE, SagaState.COMPENSATING, SagaState.CANCELLING),
     "resume": (SagaState.PAUSED,),
     "terminate": _STUCK,
+    "move": (*_LIVE, SagaState.PAUSED),
 }
 """By action, the states that a filter means which names none."""
 
@@ -51,6 +52,8 @@ class Intent:
     reason: str = ""
     by: str = ""
     step: str = ""
+    value: str = ""
+    """JSON text; of move the version."""
 
 
 @dataclass(slots=True)
@@ -84,7 +87,7 @@ def foresee(intent: Intent, row: SagaRow, history: Sequence[HistoryRow], now: da
         state = fold(str(row.run_id), [decode(entry.seq, entry.body) for entry in history])
     except HistoryUnreadable as error:
         return Foresight(row, f"its history can't be read: {error.message}")
-    asked = Asked("", intent.action, intent.by, intent.reason, intent.step, "", "")
+    asked = Asked("", intent.action, intent.by, intent.reason, intent.step, intent.value, "")
     if refused := refuses(state, asked, None):
         return Foresight(row, refused)
     left = leftovers(state) if intent.action == "terminate" else []
@@ -171,6 +174,10 @@ def _resolve(state: State, intent: Intent, now: datetime) -> str:
     return f"takes the value for the result of {_named([step])}, if it fits, and goes on"
 
 
+def _move(state: State, intent: Intent, now: datetime) -> str:
+    return f"goes on in version {intent.value}, if its owner has that and a replay in it agrees"
+
+
 _WOULD = {
     "pause": _pause,
     "resume": _resume,
@@ -179,6 +186,7 @@ _WOULD = {
     "retry": _retry,
     "skip": _skip,
     "resolve": _resolve,
+    "move": _move,
 }
 
 

@@ -43,6 +43,7 @@ def ids(desk: Desk) -> set[str]:
         ("cancel", {"reason": "changed"}, ("http-api", "changed", None, None)),
         ("pause", {"reason": "a move", "by": "anna"}, ("anna", "a move", None, None)),
         ("resume", {}, ("http-api", "", None, None)),
+        ("move", {"to": 2, "by": "anna"}, ("anna", "", None, "2")),
         ("terminate", {"reason": "last resort", "by": "anna"}, ("anna", "last resort", None, None)),
     ],
 )
@@ -73,6 +74,8 @@ def test_an_action_says_who_and_why(
         ("cancel", {"step": "1"}, "body.step"),
         ("cancel", {"by": 7}, "body.by"),
         ("retry", [], "body"),
+        ("move", {}, "body.to"),
+        ("move", {"to": 0}, "body.to"),
     ],
 )
 def test_what_can_not_be_is_named(desk: Desk, action: str, body: Any, field: str) -> None:

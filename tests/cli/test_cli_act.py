@@ -61,6 +61,21 @@ def test_a_value_is_passed_on_as_json(shop: Shell) -> None:
     assert (said.status, said.err[:34]) == (1, "kasaga: KSG-524: --value is no JSO")
 
 
+def test_a_saga_is_moved_to_a_version(shop: Shell) -> None:
+    assert shop("move", "p-5", "--to", "2").out == "p-5: moved, now RUNNING\n"
+    assert (asked(shop)[0][0], shop.owner.asked[0][2].value) == ("move", "2")
+    assert shop("move", "p-5", "--to", "0").status == 2
+    assert shop("move", "p-5").status == 2
+    told = shop("move", "p-5", "o-3", "--to", "2", "--dry-run").out
+    assert "goes on in version 2, if its owner has that and a replay in it agrees" in told
+    assert "would be refused: the saga is being undone, which needs no code of it" in told
+    assert (
+        "would be refused: the saga is of version 1 already"
+        in shop("move", "p-5", "--to", "1", "--dry-run").out
+    )
+    assert len(asked(shop)) == 1
+
+
 @pytest.mark.parametrize("command", ["skip", "resolve"])
 def test_what_leaves_something_behind_needs_a_reason(shop: Shell, command: str) -> None:
     said = shop(command, "o-3")

@@ -10,6 +10,7 @@ from kasaga import App
 from kasaga.fleet import Fleet, listed, newest
 from kasaga.store.base import SagaState
 from orchestrator import versions
+from orchestrator.messages import told
 from orchestrator.node import Node
 from orchestrator.trips import CONTRACTS
 from orchestrator.world import World
@@ -118,3 +119,41 @@ def test_a_saga_of_a_name_that_nobody_had_is_of_the_version_that_comes(world: Wo
     go_on(world, having, times=10)
     row = world.saga("s1")
     assert (row.state, row.code, row.version) == (SagaState.COMPLETED, "", 2)
+
+
+# --- moving to another version
+
+
+@pytest.mark.parametrize("point", ["after_read", "before_commit", "after_commit", "after_produce"])
+def test_a_saga_is_moved_once_whoever_dies(world: World, point: str) -> None:
+    node = world.join(BOTH)
+    go_on(world, node, times=3)
+    for number in range(5):
+        world.start("rest", f"n{number}", note="9", version=1)
+    while sum(row.step == "1" for row in world.outbox()) < 5:
+        go_on(world, node, times=1)
+    deaths = 0
+
+    def die(name: str) -> bool:
+        nonlocal deaths
+        deaths += name == f"orchestrator.{point}" and not deaths
+        return deaths == 1 and name == f"orchestrator.{point}"
+
+    for number in range(4):
+        world.control("move", f"n{number}", value="2")
+    refused = world.control("move", "n4", value="7")
+    world.crash = die
+    while not deaths:
+        go_on(world, node, times=1)
+    world.crash = lambda point: False
+    world.pass_time(3.0)
+    world.join(BOTH)
+    world.settle()
+    assert [world.saga(f"n{number}").version for number in range(5)] == [2, 2, 2, 2, 1]
+    assert [world.saga(f"n{number}").state for number in range(5)] == [SagaState.COMPLETED] * 5
+    letters = [each for each in world.commands() if "post" in each.topic]
+    assert {each.key for each in letters} == {f"n{number}".encode() for number in range(4)}
+    answer = told(world, refused)[-1]
+    assert answer.what == "not_applicable"
+    assert "no rest version 7" in (answer.reason or "")
+    world.audit()

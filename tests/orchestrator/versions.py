@@ -1,4 +1,4 @@
-"""Another image: the sagas of `trips`, and a second version of one of them."""
+"""Another image: the sagas of `trips`, and second versions of two of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from kasaga import SagaContext, saga
 from kasaga.saga import Saga
 from orchestrator import trips
-from orchestrator.trips import Hotel, Trip
+from orchestrator.trips import PATIENT, UNDO, Hotel, Post, Trip
 
 
 @saga("trip", version=2)
@@ -17,6 +17,13 @@ async def second(ctx: SagaContext, trip: Trip) -> str:
     return "second"
 
 
+@saga("rest", version=2)
+async def longer(ctx: SagaContext, trip: Trip) -> None:
+    """A rest that sleeps may be moved here."""
+    await ctx.sleep(float(trip.note))
+    await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
+
+
 def sagas() -> list[Saga[Any, Any]]:
     """The sagas of an image that has both versions."""
-    return [*trips.SAGAS, second]
+    return [*trips.SAGAS, second, longer]

@@ -308,6 +308,7 @@ class World:
         value: bytes | None = None,
         traceparent: str | None = None,
         source: str = "/kasaga/clients/test",
+        version: int | None = None,
     ) -> str:
         """Put a start into Kafka; returns the run id."""
         run_id = run_id or str(self.uuid())
@@ -317,6 +318,7 @@ class World:
             time=self.now() - age,
             saga_id=saga_id,
             saga=saga,
+            saga_version=version,
             reply_to=ReplyTo(self.topics.answers, 0) if ask else None,
             traceparent=traceparent,
         )

@@ -21,7 +21,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("scopes.md", 2, "test_trips.py", 4),
         ("events.md", 2, "test_orders.py", 3),
         ("searching.md", 2, "test_orders.py", 3),
-        ("changing.md", 2, "test_orders.py", 2),
+        ("changing.md", 3, "test_orders.py", 3),
         ("children.md", 2, "test_orders.py", 4),
         ("listening.md", 2, "test_fulfilment.py", 7),
         ("retention.md", 2, "test_orders.py", 1),

@@ -1,4 +1,4 @@
-"""Acting on a saga: cancel, pause, resume, terminate, retry, skip, resolve.
+"""Acting on a saga: cancel, pause, resume, terminate, retry, skip, resolve, move.
 
 Each is a record to the saga's owner, who answers.
 """
@@ -20,6 +20,7 @@ from .models import (
     ActionQuery,
     ActionResult,
     CancelRequest,
+    MoveRequest,
     PauseRequest,
     ResolveRequest,
     ResumeRequest,
@@ -200,3 +201,15 @@ async def resume(asked: ResumeRequest, acting: ActingOf) -> Response:
 async def terminate(asked: TerminateRequest, acting: ActingOf) -> Response:
     """The answer's reason says what it leaves behind."""
     return await acting.act("terminate", reason=asked.reason, by=asked.by)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/move",
+    operation_id="move_saga",
+    summary="Let a saga go on in another version of its code",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def move(asked: MoveRequest, acting: ActingOf) -> Response:
+    """Its owner replays the saga's history in that version first, and refuses where the code differs."""
+    return await acting.act("move", reason=asked.reason, by=asked.by, value=asked.to)

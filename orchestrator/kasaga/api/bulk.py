@@ -7,6 +7,7 @@ again, and a bulk that was broken off goes on from its last cursor.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import uuid4
@@ -75,7 +76,8 @@ async def act_on_many(
 def _foreseen(
     store: Store, backend: Backend, action: Action, asked: BulkRequest, rows: Sequence[SagaRow]
 ) -> list[dict[str, Any]]:
-    intent = Intent(action, asked.reason, asked.by or BY, asked.step)
+    value = json.dumps(asked.value) if asked.value is not None else ""
+    intent = Intent(action, asked.reason, asked.by or BY, asked.step, value)
     names = ("saga_id", "run_id", "state", "outcome", "fits", "would", "refused", "leaves")
     told = (as_json(seen, action) for seen in foresee_all(store, intent, rows, backend.now()))
     return [{name: each[name] for name in names} for each in told]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from .halt_models import LeftOut
 from .models import MAX_PAGE, MAX_REASON, USUAL_PAGE, ActionQuery, Filter, Step, Who
 
-BulkAction = Literal["cancel", "pause", "resume", "terminate", "retry", "skip", "resolve"]
+BulkAction = Literal["cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "move"]
 
 
 class BulkQuery(ActionQuery):
@@ -42,7 +42,7 @@ class BulkRequest(BaseModel):
     ] = ""
     by: Who = ""
     step: Step = ""
-    value: Any = Field(default=None, description="Of resolve alone: the step's result.")
+    value: Any = Field(default=None, description="Of resolve: the step's result; of move: the version.")
 
     @field_validator("filter")
     @classmethod

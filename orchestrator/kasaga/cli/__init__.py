@@ -39,6 +39,7 @@ ABOUT_SAGAS = {
     "pause": "act.pause",
     "resume": "act.resume",
     "terminate": "act.terminate",
+    "move": "act.move",
 }
 COMMANDS = {
     "dev": "dev.dev",

@@ -1,4 +1,4 @@
-"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip` and `resolve`: actions on sagas.
+"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip`, `resolve`, `move`: actions on sagas.
 
 Of one saga, of several, or of all that a filter chooses. Each is a record to the saga's owner, who carries
 it out once, keeps who did it and why in the history, and answers.
@@ -19,6 +19,7 @@ import click
 
 from ..client import Client, NoAnswer, SagaStatus, UnknownSaga
 from ..client import acting as client_actions
+from ..engine.moving import MAX_VERSION
 from ..errors import NotApplicable
 from ..foresight import USUAL, Intent, as_json, foresee_all
 from ..lookup import asked_before
@@ -48,6 +49,7 @@ DONE = {
     "pause": "paused",
     "resume": "resumed",
     "terminate": "terminated",
+    "move": "moved",
 }
 _BULKS = UUID("6b617361-6761-5a70-b000-000000000000")
 """The name space of the ids of a bulk's actions."""
@@ -234,6 +236,19 @@ def terminate(session: Session, /, reason: str, timeout: float | None, bulk: str
     act(session, Action("terminate", reason, timeout=timeout, bulk=bulk), **rest)
 
 
+@click.command()
+@action_options
+@click.option("--to", required=True, type=click.IntRange(1, MAX_VERSION), help="The version to go on in.")
+@click.option("--reason", default="", help="Why, for the history.")
+@pass_session
+def move(session: Session, /, to: int, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
+    """Let sagas go on in another version of their code.
+
+    Each saga's owner replays its history in that version first, and refuses where the code differs.
+    """
+    act(session, Action("move", reason, "", to, timeout, bulk), **rest)
+
+
 # --- doing it
 
 
@@ -291,7 +306,8 @@ def _choose(
 
 
 def _dry_run(out: Output, action: Action, rows: Sequence[SagaRow], session: Session) -> None:
-    intent = Intent(action.name, action.reason, session.who(), action.step)
+    value = json.dumps(action.value) if action.value is not None else ""
+    intent = Intent(action.name, action.reason, session.who(), action.step, value)
     fits, cells = 0, list[tuple[str, ...]]()
     with session.store() as store:
         for seen in foresee_all(store, intent, rows, session.now()):

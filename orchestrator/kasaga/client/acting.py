@@ -21,7 +21,7 @@ from .handle import FIRST_WAIT
 from .ids import uuid7
 from .status import SagaStatus
 
-Action = Literal["retry", "skip", "resolve", "cancel", "pause", "resume", "terminate"]
+Action = Literal["retry", "skip", "resolve", "cancel", "pause", "resume", "terminate", "move"]
 
 ANSWER_SECONDS = 30.0
 """How long a saga's owner may take to answer an action: longer than a take-over after a crash."""
@@ -98,6 +98,12 @@ class Acting(ABC):
         """
         return await self.act("resolve", id, reason=reason, value=value, step=step, by=by, timeout=timeout)
 
+    async def move(
+        self, id: str, *, to: int, reason: str = "", by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """Let a saga go on in another version of its code, if a replay of its history in that code agrees."""
+        return await self.act("move", id, reason=reason, value=to, by=by, timeout=timeout)
+
     async def act(
         self,
         action: Action,
@@ -117,7 +123,7 @@ class Acting(ABC):
             id: of the saga.
             reason: why, for the history; `skip`, `resolve` and `terminate` want one.
             step: only if the saga is stuck at this one.
-            value: of `resolve` alone.
+            value: of `resolve`, and of `move` the version.
             by: who acts, for the history; the client's name by default.
             timeout: seconds for the owner's answer; 30 by default.
             action_id: an action is carried out once per id, so that the same one can be sent again when its
@@ -133,7 +139,7 @@ class Acting(ABC):
             by=by or self.name,
             reason=reason,
             step=step or None,
-            value=json.dumps(value, ensure_ascii=False) if action == "resolve" else None,
+            value=json.dumps(value, ensure_ascii=False) if action in ("resolve", "move") else None,
         )
         answer = await self._answered(action, id, timeout, body, action_id=action_id)
         if answer.what == "not_applicable":

@@ -185,6 +185,12 @@ class BlockingClient:
         """Say what became of the step that is stuck; see `Client.resolve`."""
         return self.call(self._client.resolve(id, reason=reason, value=value, by=by, timeout=timeout))
 
+    def move(
+        self, id: str, *, to: int, reason: str = "", by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """Let a saga go on in another version; see `Client.move`."""
+        return self.call(self._client.move(id, to=to, reason=reason, by=by, timeout=timeout))
+
     def signal(
         self,
         id: str,

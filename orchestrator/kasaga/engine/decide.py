@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import NotApplicable, UpdateRefused
-from . import kinship, signals
+from . import kinship, moving, signals
 from .driver import Guard, unguarded
 from .model import MESSAGES, Asked, CodeArrived, Event, Faulted, Record, Signalled, Started, Tell, Updated
 from .operator import note as note_action
@@ -69,6 +69,8 @@ def decide(
         return Ignored(why)
     if isinstance(event, Asked):
         refused = refuses(state, event, defs)
+        if not refused and event.action == "move":
+            refused = moving.refuses_code(defs, run, event, guard)
         if refused:
             return NotApplicable(refused)
     elif isinstance(event, MESSAGES):

@@ -124,7 +124,7 @@ class Undeliverable(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """An operator's or a client's action: pause, resume, cancel, terminate, retry, skip, resolve, watch."""
+    """An operator's or a client's action, one of operator.py's ACTIONS."""
 
     action_id: str
     action: str
@@ -132,7 +132,7 @@ class Asked(NamedTuple):
     reason: str
     step: str
     value: str
-    """JSON text, for resolve."""
+    """JSON text, for resolve and move."""
     reply_to: str
     traceparent: str = ""
     """The asker's, which the answer carries; empty if it has none."""

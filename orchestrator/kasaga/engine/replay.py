@@ -126,7 +126,7 @@ class _Compared:
         if any((turn, recorded.steps, recorded.why) == now for turn, recorded in here):
             self._leaves += 1
             return
-        saga, asks = f"saga {state.name} version {state.version}", f"gives up {_name(state, steps[0])}"
+        saga, asks = self._saga(), f"gives up {_name(state, steps[0])}"
         error = Nondeterminism(f"{saga} now {asks}, where its history goes on with it")
         self._place(error, state.steps[steps[0]], self._driver.waiting)
         raise error
@@ -135,18 +135,18 @@ class _Compared:
         state = self._state
         if state.pivot is not None and state.pivot[:2] == (self._turns, self._steps):
             return
-        saga, line = f"saga {state.name} version {state.version}", self._driver.line()
+        saga, line = self._saga(), self._driver.line()
         error = Nondeterminism(f"{saga} now passes its pivot before {line}, where its history doesn't")
         self._place(error, None, self._driver.waiting)
         raise error
 
     def _emitted(self, event: Emit) -> None:
         """Compare an event by topic and type; its content may change, since nobody is sent it again."""
-        emitted, state = self._state.emitted or (), self._state
+        emitted = self._state.emitted or ()
         if self._emits < len(emitted) and emitted[self._emits] == (self._turns, event.topic, event.type):
             self._emits += 1
             return
-        saga, line = f"saga {state.name} version {state.version}", self._driver.line()
+        saga, line = self._saga(), self._driver.line()
         what = f"emits {event.type} to {event.topic} before {line}, where its history doesn't"
         error = Nondeterminism(f"{saga} now {what}")
         self._place(error, None, self._driver.waiting)
@@ -177,12 +177,16 @@ class _Compared:
             else:
                 does = f"asks to be undone ({progress.reason})"
             what = f" ({difference})" if difference != "something else" else ""
-            saga = f"saga {state.name} version {state.version}"
             error = Nondeterminism(
-                f"{saga} now {does}{what}, where its history has {then or _then(state, recorded)}"
+                f"{self._saga()} now {does}{what}, where its history has {then or _then(state, recorded)}"
             )
         self._place(error, recorded, request or driver.waiting)
         raise error
+
+    def _saga(self) -> str:
+        """The code that is compared: of another version than the saga's where it is to be moved."""
+        definition = self._driver.definition
+        return f"saga {definition.name} version {definition.version}"
 
     def _place(self, error: SagaCodeError, recorded: Step | None, request: Request | None) -> None:
         """Let an error know where it was met."""

@@ -16,7 +16,7 @@ class Await(NamedTuple):
 
 
 class Adopt(NamedTuple):
-    """The saga, of whose name nobody had any version when it was started, is of this version from now on."""
+    """The saga is of this version from now on: it was moved, or nobody had any when it was started."""
 
     version: int
 

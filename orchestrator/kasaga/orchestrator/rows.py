@@ -55,7 +55,7 @@ from .clock import to_datetime
 from .shards import AWAIT
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
-WRITES_SAGA = frozenset({"Move", "Return", "Hold", "Release", "Postpone", "Continue"})
+WRITES_SAGA = frozenset({"Adopt", "Move", "Return", "Hold", "Release", "Postpone", "Continue"})
 
 
 Trace = tuple[str | None, str | None]
