@@ -35,7 +35,7 @@ CATALOG = {
         WHERE c.relnamespace = 'kasaga'::regnamespace ORDER BY 1""",
     "columns": """
         SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-            a.attstorage, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), l.collname
+            a.attstorage, a.attcompression, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), l.collname
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         LEFT JOIN pg_collation l ON l.oid = a.attcollation
@@ -75,6 +75,24 @@ def test_the_migrations_add_up_to_the_schema(postgres: PostgresServer, database:
         assert len(migrated["tables"]) > 10
     finally:
         postgres.drop_database(f"{namespace}_schema")
+
+
+def test_large_payloads_are_compressed_by_lz4_where_the_server_has_it(database: str) -> None:
+    migrate(database, namespace="shop")
+    owner = Owner(PostgresStore(database)).claim(3)
+    large = b'{"name": "a large one"}' * 1000
+    begun = start(3, 1)
+    begun.history[0].body = large
+    owner.commit(begun)
+    with psycopg.connect(database) as connection:
+        (has,) = connection.execute(
+            "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+        ).fetchone() or (False,)
+        (used,) = connection.execute("SELECT pg_column_compression(body) FROM kasaga.history").fetchone() or (
+            "",
+        )
+    assert used == ("lz4" if has else "pglz")
+    owner.store.close()
 
 
 def test_migrating_again_does_nothing(database: str) -> None:
