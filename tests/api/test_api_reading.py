@@ -169,6 +169,19 @@ def test_a_history_with_its_payloads(desk: Desk) -> None:
     desk.play(scene)
 
 
+def test_the_history_of_all_runs(desk: Desk) -> None:
+    desk.keep(Tale(6, saga_id="r-6").reserved().renewed())
+
+    async def scene(caller: httpx.AsyncClient) -> None:
+        last = (await caller.get("/api/v1/sagas/r-6/history")).json()["history"]
+        every = (await caller.get("/api/v1/sagas/r-6/history", params={"all_runs": True})).json()["history"]
+        assert "inventory.reserve" not in {entry["name"] for entry in last}
+        assert "inventory.reserve" in {entry["name"] for entry in every}
+        assert every[-1]["name"] == last[-1]["name"] == "shipping.schedule"
+
+    desk.play(scene)
+
+
 def test_a_page_of_a_history_has_a_size(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sagas, "MAX_PAYLOADS_BYTES", 10)
 

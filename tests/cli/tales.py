@@ -34,6 +34,7 @@ from kasaga.engine.model import (
     Sleep,
     Started,
 )
+from kasaga.engine.renewals import Continue
 from kasaga.engine.state import State, fold
 from kasaga.store.base import (
     Batch,
@@ -233,6 +234,15 @@ class Tale:
         event = Replied("1", COMMAND, 1, DONE, STOCK)
         return self.then(0, event, Settle("1", DONE), Resume("1"), Sleep("2", due))
 
+    def renewed(self) -> Tale:
+        """Its run ends after step 2, and in the next one it asks for a third step."""
+        began = round(BEGIN.timestamp() * SECOND)
+        renewed = Continue(ORDER, 1, 2, self.saga_id, "payment", began, "", "", b"", 2, 0)
+        self.then(1, Replied("2", COMMAND, 1, DONE, b""), Settle("2", DONE), Resume("2"), renewed)
+        return self.then(
+            0, Asked("a", "watch", "anna", "", "", "", ""), self.send("3", "shipping.schedule", "")
+        )
+
     # --- what the store has of it
 
     @property
@@ -261,6 +271,7 @@ class Tale:
             state.with_exceptions,
             "",
             state.returned if state.final else None,
+            base=state.base,
         )
 
     @property

@@ -281,6 +281,25 @@ def test_the_history_has_pages() -> None:
         assert see(desk, f"/sagas/o-1?page={odd}").one("ol", class_="history")
 
 
+def test_the_history_is_that_of_the_last_run_until_somebody_asks_for_all() -> None:
+    desk = a_desk(Tale().reserved().renewed())
+    page = see(desk, "/sagas/o-1")
+    assert "inventory.reserve" not in page.one("ol", class_="history").text
+    assert "of its last run. All runs" in page.text
+    every = see(desk, "/sagas/o-1?runs=all")
+    assert "inventory.reserve" in every.one("ol", class_="history").text
+    assert "run 2" in every.one("ol", class_="history").text
+    assert "of all its runs. The last run alone" in every.text
+    assert "inventory.reserve" not in see(desk, "/sagas/o-1?runs=other").one("ol", class_="history").text
+
+    async def work(caller: Caller) -> None:
+        numbers = {each: f"/payload?saga=o-1&entry=0&part=in{each}" for each in ("", "&runs=all")}
+        answers = [(await caller.get(address)).status_code for address in numbers.values()]
+        assert answers == [200, 200]
+
+    browse(desk, work)
+
+
 def test_times_are_told_from_the_start() -> None:
     page = see(a_desk(Tale().reserved().timed_out()), "/sagas/o-1")
     assert page.all("time")[0].attributes["datetime"] == BEGIN.strftime("%Y-%m-%dT%H:%M:%S.000000Z")

@@ -498,5 +498,6 @@ class HistoryQuery(_Asked):
     """Which part of a history."""
 
     payloads: bool = Field(default=True, description="Show inputs and results: they are other people's data.")
+    all_runs: bool = Field(default=False, description="Of a saga that went on as new runs: all of them.")
     limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
     cursor: str = Field(default="", max_length=100, description="`next_cursor` of the page before.")

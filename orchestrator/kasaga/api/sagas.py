@@ -112,7 +112,7 @@ async def history(saga_id: SagaId, query: Annotated[HistoryQuery, Query()], back
     def ask(store: Store) -> Response:
         row = find(store, saga_id)
         begin = read_after_entry(query.cursor, row.run_id)
-        entries = timeline(read_records(store, row, since=row.base))
+        entries = timeline(read_records(store, row, since=0 if query.all_runs else row.base))
         page = _page(entries, begin, query.limit) if query.payloads else entries[begin : begin + query.limit]
         end = begin + len(page)
         decode = backend.payloads.decoder(store) if query.payloads else _nothing

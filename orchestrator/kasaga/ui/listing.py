@@ -166,14 +166,16 @@ def action_address(saga_id: str, action: str, step: str) -> str:
     return f"/act?{urlencode(query)}"
 
 
-def payload_address(saga_id: str, entry: int, part: str) -> str:
+def payload_address(saga_id: str, entry: int, part: str, runs: str = "") -> str:
     """Where the whole of a payload is."""
-    return f"/payload?{urlencode({'saga': saga_id, 'entry': entry, 'part': part})}"
+    query = {"saga": saga_id, "entry": entry, "part": part} | ({"runs": runs} if runs else {})
+    return f"/payload?{urlencode(query)}"
 
 
-def page_address(saga_id: str, page: int) -> str:
-    """Where a further page of a saga's history is."""
+def page_address(saga_id: str, page: int, runs: str = "") -> str:
+    """Where a further page of a saga's history is; `runs`: `all` for that of its earlier runs as well."""
     address = saga_address(saga_id)
-    if page == 1:
+    query = ({"runs": runs} if runs else {}) | ({"page": page} if page > 1 else {})
+    if not query:
         return address
-    return f"{address}{'&' if '?' in address else '?'}page={page}#history"
+    return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}#history"

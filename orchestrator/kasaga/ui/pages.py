@@ -28,7 +28,7 @@ from kasaga_wire.errors import KasagaError
 from kasaga_wire.redaction import redact
 
 from ..client import UnknownSaga
-from ..lookup import look, stored_decoder
+from ..lookup import find, look, read_records, stored_decoder
 from ..store.base import Store
 from ..timeline import timeline
 from ..wording import sentence
@@ -39,6 +39,9 @@ from .overview import Overview
 from .overview import read as read_overview
 from .render import HEADERS, renderer
 from .story import Action, actions, pretty, story
+
+ALL_RUNS = "all"
+"""In an address: the history of a saga's earlier runs, too."""
 
 log = logging.getLogger("kasaga.ui")
 
@@ -232,13 +235,15 @@ class Pages:
         saga_id = request.path_params.get("saga_id") or request.query_params.get("id", "")
         number = request.query_params.get("page", "1")
         page = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 1
+        runs = ALL_RUNS if request.query_params.get("runs") == ALL_RUNS else ""
         now = self._behind.now()
         common = await self._common()
 
         def ask(store: Store) -> str:
             began = time.monotonic()
             told, records = look(store, saga_id, now)
-            view = story(told, timeline(records), stored_decoder(store), page=page)
+            entries = timeline(read_records(store, told.row) if runs and records else records)
+            view = story(told, entries, stored_decoder(store), page=page, runs=runs)
             every = None if view.final else _every(time.monotonic() - began)
             return self._renderer.text(request, "saga.html", **common, view=view, every=every)
 
@@ -248,11 +253,12 @@ class Pages:
         """The whole of one payload, as text."""
         query = request.query_params
         saga_id, part, number = query.get("saga", ""), query.get("part", ""), query.get("entry", "")
-        now = self._behind.now()
 
         def ask(store: Store) -> str | None:
-            _, records = look(store, saga_id, now)
-            entries = timeline(records)
+            row = find(store, saga_id)
+            entries = timeline(
+                read_records(store, row, since=0 if query.get("runs") == ALL_RUNS else row.base)
+            )
             if not (number.isascii() and number.isdigit() and int(number[:9]) < len(entries)):
                 return None
             entry = entries[int(number)]

@@ -99,9 +99,15 @@ class Story:
     """Of the history, from 1."""
     pages: int
     actions: list[Action]
+    runs: str = ""
+    """`all` where the history is that of all its runs; empty for the last one."""
+    parent: str = ""
+    """The saga whose child it is."""
 
 
-def story(told: Explanation, entries: Sequence[Entry], decode: Decode, *, page: int = 1) -> Story:
+def story(
+    told: Explanation, entries: Sequence[Entry], decode: Decode, *, page: int = 1, runs: str = ""
+) -> Story:
     """Put a saga's page together; `page` is the history's, and is brought into its bounds."""
     row, now = told.row, told.now
     pages = max(1, -(-len(entries) // ENTRIES_SHOWN))
@@ -127,6 +133,8 @@ def story(told: Explanation, entries: Sequence[Entry], decode: Decode, *, page: 
         page,
         pages,
         actions(told),
+        runs,
+        told.parent,
     )
 
 
@@ -158,8 +166,6 @@ def _facts(told: Explanation) -> list[tuple[str, str]]:
         facts.append(("Changed", f"{stamp(row.updated_at)} UTC, {length(told.now - row.updated_at)} ago"))
     if told.run is not None and (said := told.run.text(told.now)):
         facts.append(("Its run", said))
-    if told.parent:
-        facts.append(("Child of", printable(told.parent)))
     owner = f"owned by {printable(told.owner)}" if told.owner else "owned by nobody"
     shard = f"{row.shard}" if lifecycle_final(row) else f"{row.shard}, {owner}"
     if row.attributes:
