@@ -74,6 +74,7 @@ class PostgresBench:
             "definition",
             "suspect",
             "attribute",
+            "lock",
         )
         self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back

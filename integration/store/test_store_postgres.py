@@ -8,6 +8,7 @@ import pytest
 
 from store.contract import CommitContract, LeaseContract, owner, store
 from store.fleets import FleetContract
+from store.locks import LockContract
 from store.people import PeopleContract
 from store.postgres_bench import PostgresBench, shared_database
 from store.purging import PurgeContract
@@ -40,6 +41,9 @@ class TestPeople(PeopleContract): ...
 
 
 class TestPurge(PurgeContract): ...
+
+
+class TestLocks(LockContract): ...
 
 
 class TestRefusals(RefusalContract): ...

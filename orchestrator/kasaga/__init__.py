@@ -1,6 +1,7 @@
 """Kasaga: a saga orchestrator on Kafka and Postgres."""
 
 from .context import SagaContext
+from .deadlocks import Deadlock, LockRefused
 from .errors import (
     BranchEnded,
     SagaFailed,
@@ -20,8 +21,10 @@ from .saga import App, Saga, saga
 __all__ = [
     "App",
     "BranchEnded",
+    "Deadlock",
     "Event",
     "Heard",
+    "LockRefused",
     "RetryPolicy",
     "Saga",
     "SagaContext",

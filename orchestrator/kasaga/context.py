@@ -22,6 +22,7 @@ from .children import Parenting
 from .engine.requests import Call, Host, LocalCall, Options, Pause, PivotCall
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
 from .events import Emitting
+from .locking import Locking
 from .messages import Messaging
 from .naming import Naming
 from .parallel import Branching
@@ -46,7 +47,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching, Renewing):
+class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching, Renewing, Locking):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
     __slots__ = ("_contracts", "_host", "_random", "_signals", "_taken", "_uuids")

@@ -20,6 +20,7 @@ KasagaError                      every error with a stable code and a remedy
 │   ├── TooManySteps             the saga asks for more steps than one may have
 │   ├── OpenEnds                 `ctx.continue_as_new` while something of the run is open
 │   ├── HistoryTooLong           the run's history is over the limit
+│   ├── BadKey                   what the saga asks to lock can't be a key, or is too many of them
 │   └── WrongAttributes          a search attribute that the saga sets can't be kept
 ├── HistoryUnreadable            a history row isn't what this release can read
 ├── StillWaiting                 STUCK that comes from participants, not from the saga's code
@@ -48,6 +49,7 @@ KasagaError                      every error with a stable code and a remedy
     ├── BranchEnded              a spawned branch was ended together with the one that spawned it
     └── StepError                a step's outcome
         ├── StepRefused          the participant refused for good
+        │   └── LockRefused          another saga holds the lock; with Deadlock in deadlocks.py
         └── StepFailed           retries are used up; what happened is unknown
             └── StepTimeout      no answer in time; what happened is unknown
 
@@ -66,9 +68,7 @@ class SagaCodeError(KasagaError):
     """The saga's code can't go on as it is. The saga becomes STUCK and is retried with new code."""
 
     code = "KSG-200"
-    default_remedy = (
-        "Mend the saga's code and deploy it: the saga is retried by itself; or cancel it to undo it."
-    )
+    default_remedy = "Mend the saga's code and deploy it: it is retried by itself; or cancel it to undo it."
     step = ""
     """Path of the step at which a replay met it; empty elsewhere."""
     line = ""
@@ -151,9 +151,7 @@ class KilledProcess(SagaCodeError):
     """Stepping this saga ended its process more than once."""
 
     code = "KSG-209"
-    default_remedy = (
-        "Look for what can end the process (memory, a C extension, os._exit) and deploy a mended saga."
-    )
+    default_remedy = "Look for what ends the process (memory, C extensions, os._exit); deploy a mended saga."
 
 
 class RefusedByStore(SagaCodeError):
@@ -210,6 +208,12 @@ class WrongAttributes(SagaCodeError):
     """A search attribute that the saga's code sets can't be kept, or is one too many."""
 
     code = "KSG-240"
+
+
+class BadKey(SagaCodeError):
+    """What the saga asks to lock can't be a key: no text, empty, too long; or it is too many of them."""
+
+    code = "KSG-264"
 
 
 class BranchesWait(SagaCodeError):
@@ -340,9 +344,7 @@ class MailboxFull(NotApplicable):
     """A signal or an update is over one of the limits of a saga's mail."""
 
     code = "KSG-234"
-    default_remedy = (
-        "Send less, or references instead of data; `kasaga describe` says why the saga takes nothing."
-    )
+    default_remedy = "Send less, or references to data; `kasaga describe` says why the saga takes nothing."
 
 
 class UpdateRefused(NotApplicable):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SCOPE, SCOPED, UNKNOWN,
 from .engine.stand import Paused
 from .engine.state import State
 from .engine.step import NO_EFFECT
+from .explain_locks import KeyView, holds_text
 from .explain_steps import RunView, StepView, run_view, step_name, step_view
 from .remedies import Remedy, can_cancel, remedies, terminating
 from .store.base import OutboxRow, SagaRow, ShardLease
@@ -88,6 +89,8 @@ class Explanation:
     """The id of the saga whose step this one is."""
     run: RunView | None = None
     """Its last run, where the history can be read."""
+    locks: list[KeyView] = field(default_factory=list[KeyView])
+    """What it has locked, or waits to lock."""
 
 
 def explain(
@@ -225,6 +228,7 @@ def as_json(told: Explanation, decode: Decode) -> dict[str, Any]:
     made["leaves"] = leaves_json(told.leaves)
     made["parent"] = told.parent or None
     made["run"] = _plain(told.run) if told.run is not None else None
+    made["locks"] = [asdict(key) for key in told.locks]
     return made
 
 
@@ -321,6 +325,8 @@ def _facts(told: Explanation, decode: Decode, width: int, paint: Paint) -> list[
     if told.parent:
         facts.append(("child of", printable(told.parent)))
     facts.append(("progress", told.progress))
+    if said := holds_text(told.locks):
+        facts.append(("holds", shortened(printable(said), max(40, width - 12))))
     if row.attributes:
         text = attributes_text(row.attributes)
         facts.append(("found by", shortened(printable(text), max(40, width - 12))))

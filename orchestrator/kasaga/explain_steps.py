@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from .engine.model import DONE, LEFT, LOCAL, MISSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
+from .engine.keylocks import LOCK
+from .engine.model import DONE, LEFT, LOCAL, MISSED, REFUSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
 from .engine.renewing import told
 from .engine.state import State
 from .engine.step import NO_EFFECT, Step
@@ -70,7 +71,12 @@ def step_name(step: Step) -> str:
     """What a person calls a step."""
     if step.child:
         return f"{step.type} {step.key.decode()}"
-    return f"{step.kind} {step.type}".rstrip() if step.kind in (SIGNAL, SCOPE) else step.type or step.kind
+    return (
+        f"{step.kind} {step.type}".rstrip() if step.kind in (SIGNAL, SCOPE, LOCK) else step.type or step.kind
+    )
+
+
+_LOCKED = {DONE: "locked", REFUSED: "refused"}
 
 
 def _scope_state(step: Step) -> str:
@@ -82,13 +88,15 @@ def _scope_state(step: Step) -> str:
 def _step_state(step: Step, now: datetime) -> str:
     if step.kind == SCOPE:
         return _scope_state(step)
+    if step.kind == LOCK and step.outcome:
+        return _LOCKED.get(step.outcome, "cut off")
     if step.kind in (SLEEP, SIGNAL) and step.outcome not in ("", DONE, MISSED):
         return "in time" if step.outcome == LEFT and step.type.startswith("timeout") else "cut off"
     if step.outcome:
         return step.outcome
     if step.kind == SLEEP:
         return "sleeping"
-    if step.kind == SIGNAL:
+    if step.kind in (SIGNAL, LOCK):
         return "waiting"
     if step.attempt > 1 and moment(step.last_at) > now:
         return "retrying"

@@ -11,9 +11,12 @@ from kasaga_wire.codec import Schemas
 
 from .client.errors import UnknownSaga
 from .engine.codec import HistoryUnreadable, decode
+from .engine.locks import keys_of
+from .engine.locks import waiting as locks_wanted
 from .engine.model import Asked, Record
 from .engine.state import State, fold
 from .explain import Explanation, explain
+from .explain_locks import key_views, tell_waits
 from .remedies import rereading
 from .store.base import HistoryRow, SagaRow, SagaState, Store
 from .timeline import attempts_sent
@@ -83,6 +86,9 @@ def look(store: Store, saga_id: str, now: datetime) -> tuple[Explanation, list[R
     sent = attempts_sent(records, now)
     made = explain(row, state, store.waits(row), now=now, lease=lease, sent=sent)
     _look_at_children(store, state, made)
+    if state.locks is not None:
+        made.locks = key_views(store.queues(run_id=row.run_id), row.run_id)
+        tell_waits(made.waits, [(step.path, keys_of(step)) for step in locks_wanted(state)], made.locks)
     return made, records
 
 

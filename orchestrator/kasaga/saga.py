@@ -29,6 +29,7 @@ from .engine.requests import Host
 from .engine.run import Definitions
 from .events import ALL_EVENTS, PROBLEMS
 from .listening import Event, check_signals, check_start
+from .locking import locked
 from .messages import NAME as MESSAGE_NAME
 from .messages import message_codec
 from .policy import Seconds, micros
@@ -60,6 +61,8 @@ class Saga(Generic[A, R]):
     """Makes search attributes of the input."""
     retention: Period = "default"
     """For how long it is kept when it has ended."""
+    locks: Callable[[A], Iterable[str]] | None = None
+    """Makes of the input the keys that it holds from its beginning to its end."""
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     """The names of the function around the saga, if there is one: its annotations may need them."""
 
@@ -127,6 +130,7 @@ def saga(
     signals: Mapping[str, Any] | None = None,
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
     retention: Period = "default",
+    locks: Callable[[Any], Iterable[str]] | None = None,
 ) -> _Decorator: ...
 @overload
 def saga(
@@ -139,6 +143,7 @@ def saga(
     signals: Mapping[str, Any] | None = None,
     attributes: Callable[[B], Mapping[str, AttributeValue]] | None = None,
     retention: Period = "default",
+    locks: Callable[[B], Iterable[str]] | None = None,
 ) -> _Listening[B]: ...
 def saga(
     name: str,
@@ -150,6 +155,7 @@ def saga(
     signals: Mapping[str, Any] | None = None,
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
     retention: Period = "default",
+    locks: Callable[[Any], Iterable[str]] | None = None,
 ) -> Any:
     """Declare an async function as a saga.
 
@@ -169,6 +175,8 @@ def saga(
             the saga's code, as a part of it: what it raises makes the saga STUCK.
         retention: a timedelta, or days: so long after its end a saga is deleted; None: never. By default what
             KASAGA_RETENTION_DAYS says. The newest version's counts, also for those that have ended already.
+        locks: makes of the input the keys that it waits for before its first line and holds to its end, as
+            `ctx.lock` does, such as `lambda order: [f"order:{order.id}"]`.
 
     Raises:
         ContractError: the function isn't `async def f(ctx, argument)`, or name or version is off.
@@ -198,7 +206,9 @@ def saga(
         outer = frame.f_back if frame is not None else None
         scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
         fails = tuple(fails_on)
-        return Saga(name, version, function, timeout, fails, signals, events, attributes, retention, scope)
+        return Saga(
+            name, version, function, timeout, fails, signals, events, attributes, retention, locks, scope
+        )
 
     return declare
 
@@ -307,7 +317,7 @@ class App:
         return Definition(
             declared.name,
             declared.version,
-            declared.function,
+            declared.function if declared.locks is None else locked(declared.function, declared.locks),
             declared.input,
             declared.result,
             micros(declared.timeout) if declared.timeout is not None else 0,

@@ -13,6 +13,7 @@ from datetime import datetime
 from .engine import lifecycle
 from .engine.attributes import SetAttributes
 from .engine.deferrals import Deferred
+from .engine.keylocks import LOCK, Lock
 from .engine.kinship import Recalled
 from .engine.model import (
     COMMAND,
@@ -24,6 +25,7 @@ from .engine.model import (
     LOST,
     MESSAGES,
     MISSED,
+    REFUSED,
     SCOPE,
     SCOPED,
     SIGNAL,
@@ -225,7 +227,7 @@ class _Story:
                 self._moved(decision, at)
             case Return():
                 self._returned = decision.result
-            case Listen() | Alarm() | Take() | Drop() | Accept() | Answered():
+            case Listen() | Lock() | Alarm() | Take() | Drop() | Accept() | Answered():
                 self._received.decided(decision, at)
             case _:
                 self._turned(decision, at)
@@ -287,6 +289,8 @@ class _Story:
             entry.outcome = UNDONE if decision.outcome == UNDONE else ENDED_WELL if well else "cut off"
         if entry.kind == SIGNAL:
             entry.outcome, entry.reason = ("missed", "") if decision.outcome == MISSED else ("cut off", "")
+        if entry.kind == LOCK and decision.outcome not in (DONE, REFUSED):
+            entry.outcome, entry.reason = "cut off", ""
         if entry.kind == SLEEP:
             in_time = decision.outcome == LEFT and entry.name.startswith("timeout")
             entry.outcome = "over" if decision.outcome == DONE else "in time" if in_time else "cut off"
@@ -447,7 +451,7 @@ def summarised(entry: Entry, now: datetime) -> str:
     text = words.get(entry.outcome, entry.outcome)
     if entry.by:
         text += f" by {entry.by}"
-    elif entry.kind not in (SLEEP, SIGNAL, SCOPE) and entry.attempts:
+    elif entry.kind not in (SLEEP, SIGNAL, SCOPE, LOCK) and entry.attempts:
         text += f" {'after' if entry.outcome == UNKNOWN else 'in'} {length(entry.ended - entry.at)}"
     if len(entry.attempts) > 1:
         text += f", {len(entry.attempts)} attempts"

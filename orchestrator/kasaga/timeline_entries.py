@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from .engine.keylocks import LOCK, Lock
 from .engine.model import (
     DONE,
     SIGNAL,
@@ -127,11 +128,16 @@ class Received:
         if kind == RECEIVED:
             self._waiting.setdefault(event.name, deque()).append(entry)
 
-    def decided(self, decision: Listen | Alarm | Take | Drop | Accept | Answered, at: datetime) -> None:
+    def decided(
+        self, decision: Listen | Lock | Alarm | Take | Drop | Accept | Answered, at: datetime
+    ) -> None:
         """Something became of it, or is waited for."""
         match decision:
             case Listen(step=step, name=name):
                 entry = self._steps[step, False] = Entry(at, SIGNAL, f"signal {name}", step)
+                self._entries.append(entry)
+            case Lock(step=step, keys=keys):
+                entry = self._steps[step, False] = Entry(at, LOCK, f"lock {', '.join(keys)}", step)
                 self._entries.append(entry)
             case Alarm(step=step, due_at=due):
                 entry = self._steps[step, False]

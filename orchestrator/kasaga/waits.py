@@ -11,6 +11,7 @@ from datetime import datetime
 
 from .engine import lifecycle
 from .engine.deferrals import Deferred
+from .engine.keylocks import LOCK
 from .engine.model import COMMAND, LOCAL, SIGNAL, SLEEP, VOID
 from .engine.stand import Paused, paused_since
 from .engine.state import State, Step
@@ -100,6 +101,8 @@ def _waits_for_step(
         what = f"step {step.path} is a {name}" + (", if its block takes so long" if step.type else "")
         text = f"until {stamp(until)} UTC, which is in {length(until - now)} ({what})"
         return Wait(text, SLEEP, step.path, name, until=until)
+    if step.kind == LOCK:
+        return Wait(f"for the {step_name(step)} (step {step.path})", LOCK, step.path, step.type)
     if step.kind == SIGNAL:
         wait = Wait(f"for a {step_name(step)} (step {step.path})", SIGNAL, step.path, step.type)
         if step.due_at:

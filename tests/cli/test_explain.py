@@ -250,4 +250,5 @@ def test_json_is_stable() -> None:
         "leaves": [],
         "parent": None,
         "run": {"number": 1, "began_at": "2026-01-02T10:00:00.000000Z", "records": 2},
+        "locks": [],
     }

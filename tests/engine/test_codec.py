@@ -98,6 +98,8 @@ def test_codes_are_never_used_again() -> None:
         10: "Updated",
         11: "Deferred",
         12: "Recalled",
+        15: "Granted",
+        16: "Barred",
     }
     assert {code: kind.__name__ for code, kind in decisions.items()} == {
         1: "Resume",
@@ -134,4 +136,5 @@ def test_codes_are_never_used_again() -> None:
         32: "Adopt",
         33: "Continue",
         34: "Swell",
+        35: "Lock",
     }

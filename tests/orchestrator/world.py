@@ -20,6 +20,7 @@ from uuid import UUID
 
 from kasaga.engine.codec import decode
 from kasaga.errors import KilledProcess
+from kasaga.orchestrator import locking as locking_module
 from kasaga.orchestrator import loop as loop_module
 from kasaga.orchestrator import ownership as ownership_module
 from kasaga.orchestrator import relay as relay_module
@@ -128,7 +129,7 @@ class World:
         self._patches = contextlib.ExitStack()
 
     def __enter__(self) -> World:
-        for module in (loop_module, ownership_module, relay_module, source_module):
+        for module in (locking_module, loop_module, ownership_module, relay_module, source_module):
             self._patches.enter_context(patch.object(module, "crash_point", self._crash_point))
         logger = logging.getLogger("kasaga")
         level = logger.level

@@ -10,6 +10,7 @@ from kasaga.store.base import Store, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from store.contract import SHARDS, CommitContract, LeaseContract, owner, store
 from store.fleets import FleetContract
+from store.locks import LockContract
 from store.people import PeopleContract
 from store.purging import PurgeContract
 from store.refusals import RefusalContract
@@ -56,6 +57,9 @@ class TestPeople(PeopleContract): ...
 
 
 class TestPurge(PurgeContract): ...
+
+
+class TestLocks(LockContract): ...
 
 
 class TestRefusals(RefusalContract): ...

@@ -11,6 +11,7 @@ from kasaga_wire.nodes import clean_text
 
 from .branches import Timer
 from .driver import TIMED_OUT, Left
+from .keylocks import Lock
 from .model import (
     COMMAND,
     CUT_OFF,
@@ -28,7 +29,7 @@ from .model import (
     Settle,
     Sleep,
 )
-from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
+from .requests import Call, ChildCall, Expect, LocalCall, LockCall, Pause, Request
 from .scopes import Scope
 from .state import MAX_REASON
 from .step import NO_EFFECT
@@ -78,6 +79,8 @@ def schedule(turn: Decisions, request: Request) -> None:
         turn.add(Listen(path, request.name))
         if request.due_at:
             turn.add(Alarm(path, request.due_at))
+    elif isinstance(request, LockCall):
+        turn.add(Lock(path, request.keys, request.wait))
     else:
         assert isinstance(request, LocalCall), f"no such request: {request!r}"
         turn.add(RunLocal(path, LOCAL, 1, request.name, 0, request.undo, request.policy, request.undo_policy))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import late, mail
+from . import late, locks, mail
+from .keylocks import LOCK, Lock
 from .model import (
     COMMAND,
     DRAINED,
@@ -135,6 +136,14 @@ def listen(state: State, decision: Listen, row: int) -> None:
     mail.of(state).listen(step)
 
 
+def lock(state: State, decision: Lock, row: int) -> None:
+    """Apply a Lock."""
+    step = Step(decision.step, LOCK, state.at)
+    step.type, step.key, step.row = ", ".join(decision.keys), locks.packed(decision.keys), row
+    _add_step(state, step)
+    state.locks = state.locks or {}
+
+
 def settle(state: State, decision: Settle, row: int) -> None:
     """Apply a Settle."""
     step = state.steps[decision.step]
@@ -148,6 +157,8 @@ def settle(state: State, decision: Settle, row: int) -> None:
         step.result = step.result or event.payload
         step.error_type, step.error = event.error_type, event.error
         step.details = event.details if isinstance(event, Replied) else ""
+    if step.kind == LOCK:
+        locks.settled(state, step)
     state.end_attempt(step)
     state.unblock(step)
     if not step.left or step.left in (DRAINED, SCOPED):

@@ -18,6 +18,7 @@ from kasaga_wire.sealing import is_sealed, key_of
 from ..errors import HistoryUnreadable
 from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
+from .keylocks import Barred, Granted, Lock
 from .kinship import Parent, Recall, Recalled, Report
 from .model import (
     Accept,
@@ -80,6 +81,8 @@ _EVENTS: dict[int, type[NamedTuple]] = {
     10: Updated,
     11: Deferred,
     12: Recalled,
+    15: Granted,
+    16: Barred,
 }
 _DECISIONS: dict[int, type[NamedTuple]] = {
     1: Resume,
@@ -116,6 +119,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     32: Adopt,
     33: Continue,
     34: Swell,
+    35: Lock,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

@@ -14,7 +14,7 @@ from ..errors import BranchEnded, BranchInterrupt, Interrupt, SagaCodeError
 from .attributes import SetAttributes
 from .branches import Branch, Join, Timer, asked_by
 from .model import CUT_OFF, DRAINED, LOST, SCOPED, Emit, Pivot
-from .requests import MAX_SWALLOWS, Expect, Host, Pause, Request
+from .requests import MAX_SWALLOWS, Expect, Host, LockCall, Pause, Request
 from .scopes import Scope
 from .versions import Patch
 
@@ -156,7 +156,7 @@ class Ending:
             if isinstance(request, Scope):
                 scopes.append(request)
                 continue
-            if isinstance(request, Pause | Timer | Expect) or request.turn == self._turn:
+            if isinstance(request, Pause | Timer | Expect | LockCall) or request.turn == self._turn:
                 asleep.append(request)
                 continue
             waits_for[request.path] = request

@@ -9,7 +9,9 @@ from typing import Any
 
 from kasaga_wire.errors import KasagaError
 
+from ..deadlocks import Deadlock, LockRefused
 from ..errors import SagaOutcome, SignalTimeout, StepFailed, StepRefused, StepTimeout
+from .keylocks import LOCK
 from .model import REFUSED, SIGNAL
 from .requests import Request
 from .step import Step
@@ -22,6 +24,9 @@ def failure(step: Step) -> SagaOutcome:
     """Build the exception that the author's code gets for a step that did not end well."""
     if step.kind == SIGNAL:
         return SignalTimeout(f"no signal {step.type} came in time (step {step.path})")
+    if step.kind == LOCK:
+        barred = Deadlock if step.error_type == Deadlock.code else LockRefused
+        return barred(step.error, step=step.path, command=f"lock {step.type}", type=step.error_type)
     kind: type[StepFailed | StepRefused]
     if step.outcome == REFUSED:
         kind, what = StepRefused, "refused"

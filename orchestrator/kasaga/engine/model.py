@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from .attributes import SetAttributes
 from .deferrals import Defer, Deferred
+from .keylocks import Barred, Granted, Lock
 from .kinship import Parent, Recall, Recalled, Report
 from .renewals import Continue, Swell
 from .versions import Adopt, Await, Patch
@@ -192,6 +193,8 @@ Event = (
     | CodeArrived
     | Message
     | Recalled
+    | Granted
+    | Barred
 )
 
 
@@ -469,9 +472,10 @@ Decision = (
     | Patch
     | Continue
     | Swell
+    | Lock
 )
 
-TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report, Await})
+TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report, Await, Lock})
 
 
 class Record(NamedTuple):

@@ -12,6 +12,7 @@ from kasaga_wire.nodes import clean_text
 
 from . import late
 from .deferrals import Deferred
+from .keylocks import Barred, Granted
 from .kinship import Recalled
 from .lifecycle import COMPENSATED
 from .model import (
@@ -115,6 +116,8 @@ def stale(state: State, event: StepEvent, at: int) -> str:
         return "another kind of step"
     else:
         attempt, row, due = step.attempt, step.row, step.due_at
+    if isinstance(event, Granted | Barred):
+        return ""
     if isinstance(event, Fired):
         return "not due" if not row or not due or due > at else ""
     if _is_knowledge(event):

@@ -47,6 +47,8 @@ class Continue(NamedTuple):
     """The last updates: id, step, name, when it was answered, the answer, why it was refused."""
     updated: int = 0
     """Updates that ever came."""
+    locks: tuple[str, ...] = ()
+    """The keys that the saga holds."""
 
 
 class Swell(NamedTuple):

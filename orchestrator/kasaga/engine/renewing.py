@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kasaga_wire.attributes import as_json, from_text
 
 from ..errors import HistoryTooLong
-from . import lifecycle
+from . import lifecycle, locks
 from .kinship import Parent
 from .mail import Mail
 from .model import DONE, TAKES_ROW, UPDATE, Record, Signalled
@@ -84,6 +84,7 @@ def _made(state: State, version: int) -> Continue:
         mail.dropped,
         tuple(_updates(mail)),
         mail.updated,
+        locks.held(state),
     )
 
 
@@ -121,6 +122,7 @@ def apply(state: State, decision: Continue, row: int) -> None:
     state.watchers = tuple(Watcher(*each) for each in decision.watchers)
     state.actions = dict.fromkeys(decision.actions)
     state.mail = _mail(state, decision)
+    state.locks = dict.fromkeys(decision.locks) if decision.locks else None
 
 
 def _mail(state: State, decision: Continue) -> Mail | None:

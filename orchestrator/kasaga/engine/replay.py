@@ -16,8 +16,10 @@ from . import renewing
 from .attributes import SetAttributes
 from .branches import Timer
 from .driver import Broken, Left, Progress, Renewed, Returned, Waits, words
+from .keylocks import LOCK
+from .locks import keys_of
 from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
-from .requests import Call, ChildCall, Expect, LocalCall, Pause, Request
+from .requests import Call, ChildCall, Expect, LocalCall, LockCall, Pause, Request
 from .scopes import Scope
 from .versions import Patch
 
@@ -204,7 +206,7 @@ def _name(state: State, path: str) -> str:
 
 
 def _what(step: Step) -> str:
-    if step.kind in (SIGNAL, SCOPE):
+    if step.kind in (SIGNAL, SCOPE, LOCK):
         return f"{step.kind} {step.type}".rstrip()
     return step.type or step.kind
 
@@ -229,6 +231,9 @@ def _differs(request: Request, recorded: Step, schemas: Schemas) -> str:
         return "" if recorded.kind == SCOPE else "something else"
     if isinstance(request, Expect):
         return "" if (recorded.kind, recorded.type) == (SIGNAL, request.name) else "something else"
+    if isinstance(request, LockCall):
+        same = recorded.kind == LOCK and keys_of(recorded) == request.keys
+        return "" if same else "something else"
     same = isinstance(request, LocalCall) and recorded.kind == LOCAL and recorded.type == request.name
     return "" if same else "something else"
 

@@ -397,6 +397,23 @@ class LocalCall(Request):
         return self.result.decode(payload, schemas)
 
 
+class LockCall(Request):
+    """A wait for keys that no other saga holds."""
+
+    __slots__ = ("keys", "wait")
+
+    def __init__(self, host: Host, keys: tuple[str, ...], *, wait: bool) -> None:
+        super().__init__(host)
+        self.keys, self.wait = keys, wait
+
+    def describe(self) -> str:
+        """Name the keys."""
+        return f"lock {', '.join(self.keys)}"
+
+    def read(self, payload: bytes, schemas: Schemas) -> None:
+        """A lock has no result."""
+
+
 class Expect(Request):
     """A wait for a signal."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import lifecycle
+from . import lifecycle, locks
 from .kinship import Recalled
 from .model import Asked, Hold, Move, Postpone, Release
 from .versions import Adopt, Await
@@ -80,6 +80,12 @@ def move(state: State, decision: Move, row: int) -> None:
     if state.deadline_row and target != lifecycle.RUNNING:
         state.close_row(state.deadline_row)
         state.deadline_row = 0
+    if ends:
+        _end(state, target)
+
+
+def _end(state: State, target: str) -> None:
+    locks.ended(state)
     if target == lifecycle.TERMINATED:
         for step in state.order:
             state.end_attempt(step)

@@ -15,6 +15,7 @@ from ..errors import HistoryUnreadable
 from . import attempts, attributes, late, leaving, lifecycle, mail, renewing, stand
 from .attributes import SetAttributes
 from .deferrals import Defer
+from .keylocks import Lock
 from .kinship import Parent, Recall, Report, recall
 from .mail import Mail
 from .model import (
@@ -94,9 +95,11 @@ class State:
         "fed",
         "fingerprint",
         "first_row",
+        "freed",
         "held",
         "input",
         "leaves",
+        "locks",
         "lost",
         "mail",
         "marks",
@@ -218,11 +221,13 @@ class State:
         self.marks: list[Mark] = []
         self.mail: Mail | None = None
         """Signals and updates; most sagas have none."""
+        self.locks: dict[str, None] | None = None  # the keys that it holds; None: it asked for none
 
     def _open_record(self) -> None:
         self.opens: list[tuple[int, Decision]] = []
         self.closes: list[int] = []
         self.ended: list[EndedFields] = []
+        self.freed: tuple[str, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -392,6 +397,7 @@ _APPLY: dict[type, Callable[..., None]] = {
     Leave: leaving.leave,
     Enter: leaving.enter,
     Listen: attempts.listen,
+    Lock: attempts.lock,
     Alarm: mail.alarm,
     Take: mail.take,
     Drop: mail.drop,

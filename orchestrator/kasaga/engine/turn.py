@@ -25,12 +25,13 @@ from ..errors import (
     StepFails,
     TooManySteps,
 )
-from . import asking, halt, kinship, late, lifecycle, renewing, signals, undo
+from . import asking, halt, kinship, late, lifecycle, locks, renewing, signals, undo
 from .attributes import SetAttributes, too_many
 from .backoff import backoff
 from .decisions import Decisions, stuck_by
 from .deferrals import Deferred
 from .driver import TIMED_OUT, WAITS, Broken, Driver, Left, Raised, Renewed, Returned
+from .keylocks import Barred, Granted
 from .model import (
     DEADLINE,
     DONE,
@@ -125,6 +126,8 @@ class Turn(Decisions):
             self._retry(step, UNDELIVERABLE, event.error)
         elif isinstance(event, Deferred):
             late.note(self, step, event)
+        elif isinstance(event, Granted | Barred):
+            locks.note(self, step, event)
         elif step.kind == SLEEP:
             self.settle(step, DONE, event)
         elif step.kind == SIGNAL:

@@ -40,6 +40,7 @@ from .functions import Functions
 from .gather import MAX_ITEMS, Gatherer
 from .holding import Holding
 from .intake import CONTROL, REPLY, Input, Item, shard_of
+from .locking import Locks
 from .metrics import Metrics
 from .ownership import Ownership
 from .relay import Relay
@@ -127,6 +128,7 @@ class Loop:
             max_timers=settings.max_timers,
         )
         self._sleepers = Sleepers(store, settings.sleepers_in_memory)
+        self._locks = Locks(store, self._shards, clock)
         self._ownership = Ownership(self, settings, store, source, relay, clock, self._sleepers)
         self._stop = threading.Event()
         self._carried: list[Input] = []
@@ -208,7 +210,7 @@ class Loop:
         if self._carried:
             return 0
         dues = [shard.wakes_at for shard in self._shards.values()]
-        dues += (self._relay.next_due, self._functions.next_due)
+        dues += (self._relay.next_due, self._functions.next_due, self._locks.next_due)
         return min((due for due in dues if due is not None), default=None)
 
     @property
@@ -282,6 +284,7 @@ class Loop:
         self._throttle()
         self._sleepers.keep(self._shards)
         self._ownership.mend_truncated()
+        self._carried += self._locks.ask()
         room = self._settings.max_batch - len(self._carried)
         records = self._source.read(room, self._wait(self._clock.now())) if room > 0 else []
         if records:
@@ -344,12 +347,7 @@ class Loop:
             return []
         self._swept = seconds
         self._metrics.observe(
-            self._shards.values(),
-            self._relay,
-            len(self._runs),
-            self._functions,
-            seconds,
-            self._tracer,
+            self._shards.values(), self._relay, len(self._runs), self._functions, seconds, self._tracer
         )
         return [
             shard
@@ -423,6 +421,8 @@ class Loop:
                 if row.kind is RowKind.LOCAL:
                     self._functions.add(row)
             self._relay.send(write.opens, now)
+            if write.frees:
+                self._locks.freed()
         dropped = {(row.shard, row.seq) for row, _ in committed.dropped}
         work.keep(dropped)
         self._relay.send([row for row in batch.loose if (row.shard, row.seq) not in dropped], now)

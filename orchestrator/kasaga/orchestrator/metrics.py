@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from kasaga_wire import __version__
 
 from ..engine.driver import GRAVEYARD
+from ..engine.keylocks import LOCK
 from ..engine.lifecycle import FINAL, PAUSED
 from ..engine.model import (
     MESSAGES,
@@ -340,7 +341,7 @@ class Metrics:
                     sent[decision.type, decision.form] += 1
                 elif isinstance(decision, Settle):
                     step = steps[decision.step]
-                    type_ = step.kind if step.kind in (SIGNAL, SCOPE) else step.type or step.kind
+                    type_ = step.kind if step.kind in (SIGNAL, SCOPE, LOCK) else step.type or step.kind
                     settled[type_, decision.outcome] += 1
                     self._seconds.labels(type_).observe((record.at - step.first_at) / 1e6)
                 elif isinstance(decision, Move):

@@ -27,6 +27,7 @@ from ..engine import lifecycle, renewing
 from ..engine.attributes import changed_by
 from ..engine.codec import encode
 from ..engine.deferrals import Defer
+from ..engine.keylocks import LOCK, Lock
 from ..engine.kinship import Report
 from ..engine.model import (
     COMMAND,
@@ -52,7 +53,7 @@ from ..engine.versions import Await
 from ..store.base import RENEWED, HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from . import children
 from .clock import to_datetime
-from .shards import AWAIT
+from .shards import AWAIT, lock_headers
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
 
 WRITES_SAGA = frozenset({"Adopt", "Move", "Return", "Hold", "Release", "Postpone", "Continue"})
@@ -118,6 +119,8 @@ def add_record(write: SagaWrite, state: State, record: Record, where: Addresses,
             write.opens.remove(opened[seq])
         else:
             write.closes.append(seq)
+    if state.freed:
+        write.frees += state.freed
     if state.attributes is not None and (changes := changed_by(record)):
         write.attributes = {**(write.attributes or {}), **changes}
     if any(type(decision).__name__ in WRITES_SAGA for decision in record.decisions) or record.seq == 1:
@@ -177,10 +180,10 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
             return OutboxRow(
                 shard, seq, RowKind.TIMER, run_id, step, "", None, None, [], None, 1, None, to_datetime(due)
             )
-        case Await(name=saga, version=version):
-            headers = [("saga", f"{saga}/{version}".encode())]
+        case Await() | Lock():
+            name, headers = _wish(decision)
             return OutboxRow(
-                shard, seq, RowKind.TIMER, run_id, AWAIT, "", None, None, headers, None, 1, None, None
+                shard, seq, RowKind.TIMER, run_id, name, "", None, None, headers, None, 1, None, None
             )
         case Alarm(step=step, due_at=due):
             name = step_name(step, SIGNAL)
@@ -224,6 +227,13 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
             return _reported(state, decision, seq, shard, at, where)
         case _:
             raise AssertionError(f"takes no row: {decision!r}")
+
+
+def _wish(decision: Await | Lock) -> tuple[str, list[tuple[str, bytes]]]:
+    """The step and the headers of a row that only says what its saga waits for."""
+    if isinstance(decision, Lock):
+        return step_name(decision.step, LOCK), lock_headers(decision.keys, wait=decision.wait)
+    return AWAIT, [("saga", f"{decision.name}/{decision.version}".encode())]
 
 
 def _command(state: State, send: Send, seq: int, shard: int, at: int, where: Addresses) -> OutboxRow:

@@ -7,12 +7,15 @@ that was asked for at or after T: after an outage, answers that are already ther
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+from ..engine.keylocks import LOCK
 from ..store.base import Offsets, OutboxRow, RowKind, ShardRow, Suspect
+from ..store.locks import Wanted
 from .clock import to_micros
 
 
@@ -90,6 +93,10 @@ class Shard:
     """When they are looked at next; 0: they haven't been."""
     lacking: set[int] = field(default_factory=set[int])
     """Open rows of sagas that wait for a process that has their version."""
+    wishes: dict[int, Wanted] = field(default_factory=dict[int, Wanted])
+    """By open row: locks that sagas wait for, see locking.py."""
+    wished: bool = False
+    """One of them is new."""
     held: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
     """By topic, as `Offsets` names them: what was read and is kept back, see holding.py."""
 
@@ -116,6 +123,8 @@ class Shard:
         """Note an open row that acts by itself at a time, or a signal that was kept."""
         if row.step == AWAIT:
             self.lacking.add(row.seq)
+        elif (wanted := wish(row)) is not None:
+            self.wishes[row.seq], self.wished = wanted, True
         elif row.due_at is not None and row.run_id is None:
             self.keep(row)
         elif row.due_at is not None and row.run_id is not None:
@@ -170,6 +179,7 @@ class Shard:
         self.asleep.discard(seq)
         self.waits.discard(seq)
         self.lacking.discard(seq)
+        self.wishes.pop(seq, None)
 
     @property
     def in_flight(self) -> int:
@@ -233,6 +243,23 @@ AWAIT = "~version"
 
 WAIT = "~signal"
 """At the end of a row's step: it is the time-out of a wait for a signal."""
+
+_LOCK = f"~{LOCK}"
+
+
+def lock_headers(keys: tuple[str, ...], *, wait: bool) -> list[tuple[str, bytes]]:
+    """What the row of a step says that waits for locks."""
+    return [("keys", json.dumps(keys, ensure_ascii=False).encode()), ("wait", b"1" if wait else b"0")]
+
+
+def wish(row: OutboxRow) -> Wanted | None:
+    """Return the locks that a row waits for, None of any other row."""
+    if row.run_id is None or not row.step.endswith(_LOCK):
+        return None
+    said = dict(row.headers)
+    keys = tuple(json.loads(said["keys"]))
+    return Wanted(row.shard, row.run_id, row.step.removesuffix(_LOCK), keys, said["wait"] == b"1")
+
 
 SUSPECT_AFTER = 2
 """Deaths of owners in a row after which a shard is in suspect mode."""

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from kasaga_wire import __version__
 from kasaga_wire.topics import Topics
 
+from ..engine.keylocks import LOCK
 from ..engine.kinship import CHILDREN
 from ..engine.lifecycle import COMPLETED
 from ..engine.model import LOCAL, SIGNAL, SLEEP, VOID
@@ -46,7 +47,7 @@ span of it isn't."""
 Attributes = dict[str, str | int | bool]
 
 
-_NAMES = {SIGNAL: "signal {}", VOID: "void {}"}
+_NAMES = {SIGNAL: "signal {}", LOCK: "lock {}", VOID: "void {}"}
 
 
 class Builder:
@@ -88,7 +89,7 @@ class Builder:
         attributes = _about(job.saga)
         attributes["kasaga.step"] = job.ended.step
         attributes["kasaga.outcome"] = job.outcome
-        if form not in (SLEEP, SIGNAL):
+        if form not in (SLEEP, SIGNAL, LOCK):
             attributes["kasaga.attempt"] = job.ended.attempt
         if form not in (SLEEP, LOCAL) and job.participant not in ("", CHILDREN):
             attributes |= {

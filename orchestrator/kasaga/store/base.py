@@ -16,6 +16,7 @@ from uuid import UUID
 
 from kasaga.search.conditions import Condition
 from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
+from kasaga.store.locks import Locks
 from kasaga.store.purging import Purging
 from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect, Tokens
 from kasaga_wire.attributes import Changes, Stored
@@ -168,6 +169,8 @@ class SagaWrite:
     """Sequence numbers of this shard's outbox rows to delete."""
     attributes: Changes | None = None
     """Search attributes to set, and with None to take away."""
+    frees: list[str] = field(default_factory=list[str])
+    """Keys in whose queues the saga is no more."""
 
 
 @dataclass(slots=True)
@@ -315,7 +318,7 @@ class Namespace:
     shards: int
 
 
-class Store(Purging, Protocol):
+class Store(Purging, Locks, Protocol):
     """The face of both stores. Methods block; the loop calls them from its one thread.
 
     Every method raises `StoreUnavailable` when the database can't be reached or answers with

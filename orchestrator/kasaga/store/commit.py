@@ -88,6 +88,9 @@ def calls_for(
     named = [write for write in sagas if write.attributes]
     if named:
         calls.extend(_attributes(named))
+    frees = [(write.run_id, key) for write in sagas for key in write.frees]
+    if frees:
+        calls.append(_SQL["free"].bind(*zip(*frees, strict=True)))
     opens = [row for write in sagas for row in write.opens]
     opens.extend(loose)
     if opens:

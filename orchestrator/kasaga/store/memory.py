@@ -43,6 +43,7 @@ from kasaga.store.base import (
 )
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
+from kasaga.store.memory_locks import MemoryLocks
 from kasaga.store.memory_purging import MemoryPurging
 from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds, timer_place
 from kasaga.store.memory_tables import pulse as pulse_of
@@ -58,7 +59,7 @@ def _no_fault(_point: str) -> None:
     """Let everything pass."""
 
 
-class MemoryStore(MemoryPurging):
+class MemoryStore(MemoryPurging, MemoryLocks):
     """`base.Store` in memory; every method may be called by any thread."""
 
     def __init__(
@@ -331,6 +332,8 @@ class MemoryStore(MemoryPurging):
             if write.attributes:
                 known = tables.attributes.get(write.run_id, {})
                 tables.attributes[write.run_id] = merged(known, write.attributes)
+            for key in write.frees:
+                tables.locks.get(key, {}).pop(write.run_id, None)
         opens = [row for write in staged.writes for row in write.opens] + staged.loose
         for row in opens:
             tables.outbox.setdefault(row.shard, {})[row.seq] = replace(row, headers=list(row.headers))

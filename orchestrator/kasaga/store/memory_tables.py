@@ -122,6 +122,13 @@ class MemoryShard:
         return min(self.suspects.values(), key=lambda each: (-each.deaths, each.run_id), default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A run's row in the table lock."""
+
+    shard: int
+
+
 @dataclass(slots=True)
 class Tables:
     """What grows with the sagas, by primary key."""
@@ -135,6 +142,8 @@ class Tables:
     deleted: dict[tuple[int, str], datetime] = field(default_factory=dict[tuple[int, str], datetime])
     """Since when those are remembered that have `ended`."""
     retention: dict[str, float] = field(default_factory=dict[str, float])
+    locks: dict[str, dict[UUID, Place]] = field(default_factory=dict[str, dict[UUID, Place]])
+    """By key: runs in the order in which they came."""
     schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
     definitions: list[DefinitionRow] = field(default_factory=list[DefinitionRow])
 

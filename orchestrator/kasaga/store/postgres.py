@@ -37,6 +37,7 @@ from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
+from kasaga.store.postgres_locks import PostgresLocks
 from kasaga.store.postgres_purging import PostgresPurging
 from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
@@ -57,7 +58,7 @@ _LEASE = read_statements("lease")
 _READ = read_statements("read")
 
 
-class PostgresStore(PostgresPurging):
+class PostgresStore(PostgresPurging, PostgresLocks):
     """`base.Store` in the schema `kasaga` of a Postgres database."""
 
     def __init__(

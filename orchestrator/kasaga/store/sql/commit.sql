@@ -57,6 +57,13 @@ WHERE ctid = ANY (ARRAY(
 -- insert_attributes: int4[] uuid[] bytea[]
 INSERT INTO kasaga.attribute (shard, run_id, term) SELECT * FROM unnest($1, $2, $3)
 
+-- free: uuid[] text[]
+-- Locks that sagas hold no more. Who is next in a queue isn't told: its owner asks.
+DELETE FROM kasaga.lock
+WHERE ctid = ANY (ARRAY(
+    SELECT (SELECT l.ctid FROM kasaga.lock l WHERE l.run_id = d.run_id AND l.key = d.key)
+    FROM unnest($1, $2) AS d (run_id, key)))
+
 -- insert_outbox: int4[] int8[] int2[] uuid[] text[] text[] int4[] bytea[] bytea[] bytea[] int4[] timestamptz[] timestamptz[]
 INSERT INTO kasaga.outbox (shard, seq, kind, run_id, step, topic, partition, key, headers, payload, attempt,
                            send_at, due_at)
