@@ -214,3 +214,11 @@ async def account(ctx: SagaContext, order: Order) -> Receipt:
     assert_type(ctx.should_continue, bool)
     await ctx.sleep(1)
     await ctx.continue_as_new(order)
+
+
+@saga("locking", locks=lambda order: [f"order:{order.id}"])
+async def locking(ctx: SagaContext, order: Order) -> None:
+    assert_type(await ctx.lock(order.id, "all", wait=False), None)
+
+
+assert_type(locking, Saga[Order, None])

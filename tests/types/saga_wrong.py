@@ -57,6 +57,8 @@ async def wrong(ctx: SagaContext, order: Order) -> Receipt:
     inventory = ctx.use(Inventory)
     await inventory.reserve(Receipt(id="1"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     inventory.reserve(order)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    ctx.lock(order.id)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    await ctx.lock(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await inventory.reserve()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await inventory.resreve(order)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     receipt: Receipt = await inventory.reserve(order)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

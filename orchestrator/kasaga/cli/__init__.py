@@ -40,6 +40,7 @@ ABOUT_SAGAS = {
     "resume": "act.resume",
     "terminate": "act.terminate",
     "move": "act.move",
+    "locks": "locks.locks",
 }
 COMMANDS = {
     "dev": "dev.dev",
