@@ -51,7 +51,9 @@ class Contender(threading.Thread):
         wishes = [tuple(sorted(keys))] if self.random.random() < 0.3 else [(key,) for key in keys]
         for step, wish in enumerate(wishes):
             wanted = Wanted(self.shard, run_id(number), str(step), wish)
-            if eventually(partial(self.ask, wanted), interval=0.002).answer is not Answer.GRANTED:
+            reply = eventually(partial(self.ask, wanted), interval=0.002)
+            assert reply is not None
+            if reply.answer is not Answer.GRANTED:
                 break  # it would close a cycle
             for key in wish:
                 assert self.holders.setdefault(key, number) == number, f"{key} is held twice"

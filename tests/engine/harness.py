@@ -411,7 +411,7 @@ def check_mail(state: State) -> None:
 
 def check_later(live: State, folded: State) -> None:
     """A fold that begins with the saga's last run comes to the same; the rows are those of one record."""
-    of_the_record = ("before", "opens", "closes", "ended", "first_row")
+    of_the_record = ("before", "opens", "closes", "ended", "first_row", "freed")
     one, other = dump(live), dump(folded)
     for name in of_the_record:
         del one[name], other[name]

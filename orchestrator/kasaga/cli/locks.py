@@ -49,8 +49,8 @@ def locks(session: Session, key: str | None, prefix: str, limit: int) -> None:
         for row, waiting in found:
             out.line({**_json(row), "waiting": waiting})
     elif found:
-        cells = [(printable(row.key), printable(row.saga_id), str(waiting)) for row, waiting in found]
-        out.lines(table(("KEY", "HELD BY", "WAITING"), cells, paint=out.paint))
+        lines = [(printable(row.key), printable(row.saga_id), str(waiting)) for row, waiting in found]
+        out.lines(table(("KEY", "HELD BY", "WAITING"), lines, paint=out.paint))
     else:
         out.note("Nobody holds a key.")
 
