@@ -75,6 +75,7 @@ class PostgresBench:
             "suspect",
             "attribute",
             "lock",
+            "heard",
         )
         self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from store.awaiting import AwaitingContract
 from store.contract import CommitContract, LeaseContract, owner, store
 from store.fleets import FleetContract
 from store.locks import LockContract
@@ -32,6 +33,9 @@ class TestSearch(SearchContract): ...
 
 
 class TestFleet(FleetContract): ...
+
+
+class TestAwaiting(AwaitingContract): ...
 
 
 class TestCommit(CommitContract): ...

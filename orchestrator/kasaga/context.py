@@ -18,6 +18,7 @@ from kasaga_wire.codec import Codec, codec_for
 from kasaga_wire.contracts import CommandSpec, Contract, contract_of
 from kasaga_wire.errors import KasagaError
 
+from .awaiting import Awaiting
 from .children import Parenting
 from .engine.requests import Call, Host, LocalCall, Options, Pause, PivotCall
 from .errors import NotAwaitable, PayloadTooLarge, SagaCodeError, UnknownContract
@@ -47,10 +48,10 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching, Renewing, Locking):
+class SagaContext(Branching, Messaging, Awaiting, Emitting, Parenting, Naming, Patching, Renewing, Locking):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
-    __slots__ = ("_contracts", "_host", "_random", "_signals", "_taken", "_uuids")
+    __slots__ = ("_awaits", "_contracts", "_host", "_random", "_signals", "_taken", "_uuids")
 
     def __init__(
         self,
@@ -58,12 +59,14 @@ class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching, R
         contracts: typing.Mapping[str, Contract],
         signals: typing.Mapping[str, Codec[Any]] | None = None,
         taken: Codec[Any] | None = None,
+        awaits: typing.Mapping[str, Codec[Any]] | None = None,
     ) -> None:
         """`taken`: the codec of the saga's argument."""
         self._host = host
         self._taken = taken
         self._contracts = contracts
         self._signals = signals
+        self._awaits = awaits or {}
         self._uuids = 0
         self._random: random.Random | None = None
 
@@ -74,6 +77,9 @@ class SagaContext(Branching, Messaging, Emitting, Parenting, Naming, Patching, R
 
     def _declared(self) -> typing.Mapping[str, Codec[Any]] | None:
         return self._signals
+
+    def _awaited(self) -> typing.Mapping[str, Codec[Any]]:
+        return self._awaits
 
     def _input_codec(self) -> Codec[Any] | None:
         return self._taken

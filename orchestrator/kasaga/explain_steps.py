@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from .engine.awaited import said
 from .engine.keylocks import LOCK
 from .engine.model import DONE, LEFT, LOCAL, MISSED, REFUSED, SCOPE, SCOPED, SIGNAL, SLEEP, UNDONE, VOID
 from .engine.renewing import told
@@ -71,9 +72,9 @@ def step_name(step: Step) -> str:
     """What a person calls a step."""
     if step.child:
         return f"{step.type} {step.key.decode()}"
-    return (
-        f"{step.kind} {step.type}".rstrip() if step.kind in (SIGNAL, SCOPE, LOCK) else step.type or step.kind
-    )
+    if step.kind == SIGNAL:
+        return said(step.type)
+    return f"{step.kind} {step.type}".rstrip() if step.kind in (SCOPE, LOCK) else step.type or step.kind
 
 
 _LOCKED = {DONE: "locked", REFUSED: "refused"}

@@ -7,7 +7,7 @@ record a signal; `orchestrator/matching.py` turns records into starts and signal
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast, overload
 
@@ -29,6 +29,9 @@ KEEP_SECONDS = 3600.0
 
 MAX_KEEP_SECONDS = 86_400.0
 """The longest that it may."""
+
+KEEP_MOST = 100_000
+"""Events of one name that are kept for sagas that don't await them yet."""
 
 _EVENT_TYPE = re.compile(r"[!-~]{1,255}")
 
@@ -62,6 +65,9 @@ class Event(Generic[V]):
         decode: Callable[[Heard], V] | None = None,
         begin: Begin = "latest",
         keep: Seconds = KEEP_SECONDS,
+        key: Callable[[V], str] | None = None,
+        name: str = "",
+        keep_most: int = KEEP_MOST,
     ) -> None: ...
     @overload
     def __init__(
@@ -76,6 +82,9 @@ class Event(Generic[V]):
         decode: Callable[[Heard], E] | None = None,
         begin: Begin = "latest",
         keep: Seconds = KEEP_SECONDS,
+        key: Callable[[E], str] | None = None,
+        name: str = "",
+        keep_most: int = KEEP_MOST,
     ) -> None: ...
     def __init__(
         self,
@@ -89,6 +98,9 @@ class Event(Generic[V]):
         decode: Callable[[Heard], Any] | None = None,
         begin: Begin = "latest",
         keep: Seconds = KEEP_SECONDS,
+        key: Callable[[Any], str] | None = None,
+        name: str = "",
+        keep_most: int = KEEP_MOST,
     ) -> None:
         """Declare it. The functions are pure: the same record gives the same answer, in any process.
 
@@ -103,7 +115,11 @@ class Event(Generic[V]):
             decode: reads what isn't JSON, or needs a key or headers.
             begin: where a topic is read from that this namespace has never listened to: `latest`, from now
                 on, or `earliest`, all that Kafka still has.
-            keep: seconds that a signal waits for a saga that hasn't begun; an hour by default, up to a day.
+            keep: seconds that a signal waits for a saga that hasn't begun, and that an event with a key
+                waits for sagas that await it; an hour by default, up to a day.
+            key: what sagas await it by, 1 to 256 printable characters: `ctx.event(settled, key=order.id)`.
+            name: of an event with a key, the topic by default: two Events of one topic need two names.
+            keep_most: so many events with keys are kept, 100,000 by default; the oldest go first.
 
         Raises:
             ContractError: topic, type or a time can't be used.
@@ -120,7 +136,16 @@ class Event(Generic[V]):
         seconds = keep.total_seconds() if isinstance(keep, timedelta) else float(keep)
         if not 0 <= seconds <= MAX_KEEP_SECONDS:
             raise ContractError(f"Event({topic!r}, keep={keep!r})", remedy="Use 0 seconds up to a day.")
+        if name and not TOPIC.fullmatch(name):
+            raise ContractError(
+                f"Event({topic!r}, name={name!r})", remedy="Use up to 249 of a-z A-Z 0-9 . _ and -."
+            )
+        if keep_most < 1:
+            raise ContractError(f"Event({topic!r}, keep_most={keep_most!r})", remedy="Use 1 or more.")
         self.topic = topic
+        self.name = name or topic
+        self.key = key
+        self.keep_most = keep_most
         self.type: Any = type
         self.input = input
         self.id = id
@@ -176,6 +201,34 @@ def check_signals(saga: str, signals: Mapping[str, object]) -> None:
                 f"saga {saga!r}, signal {name!r}: {event!r} has an input, which is for starts",
                 remedy="A signal is the event as it is; make another one of it with decode.",
             )
+
+
+def check_awaits(saga: str, awaits: Sequence[Event[Any]]) -> None:
+    """Raise ContractError for an Event that can't be awaited by a key."""
+    for event in awaits:
+        if event.key is None:
+            raise ContractError(
+                f"saga {saga!r}: {event!r} is awaited and has no key",
+                remedy="Give it one: Event(…, key=lambda event: event.order_id).",
+            )
+        if event.input is not None:
+            raise ContractError(
+                f"saga {saga!r}: {event!r} has an input, which is for starts",
+                remedy="What is awaited is the event as it is; make another one of it with decode.",
+            )
+
+
+def check_names(sagas: Iterable[tuple[str, Sequence[Event[Any]]]]) -> None:
+    """Raise ContractError where sagas await different events of one name."""
+    known: dict[str, tuple[str, Event[Any]]] = {}
+    for saga, awaits in sagas:
+        for event in awaits:
+            other, same = known.setdefault(event.name, (saga, event))
+            if same is not event:
+                raise ContractError(
+                    f"sagas {other!r} and {saga!r} await two events of the name {event.name!r}",
+                    remedy="Declare the Event once for all of them, or give one a name: Event(…, name=…).",
+                )
 
 
 def check_start(saga: str, takes: object, event: Event[Any]) -> None:

@@ -28,7 +28,7 @@ from .engine.driver import Definition
 from .engine.requests import Host
 from .engine.run import Definitions
 from .events import ALL_EVENTS, PROBLEMS
-from .listening import Event, check_signals, check_start
+from .listening import Event, check_awaits, check_names, check_signals, check_start
 from .locking import locked
 from .messages import NAME as MESSAGE_NAME
 from .messages import message_codec
@@ -57,6 +57,8 @@ class Saga(Generic[A, R]):
     """The types of the signals that it takes, or their Events, by name; None where it doesn't say."""
     on: tuple[Event[Any], ...] = ()
     """The records that begin it."""
+    awaits: tuple[Event[Any], ...] = ()
+    """The events that it awaits by a key."""
     attributes: Callable[[A], Mapping[str, AttributeValue]] | None = None
     """Makes search attributes of the input."""
     retention: Period = "default"
@@ -83,6 +85,11 @@ class Saga(Generic[A, R]):
             return None
         kinds = {name: kind.type if isinstance(kind, Event) else kind for name, kind in self.signals.items()}
         return {name: message_codec(kind, "signal", name) for name, kind in kinds.items()}
+
+    @cached_property
+    def awaited_codecs(self) -> Mapping[str, Codec[Any]]:
+        """The codecs of the events that it awaits, by name; raises ContractError."""
+        return {event.name: message_codec(event.type, "event", event.name) for event in self.awaits}
 
     @property
     def heard(self) -> dict[str, Event[Any]]:
@@ -128,6 +135,7 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
+    awaits: Sequence[Event[Any]] = (),
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
     retention: Period = "default",
     locks: Callable[[Any], Iterable[str]] | None = None,
@@ -141,6 +149,7 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
+    awaits: Sequence[Event[Any]] = (),
     attributes: Callable[[B], Mapping[str, AttributeValue]] | None = None,
     retention: Period = "default",
     locks: Callable[[B], Iterable[str]] | None = None,
@@ -153,6 +162,7 @@ def saga(
     timeout: Seconds | None = None,
     fails_on: Sequence[type[Exception]] = (),
     signals: Mapping[str, Any] | None = None,
+    awaits: Sequence[Event[Any]] = (),
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None,
     retention: Period = "default",
     locks: Callable[[Any], Iterable[str]] | None = None,
@@ -170,6 +180,7 @@ def saga(
         signals: the types of the signals that it awaits, by name, or the Event whose records are this
             signal. Then whoever sends another name or type is told so at once; without it any signal is
             kept, and one that can't be read is set aside when it is awaited.
+        awaits: the Events, each with a key, that it awaits: `await ctx.event(settled, key=order.id)`.
         attributes: makes the saga's first search attributes of its input, such as
             `lambda order: {"customer": order.customer}`; what came with the start wins. It is called before
             the saga's code, as a part of it: what it raises makes the saga STUCK.
@@ -202,13 +213,13 @@ def saga(
                 raise ContractError(f"saga {name!r}: {signal!r} can't be the name of a signal")
         events = (on,) if isinstance(on, Event) else tuple(on)
         check_signals(name, signals or {})
+        check_awaits(name, awaits)
         frame = inspect.currentframe()
         outer = frame.f_back if frame is not None else None
         scope = dict(outer.f_locals) if outer is not None and outer.f_code.co_name != "<module>" else {}
         fails = tuple(fails_on)
-        return Saga(
-            name, version, function, timeout, fails, signals, events, attributes, retention, locks, scope
-        )
+        given = name, version, function, timeout, fails, signals, events, tuple(awaits), attributes
+        return Saga(*given, retention, locks, scope)
 
     return declare
 
@@ -272,6 +283,7 @@ class App:
             if key in self.sagas:
                 raise ContractError(f"saga {declared.name!r} version {declared.version} is listed twice")
             self.sagas[key] = declared
+        check_names((each.name, each.awaits) for each in self.sagas.values())
         self.contracts: dict[str, Contract] = {}
         for cls in participants:
             contract = contract_of(cls)
@@ -301,7 +313,7 @@ class App:
         for definition in sagas.values():
             schemas.add(definition.input.schema)
             schemas.add(definition.result.schema)
-            for codec in (definition.signals or {}).values():
+            for codec in (*(definition.signals or {}).values(), *definition.awaits.values()):
                 schemas.add(codec.schema)
         for contract in contracts.values():
             for schema in contract.schemas():
@@ -310,9 +322,10 @@ class App:
 
     def _definition(self, declared: Saga[Any, Any]) -> Definition:
         contracts, signals, taken = self.contracts, declared.signal_codecs, declared.input
+        awaits = declared.awaited_codecs
 
         def open_context(host: Host) -> SagaContext:
-            return SagaContext(host, contracts, signals, taken)
+            return SagaContext(host, contracts, signals, taken, awaits)
 
         return Definition(
             declared.name,
@@ -325,6 +338,7 @@ class App:
             open_context,
             signals,
             declared.attributes,
+            awaits,
         )
 
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from .engine.awaited import said
 from .engine.keylocks import LOCK, Lock
 from .engine.model import (
     DONE,
@@ -112,6 +113,7 @@ class Received:
     def __init__(self, entries: list[Entry], steps: dict[tuple[str, bool], Entry]) -> None:
         self._entries, self._steps = entries, steps
         self._waiting: dict[str, deque[Entry]] = {}
+        self._listening: dict[str, str] = {}
         self._updates: dict[str, Entry] = {}
 
     def kept(self, decision: Continue, at: datetime) -> None:
@@ -122,8 +124,8 @@ class Received:
     def came(self, event: Message, at: datetime) -> None:
         """Somebody has sent something."""
         kind = RECEIVED if isinstance(event, Signalled) else UPDATE
-        word = "signal" if kind == RECEIVED else "update"
-        entry = Entry(at, kind, f"{word} {event.name}", by=event.by, value=event.payload)
+        what = said(event.name) if kind == RECEIVED else f"update {event.name}"
+        entry = Entry(at, kind, what, by=event.by, value=event.payload)
         self._entries.append(entry)
         if kind == RECEIVED:
             self._waiting.setdefault(event.name, deque()).append(entry)
@@ -134,14 +136,15 @@ class Received:
         """Something became of it, or is waited for."""
         match decision:
             case Listen(step=step, name=name):
-                entry = self._steps[step, False] = Entry(at, SIGNAL, f"signal {name}", step)
+                entry = self._steps[step, False] = Entry(at, SIGNAL, said(name), step)
+                self._listening[step] = name
                 self._entries.append(entry)
             case Lock(step=step, keys=keys):
                 entry = self._steps[step, False] = Entry(at, LOCK, f"lock {', '.join(keys)}", step)
                 self._entries.append(entry)
             case Alarm(step=step, due_at=due):
                 entry = self._steps[step, False]
-                entry.name += f", {length(moment(due) - at)} at most"
+                entry.name += f", {length(moment(due) - at)} at most" if due else ""
             case Take(step=step):
                 self._taken(self._steps[step, False], at)
             case Drop():
@@ -156,7 +159,6 @@ class Received:
                 entry.outcome = "refused" if decision.error else "answered"
 
     def _taken(self, step: Entry, at: datetime) -> None:
-        name = step.name.removeprefix("signal ").partition(",")[0]
-        signal = self._waiting[name].popleft()
+        signal = self._waiting[self._listening[step.step]].popleft()
         signal.ended, signal.outcome, signal.step = at, f"taken by step {step.step}", ""
         step.ended, step.outcome, step.by = at, DONE, signal.by

@@ -11,9 +11,11 @@ from pydantic import BaseModel
 
 from kasaga import App, Event, SagaContext, saga
 from kasaga.orchestrator import listener
+from kasaga.orchestrator.awaited_events import AwaitedEvents
 from kasaga.orchestrator.listener import Clients, Listener
 from kasaga.orchestrator.matching import Matcher
 from kasaga.orchestrator.rows import Addresses
+from kasaga.store.memory import MemoryStore
 from kasaga_wire.errors import DeliveryError, KafkaUnavailable
 from kasaga_wire.kafka_lanes import OnAck
 from kasaga_wire.kafka_records import EndOfPartition, PartitionError, Place, Record
@@ -142,6 +144,7 @@ class World:
             Addresses(topics, "/kasaga/shop", 4),
             Clients(self._group, self._sender, self._present),
             self,
+            AwaitedEvents(MemoryStore(), {}),
         )
 
     def _group(self) -> Group:

@@ -152,7 +152,7 @@ def test_what_concerns_nobody_is_passed_over() -> None:
         record(b"{", ce_type="x"),
         record({"id": "a"}, ce_type="placed"),
     ):
-        assert found.match(heard, NOW) == ([], [])
+        assert found.match(heard, NOW) == ([], [], [])
     assert len(found.match(record({"id": "a", "total": 1}, ce_type="placed"), NOW).made) == 1
 
 

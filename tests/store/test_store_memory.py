@@ -8,6 +8,7 @@ import pytest
 
 from kasaga.store.base import Store, StoreUnavailable
 from kasaga.store.memory import MemoryStore
+from store.awaiting import AwaitingContract
 from store.contract import SHARDS, CommitContract, LeaseContract, owner, store
 from store.fleets import FleetContract
 from store.locks import LockContract
@@ -48,6 +49,9 @@ class TestSearch(SearchContract): ...
 
 
 class TestFleet(FleetContract): ...
+
+
+class TestAwaiting(AwaitingContract): ...
 
 
 class TestCommit(CommitContract): ...

@@ -102,7 +102,7 @@ BRANCHING = frozenset({"gather", "race", "select", "spawn"})
 CHILDREN = frozenset({"child", "start_child"})
 """Methods of the context that begin another saga."""
 
-_OTHERS = frozenset({"sleep", "run", "signal", "pivot", "emit", "set_attributes"})
+_OTHERS = frozenset({"sleep", "run", "signal", "event", "pivot", "emit", "set_attributes"})
 
 AWAITABLE = BRANCHING - {"spawn"} | CHILDREN | _OTHERS
 """Methods of the context that make something to be awaited."""

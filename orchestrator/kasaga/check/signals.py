@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from typing import Any, cast
 
-from .names import ContextCall, Scope
+from ..listening import Event
+from .names import ContextCall, Real, Scope
 
 
 def undeclared(scope: Scope, declared: Collection[str] | None) -> Iterator[tuple[ast.AST, str]]:
@@ -21,3 +23,17 @@ def undeclared(scope: Scope, declared: Collection[str] | None) -> Iterator[tuple
         if isinstance(name, str) and name not in (declared or ()):
             listed = ", ".join(sorted(declared or ())) or "none"
             yield node, f"signal {name!r} isn't declared: @saga(signals=…) has {listed}"
+
+
+def unawaited(scope: Scope, declared: Collection[Event[Any]]) -> Iterator[tuple[ast.AST, str]]:
+    """Each `ctx.event(event)` of a function whose Event isn't among what `@saga(awaits=…)` lists."""
+    for node in ast.walk(scope.code.node):
+        if not isinstance(node, ast.Call) or scope.infer(node.func) != ContextCall("event"):
+            continue
+        given = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "event")]
+        found = scope.infer(given[0]) if given else None
+        value = cast("object", found.value) if isinstance(found, Real) else None
+        if isinstance(value, Event) and not any(value is each for each in declared):
+            event = cast("Event[Any]", value)
+            listed = ", ".join(sorted(each.name for each in declared)) or "none"
+            yield node, f"{event!r} isn't listed: @saga(awaits=…) has {listed}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kasaga_wire.nodes import clean_text
 
+from .awaited import is_awaited
 from .branches import Timer
 from .driver import TIMED_OUT, Left
 from .keylocks import Lock
@@ -77,7 +78,7 @@ def schedule(turn: Decisions, request: Request) -> None:
         turn.add(Enter(path, request.name))
     elif isinstance(request, Expect):
         turn.add(Listen(path, request.name))
-        if request.due_at:
+        if request.due_at or is_awaited(request.name):
             turn.add(Alarm(path, request.due_at))
     elif isinstance(request, LockCall):
         turn.add(Lock(path, request.keys, request.wait))

@@ -89,6 +89,8 @@ class Definition(NamedTuple):
     """Those that the saga declares, by name; None where it declares none, and any is kept."""
     attributes: Callable[[Any], Mapping[str, AttributeValue]] | None = None
     """Makes search attributes of the input, before the code begins."""
+    awaits: Mapping[str, Codec[Any]] = {}
+    """Events that the saga awaits by a key, by name."""
 
 
 class Waits(NamedTuple):

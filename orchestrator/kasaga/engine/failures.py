@@ -11,6 +11,7 @@ from kasaga_wire.errors import KasagaError
 
 from ..deadlocks import Deadlock, LockRefused
 from ..errors import SagaOutcome, SignalTimeout, StepFailed, StepRefused, StepTimeout
+from .awaited import said
 from .keylocks import LOCK
 from .model import REFUSED, SIGNAL
 from .requests import Request
@@ -23,7 +24,7 @@ TIMED_OUT = "kasaga.Timeout"
 def failure(step: Step) -> SagaOutcome:
     """Build the exception that the author's code gets for a step that did not end well."""
     if step.kind == SIGNAL:
-        return SignalTimeout(f"no signal {step.type} came in time (step {step.path})")
+        return SignalTimeout(f"no {said(step.type)} came in time (step {step.path})")
     if step.kind == LOCK:
         barred = Deadlock if step.error_type == Deadlock.code else LockRefused
         return barred(step.error, step=step.path, command=f"lock {step.type}", type=step.error_type)

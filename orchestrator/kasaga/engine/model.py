@@ -401,6 +401,7 @@ class Alarm(NamedTuple):
 
     step: str
     due_at: int
+    """0 for ever: the row only says what is awaited (awaited.py)."""
 
 
 class Take(NamedTuple):

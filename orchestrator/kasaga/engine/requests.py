@@ -14,6 +14,7 @@ from kasaga_wire.contracts import CommandSpec
 from kasaga_wire.errors import DecodeError
 
 from ..errors import Evicted, NotAwaitable
+from .awaited import said
 from .kinship import AWAIT, CHILDREN, child_id
 from .model import Emit, Policy, Signalled
 
@@ -428,7 +429,7 @@ class Expect(Request):
 
     def describe(self) -> str:
         """Name the signal."""
-        return f"signal {self.name}"
+        return said(self.name)
 
     def read(self, payload: bytes, schemas: Schemas) -> Any:
         """Decode the signal's value."""

@@ -29,6 +29,7 @@ from ..errors import (
     UpdateRefused,
 )
 from . import lifecycle
+from .awaited import is_awaited, parts, said
 from .driver import Guard
 from .failures import words
 from .model import Accept, Drop, Message, Signalled, Take, Updated
@@ -105,17 +106,19 @@ def _foreign(defs: Definitions, event: Message) -> NotApplicable | None:
 def _undeclared(defs: Definitions, state: State, event: Signalled, guard: Guard) -> NotApplicable | None:
     """Hold a signal against what the saga declares, if it declares any."""
     definition = defs.sagas.get((state.name, state.version))
-    declared = definition.signals if definition is not None else None
-    if declared is None:
+    if definition is not None and is_awaited(event.name):
+        codec = definition.awaits.get(parts(event.name)[0])
+        if codec is None:
+            return SignalRefused(f"saga {state.name} awaits no {said(event.name)}")
+    elif definition is None or definition.signals is None:
         return None
-    codec = declared.get(event.name)
-    if codec is None:
-        names = ", ".join(sorted(declared)) or "none"
+    elif (codec := definition.signals.get(event.name)) is None:
+        names = ", ".join(sorted(definition.signals)) or "none"
         return SignalRefused(f"saga {state.name} declares no signal {event.name}; it declares {names}")
     try:
         guard(lambda sent: fit(codec, sent, json=event.json, schemas=defs.schemas), event.payload)
     except (KasagaError, Interrupt) as error:
-        return SignalRefused(_cut(f"signal {event.name}: {words(error)}"))
+        return SignalRefused(_cut(f"{said(event.name)}: {words(error)}"))
     return None
 
 

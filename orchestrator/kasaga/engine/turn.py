@@ -25,7 +25,7 @@ from ..errors import (
     StepFails,
     TooManySteps,
 )
-from . import asking, halt, kinship, late, lifecycle, locks, renewing, signals, undo
+from . import asking, awaited, halt, kinship, late, lifecycle, locks, renewing, signals, undo
 from .attributes import SetAttributes, too_many
 from .backoff import backoff
 from .decisions import Decisions, stuck_by
@@ -131,7 +131,7 @@ class Turn(Decisions):
         elif step.kind == SLEEP:
             self.settle(step, DONE, event)
         elif step.kind == SIGNAL:
-            self.add(Settle(step.path, MISSED, b"", TIMED_OUT, f"no signal {step.type} came in time"))
+            self.add(Settle(step.path, MISSED, b"", TIMED_OUT, f"no {awaited.said(step.type)} came in time"))
         else:
             said = late.silence(self, step)
             if said != late.WAITS_ON:

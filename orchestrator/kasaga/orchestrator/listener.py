@@ -27,6 +27,7 @@ from kasaga_wire.kafka_watch import Watch, Which
 from kasaga_wire.sealing import PLAIN, record_place
 
 from . import about, answers
+from .awaited_events import AwaitedEvents
 from .intake import CONTROL, Dead
 from .matching import Made, Matcher
 from .rows import Addresses
@@ -104,7 +105,7 @@ class Counts(Protocol):
     """What is counted."""
 
     def heard(self, topic: str, outcome: str) -> None:
-        """A record was read; `outcome`: start, signal, passed over, unusable."""
+        """A record was read; `outcome`: start, signal, awaited, kept, passed over, unusable."""
         ...
 
     def unheard(self, topics: Mapping[str, bool]) -> None:
@@ -149,12 +150,14 @@ class Listener:
         where: Addresses,
         clients: Clients,
         counts: Counts,
+        awaited: AwaitedEvents,
         *,
         watch_thread: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`watch_thread` is called first in the thread, for who breaks off functions that don't end."""
         self._matcher, self._where, self._clients, self._counts = matcher, where, clients, counts
+        self._awaited = awaited
         self._watch_thread, self._clock = watch_thread, clock
         self._watch = Watch(clock, ASK_SECONDS)
         self._stop = threading.Event()
@@ -202,6 +205,7 @@ class Listener:
             self._look()
         except KafkaFailure as error:
             log.warning("it isn't known which topics are there", extra={"error": str(error)})
+        self._awaited.tidy()
         found = consumer.consume(BATCH, READ_SECONDS)
         try:
             self._see_to(consumer, found)
@@ -216,7 +220,8 @@ class Listener:
     def _see_to(self, consumer: Consumer, found: Sequence[Record | EndOfPartition | PartitionError]) -> None:
         batch = [each for each in found if isinstance(each, Record)]
         if batch:
-            if not self._deliver(self._made_of(batch)):
+            outs = self._made_of(batch)
+            if outs is None or not self._deliver(outs):
                 return  # asked to end: it is all read again
             crash_point("listener.after_produce")
             self._commit(consumer, batch)
@@ -338,18 +343,28 @@ class Listener:
 
     # --- records
 
-    def _made_of(self, batch: Sequence[Record]) -> list[Out]:
-        """What is to be produced for a batch, in its order."""
+    def _made_of(self, batch: Sequence[Record]) -> list[Out] | None:
+        """What is to be produced for a batch, in its order; None when asked to end before that is known."""
         outs: list[Out] = []
-        for record in batch:
-            found = self._matcher.match(record, datetime.now(UTC))
+        now = datetime.now(UTC)
+        matched = [(record, self._matcher.match(record, now)) for record in batch]
+        kept = [each for _, found in matched for _, each in found.kept]
+        waiting = self._awaited.waiting(kept, self._stop)
+        if waiting is None:
+            return None
+        for record, found in matched:
             outs += [self._out(record, made) for made in found.made]
+            for route, each in found.kept:
+                to = waiting.get(each.name, ())
+                signals = [self._matcher.signal_of(route, each, saga_id, record, now) for saga_id in to]
+                outs += [self._out(record, made) for made in signals]
+                self._counts.heard(record.topic, "awaited" if signals else "kept")
             outs += [self._dead(record, unusable.error) for unusable in found.unusable]
             for made in found.made:
                 self._counts.heard(record.topic, "signal" if made.route.signal else "start")
             for _ in found.unusable:
                 self._counts.heard(record.topic, "unusable")
-            if not found.made and not found.unusable:
+            if not found.made and not found.unusable and not found.kept:
                 self._counts.heard(record.topic, "passed over")
         return outs
 

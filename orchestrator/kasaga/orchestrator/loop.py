@@ -34,6 +34,7 @@ from ..store.base import (
     Suspect,
 )
 from . import about, suspects
+from .arrivals import Arrivals
 from .clock import Clock
 from .decider import Decider
 from .functions import Functions
@@ -127,14 +128,14 @@ class Loop:
             runs=self._runs,
             max_timers=settings.max_timers,
         )
+        self._arrivals = Arrivals(store, app, where.sealer)
         self._sleepers = Sleepers(store, settings.sleepers_in_memory)
         self._locks = Locks(store, self._shards, clock)
         self._ownership = Ownership(self, settings, store, source, relay, clock, self._sleepers)
         self._stop = threading.Event()
         self._carried: list[Input] = []
         """What has come in and isn't committed: this process's own items, and those of a turn that failed."""
-        self._swept = clock.seconds()
-        self._turned = clock.seconds()
+        self._swept = self._turned = clock.seconds()
         self._away = 0
         """How often in a row Postgres hasn't answered."""
         self._store_answers = True
@@ -283,6 +284,7 @@ class Loop:
             return
         self._throttle()
         self._sleepers.keep(self._shards)
+        self._carried += self._arrivals.look(self._shards)
         self._ownership.mend_truncated()
         self._carried += self._locks.ask()
         room = self._settings.max_batch - len(self._carried)
@@ -315,9 +317,7 @@ class Loop:
             return 0.0
         wait = min(FUNCTION_WAIT if self._functions.running else LONGEST_WAIT, self._ownership.interval)
         due = self.next_due
-        if due is not None:
-            wait = min(wait, max((due - now) / 1e6, 0.002))
-        return wait
+        return wait if due is None else min(wait, max((due - now) / 1e6, 0.002))
 
     def _suspects(self, item: Input) -> bool:
         shard = self._shards.get(shard_of(item))

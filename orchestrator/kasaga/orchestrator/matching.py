@@ -18,10 +18,12 @@ from kasaga_wire.kafka import Record
 from kasaga_wire.messages import MAX_KEY_CHARACTERS, MessageEnvelope
 from kasaga_wire.topics import Topics
 
+from ..engine.awaited import key_fault, signal_name
 from ..engine.driver import HangInterrupt
 from ..errors import EventUnusable, PayloadTooLarge
 from ..listening import Event, Heard
 from ..saga import App, Saga
+from ..store.hearing import Kept
 from .intake import HEARD
 
 _POSITIONS = UUID("5b0f3a52-6a7c-4d0e-9d0e-2f6f1c1b7a10")
@@ -44,10 +46,14 @@ class Route(NamedTuple):
     """The first that a record fits counts; a signal has one."""
     signal: str
     """Its name; empty for what begins a saga."""
+    awaited: bool = False
+    """Whoever awaits its event by a key is concerned."""
 
     @property
     def what(self) -> str:
         """What a record is for it, in words."""
+        if self.awaited:
+            return f"event {self.events[0].name}"
         if self.signal:
             return f"signal {self.signal} of saga {self.saga.name}"
         return f"start of saga {self.saga.name}"
@@ -77,6 +83,8 @@ class Matching(NamedTuple):
 
     made: list[Made]
     unusable: list[Unusable]
+    kept: list[tuple[Route, Kept]]
+    """To be kept for sagas that await it by a key."""
 
 
 def call(function: Callable[[Any], Any], argument: Any) -> Any:
@@ -106,6 +114,12 @@ class Matcher:
             )
 
     @property
+    def kept(self) -> dict[str, int]:
+        """How many records are kept of each event that is awaited by a key."""
+        routes = (route for routes in self.routes.values() for route in routes if route.awaited)
+        return {event.name: event.keep_most for route in routes for event in route.events}
+
+    @property
     def topics(self) -> list[str]:
         """All that are listened to."""
         return sorted(self.routes)
@@ -117,7 +131,7 @@ class Matcher:
 
     def match(self, record: Record, now: datetime) -> Matching:
         """Say what comes of a record."""
-        found = Matching([], [])
+        found = Matching([], [], [])
         if record.value is None:  # a tombstone tells of a key that it is gone, and nothing else
             return found
         heard = _heard(record, record.value)
@@ -133,12 +147,14 @@ class Matcher:
                 found.unusable.append(Unusable(route, EventUnusable(said, remedy=error.remedy)))
             else:
                 # Two sagas may await the same signal: it is one record for whichever has the id.
-                if made is not None and not (route.signal and (made.saga_id, route.signal) in done):
+                if isinstance(made, Kept):
+                    found.kept.append((route, made))
+                elif made is not None and not (route.signal and (made.saga_id, route.signal) in done):
                     done.add((made.saga_id, route.signal))
                     found.made.append(made)
         return found
 
-    def _tried(self, route: Route, record: Record, heard: Heard, now: datetime) -> Made | None:
+    def _tried(self, route: Route, record: Record, heard: Heard, now: datetime) -> Made | Kept | None:
         try:
             return self._one(route, record, heard, now)
         except KasagaError:
@@ -146,7 +162,7 @@ class Matcher:
         except (Exception, SystemExit) as error:  # of the author's functions
             raise EventUnusable(f"{type(error).__name__}: {error}") from error
 
-    def _one(self, route: Route, record: Record, heard: Heard, now: datetime) -> Made | None:
+    def _one(self, route: Route, record: Record, heard: Heard, now: datetime) -> Made | Kept | None:
         for event in route.events:
             if event.event_type and heard.headers.get("ce_type") != event.event_type:
                 continue
@@ -155,6 +171,8 @@ class Matcher:
             value = self._guard(event.read, heard)
             if event.when is not None and not self._guard(event.when, value):
                 continue
+            if route.awaited:
+                return self._kept(route, event, record, value)
             saga_id = self._id(route, event, record, value)
             if event.input is not None:
                 value = self._guard(event.input, value)
@@ -197,11 +215,10 @@ class Matcher:
     ) -> Made:
         codecs = route.saga.signal_codecs or {}
         payload = self._fit(codecs[route.signal].encode(value))
-        key = f"{_place(record)}:{route.signal}"
         trace = _trace(record)
         headers = MessageEnvelope(
             kind="signal",
-            key=key if len(key) <= MAX_KEY_CHARACTERS else str(uuid5(_POSITIONS, key)),
+            key=_key(f"{_place(record)}:{route.signal}"),
             name=route.signal,
             source=position(record),
             time=now,
@@ -212,6 +229,34 @@ class Matcher:
         ).to_headers()
         return Made(route, saga_id, value, self._topics.control, payload, headers)
 
+    def _kept(self, route: Route, event: Event[Any], record: Record, value: object) -> Kept:
+        """What is kept of a record for who awaits its key."""
+        assert event.key is not None
+        made: object = self._guard(event.key, value)
+        fault = key_fault(made)
+        if fault:
+            raise EventUnusable(fault)
+        payload = self._fit(route.saga.awaited_codecs[event.name].encode(value))
+        place = _key(f"{_place(record)}:{event.name}")
+        name = signal_name(event.name, str(made))
+        return Kept(event.name, name, place, position(record), payload, event.keep)
+
+    def signal_of(self, route: Route, kept: Kept, saga_id: str, record: Record, now: datetime) -> Made:
+        """The signal to a saga that awaits a record."""
+        trace = _trace(record)
+        headers = MessageEnvelope(
+            kind="signal",
+            key=kept.position,
+            name=kept.name,
+            source=kept.source,
+            time=now,
+            saga_id=saga_id,
+            keep_seconds=0,
+            traceparent=trace[0],
+            tracestate=trace[1],
+        ).to_headers()
+        return Made(route, saga_id, None, self._topics.control, kept.payload, headers)
+
     def _fit(self, payload: bytes) -> bytes:
         if len(payload) > self._max_payload:
             raise PayloadTooLarge(f"what is made of it has {len(payload)} bytes, over {self._max_payload}")
@@ -221,13 +266,15 @@ class Matcher:
 def _routes(app: App) -> dict[str, list[Route]]:
     """Who listens to which topic. Of each saga, and of each signal, the newest version's word counts."""
     newest: dict[tuple[str, str], Route] = {}
+    awaited: dict[str, Route] = {}
     for (name, version), saga in sorted(app.sagas.items()):
         for signal, event in saga.heard.items():
             newest[name, signal] = Route(saga, (event,), signal)
+        awaited |= {event.name: Route(saga, (event,), event.name, awaited=True) for event in saga.awaits}
         if version == app.latest(name):
             newest[name, ""] = Route(saga, saga.on, "")
     found: dict[str, list[Route]] = {}
-    for route in newest.values():
+    for route in (*newest.values(), *awaited.values()):
         for topic in sorted({event.topic for event in route.events}):
             events = tuple(event for event in route.events if event.topic == topic)
             found.setdefault(topic, []).append(route._replace(events=events))
@@ -237,6 +284,11 @@ def _routes(app: App) -> dict[str, list[Route]]:
 def _place(record: Record) -> str:
     """A record's position, and its time: a topic that is made anew begins with the same positions."""
     return f"{record.topic}:{record.partition}:{record.offset}:{record.timestamp_ms}"
+
+
+def _key(text: str) -> str:
+    """A signal's id."""
+    return text if len(text) <= MAX_KEY_CHARACTERS else str(uuid5(_POSITIONS, text))
 
 
 def _heard(record: Record, value: bytes) -> Heard:

@@ -26,6 +26,7 @@ from ..store.base import Offsets, StoreUnavailable
 from ..store.postgres import PostgresStore
 from . import topics as setup
 from .announce import Announcer, announce
+from .awaited_events import AwaitedEvents
 from .census import Census
 from .clock import Clock
 from .listener import OPTIONS, Clients, Listener
@@ -176,7 +177,7 @@ class Orchestrator:
         where = Addresses(
             topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ), sealer
         )
-        self._listener = self._listening(admin, where)
+        self._listener = self._listening(admin, where, store)
         return Loop(
             app,
             settings,
@@ -190,7 +191,7 @@ class Orchestrator:
             tracer=self._tracer,
         )
 
-    def _listening(self, admin: Admin, where: Addresses) -> Listener | None:
+    def _listening(self, admin: Admin, where: Addresses, store: PostgresStore) -> Listener | None:
         app, settings = self._app, self._settings
         watchdog = Watchdog(
             limit=settings.saga_step_seconds,
@@ -206,7 +207,8 @@ class Orchestrator:
             lambda: Producer(settings.kafka),
             admin.partitions,
         )
-        return Listener(matcher, where, clients, self.metrics, watch_thread=watchdog.start)
+        awaited = AwaitedEvents(store, matcher.kept, sealer=where.sealer)
+        return Listener(matcher, where, clients, self.metrics, awaited, watch_thread=watchdog.start)
 
     def _patiently(self, make: Callable[[], Loop]) -> Loop | None:
         """Try until Postgres and Kafka answer, or until `stop`."""

@@ -25,6 +25,7 @@ from kasaga_wire.topics import Topics
 
 from ..engine import lifecycle, renewing
 from ..engine.attributes import changed_by
+from ..engine.awaited import is_awaited
 from ..engine.codec import encode
 from ..engine.deferrals import Defer
 from ..engine.keylocks import LOCK, Lock
@@ -186,10 +187,10 @@ def _row(state: State, decision: object, seq: int, shard: int, at: int, where: A
                 shard, seq, RowKind.TIMER, run_id, name, "", None, None, headers, None, 1, None, None
             )
         case Alarm(step=step, due_at=due):
-            name = step_name(step, SIGNAL)
-            return OutboxRow(
-                shard, seq, RowKind.TIMER, run_id, name, "", None, None, [], None, 1, None, to_datetime(due)
-            )
+            name, until = step_name(step, SIGNAL), to_datetime(due) if due else None
+            awaits = state.steps[step].type  # an event's row is found by its name and key
+            key = awaits.encode() if state.steps[step].kind == SIGNAL and is_awaited(awaits) else None
+            return OutboxRow(shard, seq, RowKind.TIMER, run_id, name, "", None, key, [], None, 1, None, until)
         case Defer(step=step, due_at=due):
             name, until = step_name(step, LATE), to_datetime(due) if due else None
             return OutboxRow(

@@ -97,6 +97,10 @@ class Shard:
     """By open row: locks that sagas wait for, see locking.py."""
     wished: bool = False
     """One of them is new."""
+    unlooked: set[int] = field(default_factory=set[int])
+    """Open rows of waits for events that may have come before: see arrivals.py."""
+    looks: bool = True
+    """Just taken: all its waits for events are looked at."""
     held: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
     """By topic, as `Offsets` names them: what was read and is kept back, see holding.py."""
 
@@ -121,6 +125,8 @@ class Shard:
 
     def opened(self, row: OutboxRow) -> None:
         """Note an open row that acts by itself at a time, or a signal that was kept."""
+        if row.kind is RowKind.TIMER and row.key is not None and row.run_id is not None:
+            self.unlooked.add(row.seq)
         if row.step == AWAIT:
             self.lacking.add(row.seq)
         elif (wanted := wish(row)) is not None:
@@ -180,6 +186,7 @@ class Shard:
         self.waits.discard(seq)
         self.lacking.discard(seq)
         self.wishes.pop(seq, None)
+        self.unlooked.discard(seq)
 
     @property
     def in_flight(self) -> int:

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from kasaga_wire import __version__
 from kasaga_wire.topics import Topics
 
+from ..engine.awaited import parts
 from ..engine.keylocks import LOCK
 from ..engine.kinship import CHILDREN
 from ..engine.lifecycle import COMPLETED
@@ -110,7 +111,7 @@ class Builder:
         description = f"{job.outcome}: {job.error}" if job.error else job.outcome
         return self._span(
             job.saga,
-            _NAMES.get(form, "{}").format(job.type) or form,
+            _NAMES.get(form, "{}").format(parts(job.type)[0] if form == SIGNAL else job.type) or form,
             message_id,
             start=job.ended.since,
             end=job.at,

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from kasaga.search.conditions import Condition
 from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
+from kasaga.store.hearing import Hearing
 from kasaga.store.locks import Locks
 from kasaga.store.purging import Purging
 from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect, Tokens
@@ -318,7 +319,7 @@ class Namespace:
     shards: int
 
 
-class Store(Purging, Locks, Protocol):
+class Store(Purging, Locks, Hearing, Protocol):
     """The face of both stores. Methods block; the loop calls them from its one thread.
 
     Every method raises `StoreUnavailable` when the database can't be reached or answers with

@@ -43,6 +43,7 @@ from kasaga.store.base import (
 )
 from kasaga.store.checks import check_batch
 from kasaga.store.errors import ContentRefused, LostShards
+from kasaga.store.memory_hearing import MemoryHearing
 from kasaga.store.memory_locks import MemoryLocks
 from kasaga.store.memory_purging import MemoryPurging
 from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds, timer_place
@@ -59,7 +60,7 @@ def _no_fault(_point: str) -> None:
     """Let everything pass."""
 
 
-class MemoryStore(MemoryPurging, MemoryLocks):
+class MemoryStore(MemoryPurging, MemoryLocks, MemoryHearing):
     """`base.Store` in memory; every method may be called by any thread."""
 
     def __init__(

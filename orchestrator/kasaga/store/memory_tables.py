@@ -24,6 +24,7 @@ from kasaga.store.base import (
     Suspect,
 )
 from kasaga.store.checks import refusal_of_row, refusal_of_write
+from kasaga.store.hearing import Kept
 from kasaga_wire.attributes import Stored
 
 
@@ -141,6 +142,10 @@ class Tables:
     ended: dict[tuple[int, str], SagaRow] = field(default_factory=dict[tuple[int, str], SagaRow])
     deleted: dict[tuple[int, str], datetime] = field(default_factory=dict[tuple[int, str], datetime])
     """Since when those are remembered that have `ended`."""
+    heard: dict[tuple[str, str], tuple[datetime, Kept]] = field(
+        default_factory=dict[tuple[str, str], tuple[datetime, Kept]]
+    )
+    """Records that are kept for who awaits them, in the order in which they came, and until when."""
     retention: dict[str, float] = field(default_factory=dict[str, float])
     locks: dict[str, dict[UUID, Place]] = field(default_factory=dict[str, dict[UUID, Place]])
     """By key: runs in the order in which they came."""

@@ -37,6 +37,7 @@ from kasaga.store.checks import check_batch, refusal_of_text
 from kasaga.store.commit import Commit, Replaced
 from kasaga.store.errors import NotMigrated, StoreUnavailable
 from kasaga.store.migrate import known_migrations
+from kasaga.store.postgres_hearing import PostgresHearing
 from kasaga.store.postgres_locks import PostgresLocks
 from kasaga.store.postgres_purging import PostgresPurging
 from kasaga.store.readers import Readers
@@ -58,7 +59,7 @@ _LEASE = read_statements("lease")
 _READ = read_statements("read")
 
 
-class PostgresStore(PostgresPurging, PostgresLocks):
+class PostgresStore(PostgresPurging, PostgresLocks, PostgresHearing):
     """`base.Store` in the schema `kasaga` of a Postgres database."""
 
     def __init__(
@@ -80,7 +81,7 @@ class PostgresStore(PostgresPurging, PostgresLocks):
         self._application = application
         self._session = Session(self._settings, application=application)
         self._readers = Readers(self._reading, readers)
-        self._purger = self._reading()
+        self._purger, self._hearer = self._reading(), self._reading()
         self._tokens = tokens
         self._replaced = Replaced()
 
@@ -334,6 +335,7 @@ class PostgresStore(PostgresPurging, PostgresLocks):
         self._session.close()
         self._readers.close()
         self._purger.close()
+        self._hearer.close()
 
     def _ask(self, call: Call) -> list[Row]:
         """Run one read over a connection of its own: safe in any thread, never in the loop's way."""

@@ -149,6 +149,10 @@ CREATE TABLE kasaga.outbox (
 CREATE INDEX outbox_timer ON kasaga.outbox (shard, due_at, seq)
     WHERE kind = 3 AND run_id IS NOT NULL AND due_at IS NOT NULL;
 
+-- Waits for events by what they await: an event's name and a key.
+CREATE INDEX outbox_awaited ON kasaga.outbox (key)
+    WHERE kind = 3 AND key IS NOT NULL AND run_id IS NOT NULL;
+
 -- Search attributes: a row for each value, in bytes that sort as the values do (terms.py): name, NUL, kind, value. The
 -- name is in the term, so that the planner's statistics know how many sagas have a value, and one index serves
 -- equality, ranges and prefixes of all of them. Sagas without attributes have no row here, and their own row knows
@@ -173,6 +177,23 @@ CREATE TABLE kasaga.lock (
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE UNIQUE INDEX lock_queue ON kasaga.lock (key, place);
+
+-- Records whose events sagas may await by a key, `name`: an event's name and the key. Kept for who awaits one later,
+-- until a time.
+CREATE TABLE kasaga.heard (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    until timestamptz NOT NULL,
+    event text COLLATE "C" NOT NULL,
+    name bytea NOT NULL,
+    position text COLLATE "C" NOT NULL,
+    source text COLLATE "C" NOT NULL,
+    payload bytea NOT NULL,
+    PRIMARY KEY (name, position)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
+CREATE INDEX heard_event ON kasaga.heard (event, id);
+
+CREATE INDEX heard_until ON kasaga.heard (until);
 
 -- What is remembered of a purged saga, so that a late duplicate of its start isn't run again.
 CREATE TABLE kasaga.ended (

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
+from kasaga_wire.codec import Schemas
 from kasaga_wire.kafka_records import Record
 from kasaga_wire.topics import Topics
 
@@ -26,8 +27,9 @@ class Hears(NamedTuple):
     saga: str
     """The name of the saga that begins, or that declares the signal."""
     saga_id: str
+    """Empty for an event that sagas await by a key: all that await it are given it."""
     signal: str
-    """Empty for a start."""
+    """Empty for a start; an event's name, a colon and the key where sagas await it by that."""
     value: object
     """The input or the signal's value."""
 
@@ -65,4 +67,10 @@ def hear(
     )
     if found.unusable:
         raise found.unusable[0].error
-    return [Hears(made.route.saga.name, made.saga_id, made.route.signal, made.value) for made in found.made]
+    heard = [Hears(made.route.saga.name, made.saga_id, made.route.signal, made.value) for made in found.made]
+    schemas = Schemas()
+    for route, kept in found.kept:
+        codec = route.saga.awaited_codecs[kept.event]
+        schemas.add(codec.schema)
+        heard.append(Hears(route.saga.name, "", kept.name, codec.decode(kept.payload, schemas)))
+    return heard

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from kasaga_wire.envelope import Headers
 from kasaga_wire.messages import MessageEnvelope
 
+from ..engine.awaited import signal_name
+from ..listening import Event
 from ..messages import message_codec
 
 
@@ -21,14 +23,14 @@ class Signal:
     """A signal that comes while the saga runs.
 
     Attributes:
-        name: of the signal.
+        name: of the signal; or the Event that the saga awaits by a key, with what it is.
         value: a pydantic model, or whatever else the saga awaits; None for a signal without a value.
         after: seconds of the virtual clock from the saga's start.
         key: idempotency key; one of its own by default.
         kind: `update` for an update.
     """
 
-    name: str
+    name: str | Event[Any]
     value: object = None
     after: float = 0.0
     key: str = ""
@@ -44,7 +46,7 @@ class Signal:
         envelope = MessageEnvelope(
             kind=self.kind,
             key=self.key or f"signal-{number}",
-            name=self.name,
+            name=self._name(),
             source="/kasaga/testing",
             time=now,
             saga_id=saga_id,
@@ -52,7 +54,14 @@ class Signal:
         return self._codec().encode(self.value), envelope.to_headers()
 
     def _codec(self) -> Any:
-        return message_codec(None if self.value is None else self.value.__class__, self.kind, self.name)
+        return message_codec(None if self.value is None else self.value.__class__, self.kind, self._name())
+
+    def _name(self) -> str:
+        """An event is the signal of its key."""
+        if isinstance(self.name, str):
+            return self.name
+        make = self.name.key
+        return signal_name(self.name.name, make(self.value)) if make is not None else self.name.name
 
 
 def in_order(signals: Iterable[Signal]) -> tuple[Signal, ...]:
