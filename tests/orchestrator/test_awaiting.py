@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kasaga import App, Event, SagaContext, saga
@@ -35,8 +37,8 @@ async def collector(ctx: SagaContext, trip: Trip) -> str:
     return "".join(found)
 
 
-def made(seed: int = 7, **settings: float) -> World:
-    world = World(seed, **settings)
+def made(**settings: Any) -> World:
+    world = World(7, **settings)
     world.odds.slow = 0.0
     world.app = App("trips", sagas=[*SAGAS, collector], participants=CONTRACTS)
     return world

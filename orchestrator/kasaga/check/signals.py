@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 from ..listening import Event
 from .names import ContextCall, Real, Scope
@@ -32,8 +32,11 @@ def unawaited(scope: Scope, declared: Collection[Event[Any]]) -> Iterator[tuple[
             continue
         given = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "event")]
         found = scope.infer(given[0]) if given else None
-        value = cast("object", found.value) if isinstance(found, Real) else None
-        if isinstance(value, Event) and not any(value is each for each in declared):
-            event = cast("Event[Any]", value)
+        event = found.value if isinstance(found, Real) else None
+        if _is_event(event) and not any(event is each for each in declared):
             listed = ", ".join(sorted(each.name for each in declared)) or "none"
             yield node, f"{event!r} isn't listed: @saga(awaits=…) has {listed}"
+
+
+def _is_event(value: object) -> TypeGuard[Event[Any]]:
+    return isinstance(value, Event)
