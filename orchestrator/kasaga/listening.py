@@ -136,12 +136,7 @@ class Event(Generic[V]):
         seconds = keep.total_seconds() if isinstance(keep, timedelta) else float(keep)
         if not 0 <= seconds <= MAX_KEEP_SECONDS:
             raise ContractError(f"Event({topic!r}, keep={keep!r})", remedy="Use 0 seconds up to a day.")
-        if name and not TOPIC.fullmatch(name):
-            raise ContractError(
-                f"Event({topic!r}, name={name!r})", remedy="Use up to 249 of a-z A-Z 0-9 . _ and -."
-            )
-        if keep_most < 1:
-            raise ContractError(f"Event({topic!r}, keep_most={keep_most!r})", remedy="Use 1 or more.")
+        _check_keeping(topic, name, keep_most)
         self.topic = topic
         self.name = name or topic
         self.key = key
@@ -177,6 +172,16 @@ class Event(Generic[V]):
             return heard.value.decode()
         except UnicodeDecodeError:
             raise EventUnusable("the value is not UTF-8") from None
+
+
+def _check_keeping(topic: str, name: str, most: int) -> None:
+    """Raise ContractError for what an event with a key can't have."""
+    if name and not TOPIC.fullmatch(name):
+        raise ContractError(
+            f"Event({topic!r}, name={name!r})", remedy="Use up to 249 of a-z A-Z 0-9 . _ and -."
+        )
+    if most < 1:
+        raise ContractError(f"Event({topic!r}, keep_most={most!r})", remedy="Use 1 or more.")
 
 
 def _said(error: pydantic.ValidationError) -> str:

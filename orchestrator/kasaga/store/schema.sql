@@ -5,8 +5,7 @@ CREATE SCHEMA kasaga;
 
 -- What was applied, so that a file that was edited afterwards is noticed.
 CREATE TABLE kasaga.migration (
-    name text PRIMARY KEY,
-    sha256 bytea NOT NULL,
+    name text PRIMARY KEY, sha256 bytea NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -16,8 +15,7 @@ CREATE TABLE kasaga.migration (
 -- The one row that says what this database belongs to; `migrate` refuses another name or count.
 CREATE TABLE kasaga.namespace (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    name text NOT NULL,
-    shards integer NOT NULL CHECK (shards > 0)
+    name text NOT NULL, shards integer NOT NULL CHECK (shards > 0)
 );
 
 -- Who is alive, by the database's clock. A handful of rows.
@@ -36,8 +34,7 @@ CREATE TABLE kasaga.shard (
     epoch bigint NOT NULL DEFAULT 0,
     lease_until timestamptz,
     lease_seconds double precision NOT NULL DEFAULT 0,
-    token uuid,
-    owner text
+    token uuid, owner text
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
 -- How far a shard has come: one live row a shard. Each commit inserts the next and deletes the one before, both
@@ -150,49 +147,33 @@ CREATE INDEX outbox_timer ON kasaga.outbox (shard, due_at, seq)
     WHERE kind = 3 AND run_id IS NOT NULL AND due_at IS NOT NULL;
 
 -- Waits for events by what they await: an event's name and a key.
-CREATE INDEX outbox_awaited ON kasaga.outbox (key)
-    WHERE kind = 3 AND key IS NOT NULL AND run_id IS NOT NULL;
+CREATE INDEX outbox_awaited ON kasaga.outbox (key) WHERE kind = 3 AND key IS NOT NULL AND run_id IS NOT NULL;
 
 -- Search attributes: a row for each value, in bytes that sort as the values do (terms.py): name, NUL, kind, value. The
 -- name is in the term, so that the planner's statistics know how many sagas have a value, and one index serves
 -- equality, ranges and prefixes of all of them. Sagas without attributes have no row here, and their own row knows
 -- nothing of it. Found by its term, newest first; by its saga, to be shown, changed and deleted.
 CREATE TABLE kasaga.attribute (
-    shard integer NOT NULL,
-    run_id uuid NOT NULL,
-    term bytea NOT NULL,
+    shard integer NOT NULL, run_id uuid NOT NULL, term bytea NOT NULL,
     PRIMARY KEY (term, run_id, shard)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
-
 CREATE INDEX attribute_run ON kasaga.attribute (run_id, shard);
 
 -- Locks: for each key a queue of sagas, by `place`; the first holds it. Places are given under an advisory lock of the key.
 -- Nothing is written when a key passes on: it follows from the rows. Keys are those of all shards, so none holds the shard.
 CREATE TABLE kasaga.lock (
     place bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    run_id uuid NOT NULL,
-    shard integer NOT NULL,
-    key text COLLATE "C" NOT NULL,
+    run_id uuid NOT NULL, shard integer NOT NULL, key text COLLATE "C" NOT NULL,
     PRIMARY KEY (run_id, key)
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
-
 CREATE UNIQUE INDEX lock_queue ON kasaga.lock (key, place);
 
--- Records whose events sagas may await by a key, `name`: an event's name and the key. Kept for who awaits one later,
--- until a time.
+-- Records whose events sagas may await by a key, `name`: an event's name and the key. Kept for who awaits one later.
 CREATE TABLE kasaga.heard (
-    id bigint GENERATED ALWAYS AS IDENTITY,
-    until timestamptz NOT NULL,
-    event text COLLATE "C" NOT NULL,
-    name bytea NOT NULL,
-    position text COLLATE "C" NOT NULL,
-    source text COLLATE "C" NOT NULL,
-    payload bytea NOT NULL,
-    PRIMARY KEY (name, position)
+    id bigint GENERATED ALWAYS AS IDENTITY, until timestamptz NOT NULL, event text COLLATE "C" NOT NULL, name bytea NOT NULL,
+    position text COLLATE "C" NOT NULL, source text COLLATE "C" NOT NULL, payload bytea NOT NULL, PRIMARY KEY (name, position)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
-
 CREATE INDEX heard_event ON kasaga.heard (event, id);
-
 CREATE INDEX heard_until ON kasaga.heard (until);
 
 -- What is remembered of a purged saga, so that a late duplicate of its start isn't run again.
@@ -442,9 +423,7 @@ END $$;
 -- Large payloads are compressed by lz4 where the server has it: a fifth of the CPU of its default, and no more bytes.
 DO $$
 BEGIN
-    IF EXISTS (
-        SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)
-    ) THEN
+    IF EXISTS (SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)) THEN
         ALTER TABLE kasaga.history ALTER body SET COMPRESSION lz4;
         ALTER TABLE kasaga.outbox ALTER payload SET COMPRESSION lz4;
         ALTER TABLE kasaga.saga ALTER result SET COMPRESSION lz4;
