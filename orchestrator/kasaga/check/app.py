@@ -21,7 +21,6 @@ from .rules import (
     CLASH,
     NO_SOURCE,
     RULES,
-    UNAWAITED_EVENT,
     UNKNOWN_SIGNAL,
     UNLISTED,
     UNLISTED_CHILD,
@@ -132,8 +131,6 @@ class _Check:
         steps.look_at_contracts(scope, self)
         for wrong, said in signals.undeclared(scope, self._saga.signals if self._saga is not None else None):
             self.report(scope, UNKNOWN_SIGNAL, wrong, said)
-        for wrong, said in signals.unawaited(scope, self._saga.awaits if self._saga is not None else ()):
-            self.report(scope, UNAWAITED_EVENT, wrong, said)
 
     def _follow(self, function: FunctionType, receiver: type | None) -> None:
         scope = self._scope(function, receiver)

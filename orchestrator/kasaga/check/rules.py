@@ -107,9 +107,6 @@ UNKNOWN_SIGNAL = Rule(
     _E,
     "Declare it: @saga(signals={…}), with its type or its Event; or mend the name.",
 )
-UNAWAITED_EVENT = Rule(
-    "KSG-626", "UnawaitedEvent", _E, "Declare it: @saga(awaits=[…]); its topic is read by that."
-)
 UNLISTED_CHILD = Rule("KSG-625", "UnlistedChild", _E, "Add it to App(sagas=[…]).")
 UNLISTED = Rule("KSG-611", "UnlistedParticipant", _E, "Add it to App(participants=[…]).")
 CLASH = Rule(
@@ -178,7 +175,6 @@ RULES: dict[str, Rule] = {
         UNKNOWN_SIGNAL,
         UNLISTED,
         UNLISTED_CHILD,
-        UNAWAITED_EVENT,
         CLASH,
         NO_COMMAND,
         NOT_AWAITED,
