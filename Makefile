@@ -32,7 +32,7 @@ test-minimum: ## the unit tests on the lowest versions that pyproject.toml allow
 	@.ci/venv
 	@$(UV) venv --quiet --clear --python $(BIN)/python .venv-minimum
 	@$(UV) pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct \
-		-e '.[api,orchestrator]' --group test --group build
+		-e '.[api,archive,orchestrator]' --group test --group build
 	@.venv-minimum/bin/python -m pytest tests
 
 test-compiled: ## the unit tests on a compiled wheel, in a venv of its own

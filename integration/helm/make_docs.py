@@ -27,7 +27,9 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "kasaga"
 BEGIN, END = "<!-- values: written by integration/helm/make_docs.py -->", "<!-- end of values -->"
 
-CHARTS_OWN = SHARED | {"kafka", "process", "payload_keys", "payload_compress_bytes"}
+CHARTS_OWN = SHARED | {
+    *("kafka", "process", "payload_keys", "payload_compress_bytes", "archive_url", "archive_options"),
+}
 """Settings that the chart sets by itself, from values of other names."""
 APIS_OWN = CHARTS_OWN | {"host", "port", "token", "allowed_hosts"}
 

@@ -6,8 +6,10 @@ import importlib
 import logging
 import os
 import sys
+from functools import partial
 
-from kasaga.orchestrator.process import run
+from kasaga.orchestrator import process
+from kasaga.orchestrator.retention import Retention
 from kasaga.settings import Settings
 from orchestrator import trips, versions
 
@@ -21,4 +23,6 @@ if __name__ == "__main__":
         app = trips.NewCode(app.namespace, sagas=versions.sagas(), participants=trips.CONTRACTS)
     if module := os.environ.get("TRIPS_MODULE"):
         app = importlib.import_module(module).make_app(app.namespace)
-    run(app, Settings.from_env())
+    if seconds := os.environ.get("TRIPS_RETENTION_ROUND_SECONDS"):
+        process.__dict__["Retention"] = partial(Retention, interval=float(seconds))
+    process.run(app, Settings.from_env())

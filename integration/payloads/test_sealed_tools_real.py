@@ -20,6 +20,7 @@ from cli.town import PATIENCE, Town
 from eventually import eventually
 from kasaga.client import Client, SagaCompensated
 from kasaga.dev.servers import KafkaServer, PostgresServer
+from kasaga.store.base import SagaRow
 from kasaga.store.postgres import PostgresStore
 from kasaga_wire.errors import CannotOpen
 from kasaga_wire.kafka import Record
@@ -74,6 +75,13 @@ def test_audits_compare_what_is_inside(vault: Vault, monkeypatch: pytest.MonkeyP
     assert "encrypted with key k1" in out + err
 
 
+def retention_reads(store: PostgresStore, rows: list[SagaRow]) -> None:
+    begun = store.beginnings([(row.shard, row.run_id) for row in rows])
+    assert not any(is_sealed(each.body) for each in begun.values()), "to know who began a saga"
+    kept = [each for row in rows for each in store.kept(row.shard, row.run_id)]
+    assert all(is_sealed(each.body) for each in kept), "and archives what is encrypted as it is"
+
+
 def test_payloads_are_decoded_and_keys_counted(vault: Vault) -> None:
     buy(vault, "a-1")
     vault.becomes("COMPLETED")
@@ -118,8 +126,7 @@ def test_payloads_are_decoded_and_keys_counted(vault: Vault) -> None:
     try:
         rows = [kept for each in ("a-1", "a-2") if (kept := store.saga(each)) is not None]
         assert len(rows) == 2
-        begun = store.beginnings([(row.shard, row.run_id) for row in rows])
-        assert not any(is_sealed(each.body) for each in begun.values()), "retention reads them"
+        retention_reads(store, rows)
     finally:
         store.close()
 

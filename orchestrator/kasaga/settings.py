@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import KafkaSettings
+from kasaga_wire.objects import Objects
 from kasaga_wire.sealing import Sealer, sealer_from
 
 from .engine.run import Definitions
@@ -88,6 +89,10 @@ class Settings(BaseModel):
     """Finished sagas and their histories are deleted after this many days."""
     remember_days: float = Field(default=30.0, ge=7)
     """A deleted saga's id and outcome are remembered for this many days more."""
+    archive_url: str = ""
+    """Where finished sagas are written before they are deleted, as fsspec takes it; none: nowhere."""
+    archive_options: SecretStr = SecretStr("")
+    """A JSON object of what the archive's file system takes, such as keys."""
     run_threads: int = Field(default=16, ge=1)
     """Threads for ctx.run."""
     run_abandoned: int = Field(default=64, ge=0)
@@ -101,6 +106,13 @@ class Settings(BaseModel):
     def sealer(self) -> Sealer:
         """What these two ask for. Raises PayloadKeysInvalid."""
         return sealer_from(self.payload_keys.get_secret_value(), str(self.payload_compress_bytes))
+
+    def archive(self) -> Objects | None:
+        """Where `archive_url` is, if anywhere. Raises ObjectsInvalid."""
+        if not self.archive_url:
+            return None
+        options = self.archive_options.get_secret_value()
+        return Objects(self.archive_url, options, setting="KASAGA_ARCHIVE_URL")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

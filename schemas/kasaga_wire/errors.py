@@ -19,6 +19,8 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
     ├── TracingSettingsError   KSG-151  one of OpenTelemetry's variables can't be followed
     ├── BadAttribute           KSG-152  a search attribute can't be kept
     ├── PayloadKeysInvalid     KSG-153  the keys for payloads can't be used
+    ├── ObjectsInvalid         KSG-154  an address of objects, or its options, can't be used
+    ├── ObjectsUnavailable     KSG-155  a place of objects doesn't do what it is asked
     └── KafkaFailure
         ├── TopicRefused       KSG-131  a topic's settings would lose records
         ├── TopicMismatch      KSG-132  a topic has other partitions than the namespace
@@ -178,6 +180,22 @@ class PayloadKeysInvalid(KasagaError):
 
     code = "KSG-153"
     default_remedy = "Set KASAGA_PAYLOAD_KEYS to id=key,… with 32 random bytes in base64 for each key"
+
+
+class ObjectsInvalid(KasagaError):
+    """An address of objects, or its options, can't be used. Options are not repeated: they may be secret."""
+
+    code = "KSG-154"
+    default_remedy = "Write a URL that fsspec knows: file:///var/archive, s3://bucket/folder"
+
+
+class ObjectsUnavailable(KasagaError):
+    """A folder or an object store doesn't answer, or refuses; nothing is known of what was being written."""
+
+    code = "KSG-155"
+    default_remedy = (
+        "What writes tries again by itself. If it lasts, look at the address, its options and rights"
+    )
 
 
 class TracingSettingsError(KasagaError):

@@ -11,9 +11,10 @@ from uuid import UUID
 import pytest
 
 from kasaga.store.base import RENEWED, SagaFilter, SagaState, SagaWrite, Store
+from kasaga.store.purging import ArchiveState, EarlierRuns, EndedRuns
 from store.contract import Bench
 from store.people import numbers
-from store.samples import Owner, history_row, purge, run_id, saga_row
+from store.samples import Owner, history_row, purge, run_id, saga_row, shorten
 
 DAY = timedelta(days=1)
 
@@ -156,12 +157,16 @@ class PurgeContract:
         found = store.saga(first.saga_id)
         assert found is not None
         assert found.base == store.find([(3, first.saga_id)])[first.saga_id].base == 8
-        assert store.shorten(4 * DAY, ["n0"]).rows == 2  # n1's
+        assert shorten(store, 4 * DAY, ["n0"]) == (2, None)  # n1's
         assert [each.seq for each in store.history(first)] == list(range(1, 10))
-        done = store.shorten(4 * DAY, ["n0", "n1"], others=False, limit=1)
-        assert (done.rows, done.after) == (2, first.run_id)
+        earlier = store.ended_runs(4 * DAY, ["n0", "n1"], others=False, limit=1)
+        assert earlier == EndedRuns([EarlierRuns(3, first.run_id, 3)], first.run_id)
+        assert [each.seq for each in store.kept(3, first.run_id, before=3)] == [1, 2]
+        assert store.cut(earlier.runs[0]) == 2
+        assert store.cut(earlier.runs[0]) == 0
         assert [each.seq for each in store.history(first)] == list(range(3, 10)), "whole runs"
-        assert store.shorten(4 * DAY, after=done.after).rows == 0
+        assert shorten(store, 4 * DAY, after=earlier.after) == (0, None)
+        assert store.ended_runs(4 * DAY).runs == [], "nothing twice"
         moved = replace(first, base=9, attributes={})
         owner.commit(SagaWrite(3, first.run_id, [history_row(10)], moved))
         assert [each.seq for each in store.load([(3, first.run_id)])[first.run_id]] == [9, 10]
@@ -192,3 +197,35 @@ class PurgeContract:
         assert store.retained() == {"audit": inf, "refund": 1}
         store.retain({})
         assert store.retained() == {"audit": inf, "refund": 1}
+
+    def test_a_history_as_it_is_kept(self, ended: Store) -> None:
+        row = ended.saga("order-2")
+        assert row is not None
+        assert ended.kept(3, row.run_id) == [history_row(0), history_row(1)]
+        assert ended.kept(3, row.run_id, before=1) == [history_row(0)]
+        assert ended.kept(3, UUID(int=7)) == []
+
+    def test_very_long_histories_are_kept_whole(self, owner: Owner) -> None:
+        owner.claim(3)
+        run = run_id(1, datetime.now(UTC))
+        rows = [history_row(seq, b"") for seq in range(2_500)]
+        owner.commit(SagaWrite(3, run, rows, saga_row(3, 1, run_id=run), new=True))
+        assert [each.seq for each in owner.store.kept(3, run)] == list(range(2_500))
+
+    def test_what_is_noted_of_the_archive(self, owner: Owner) -> None:
+        store = owner.store
+        assert store.archive_state() is None
+        store.note_archive_failed("s3://b", "no such bucket")
+        first = store.archive_state()
+        assert first is not None
+        assert first.failing_since is not None
+        assert (first.place, first.sagas, first.objects, first.size) == ("s3://b", 0, 0, 0)
+        assert (first.archived_at, first.error) == (None, "no such bucket")
+        store.note_archive_failed("s3://b", "denied")
+        assert store.archive_state() == replace(first, error="denied"), "since the first time"
+        store.note_archived("s3://c", sagas=3, size=70)
+        store.note_archived("s3://c", sagas=2, size=30)
+        last = store.archive_state()
+        assert last is not None
+        assert last.archived_at is not None
+        assert last == ArchiveState("s3://c", 5, 2, 100, last.archived_at, None, "")

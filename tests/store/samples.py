@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from kasaga.store.base import (
@@ -149,3 +150,9 @@ class Owner:
 def purge(store: Store, older_than: timedelta, *, after: UUID | None = None, limit: int = 1000) -> int:
     """Delete one slice of what ended so long ago, whatever its name; return how many sagas."""
     return store.delete(store.finished(older_than, after=after, limit=limit).rows)
+
+
+def shorten(store: Store, older_than: timedelta, *of: Any, **more: Any) -> tuple[int, UUID | None]:
+    """Delete one slice of runs that ended so long ago; return how many rows, and where the next begins."""
+    found = store.ended_runs(older_than, *of, **more)
+    return sum(store.cut(runs) for runs in found.runs), found.after

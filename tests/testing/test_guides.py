@@ -24,7 +24,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("changing.md", 3, "test_orders.py", 3),
         ("children.md", 2, "test_orders.py", 4),
         ("listening.md", 3, "test_fulfilment.py", 9),
-        ("retention.md", 2, "test_orders.py", 1),
+        ("retention.md", 3, "test_orders.py", 1),
         ("payloads.md", 2, "test_vault.py", 3),
     ],
 )

@@ -83,7 +83,7 @@ topologySpreadConstraints:
 {{/*
 A container's environment. Secrets are files: what a process prints of its environment, or hands on, holds none. The headers for
 the collector alone are a variable, since OpenTelemetry reads them nowhere else.
-(dict "root" . "pod" $pod "kafka" true)
+(dict "root" . "pod" $pod "kafka" true "archive" true)
 */}}
 {{- define "kasaga.env" -}}
 - name: KASAGA_DATABASE_URL_FILE
@@ -96,6 +96,10 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 {{- if .root.Values.payloads.existingSecret.name }}
 - name: KASAGA_PAYLOAD_KEYS_FILE
   value: /etc/kasaga/payloads/keys
+{{- end }}
+{{- if and .archive .root.Values.archive.existingSecret.name }}
+- name: KASAGA_ARCHIVE_OPTIONS_FILE
+  value: /etc/kasaga/archive/options
 {{- end }}
 {{- with include "kasaga.tracing.env" .root }}
 {{- . }}
@@ -132,7 +136,7 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 {{- end }}
 {{- end }}
 
-{{/* (dict "pod" $pod "database" (dict "name" "…" "key" "…") "token" (the same) "kafka" .Values.kafka "payloads" .Values.payloads) */}}
+{{/* (dict "pod" $pod "database" (dict "name" "…" "key" "…") "token" (the same) "kafka" .Values.kafka "payloads" .Values.payloads "archive" .Values.archive) */}}
 {{- define "kasaga.volumes" -}}
 - name: tmp
   emptyDir:
@@ -175,6 +179,16 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
         path: keys
 {{- end }}
 {{- end }}
+{{- with .archive }}
+{{- if .existingSecret.name }}
+- name: archive
+  secret:
+    secretName: {{ .existingSecret.name }}
+    items:
+      - key: {{ .existingSecret.key }}
+        path: options
+{{- end }}
+{{- end }}
 {{- with .pod.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -204,6 +218,13 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 {{- if .existingSecret.name }}
 - name: payloads
   mountPath: /etc/kasaga/payloads
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- with .archive }}
+{{- if .existingSecret.name }}
+- name: archive
+  mountPath: /etc/kasaga/archive
   readOnly: true
 {{- end }}
 {{- end }}

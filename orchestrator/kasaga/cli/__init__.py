@@ -51,6 +51,7 @@ COMMANDS = {
     "simulate": "simulate.simulate",
     "audit": "audit.audit",
     "drill": "drill.drill",
+    "archive": "archive.archive",
     "payload": "payload.payload",
     "keys": "keys.keys",
     "migrate": "serve.migrate",

@@ -61,6 +61,7 @@ class Metrics:
         self._far = 0
         ProcessCollector(registry=self.registry)
         self._count_sagas(self.registry)
+        self._count_deleted(self.registry)
         self._count_work(self.registry)
         self._measure_process(self.registry)
 
@@ -94,10 +95,6 @@ class Metrics:
         self._waiting = Gauge(
             "kasaga_sagas_waiting", "Sagas that wait for an answer or a time; every 10 s", registry=reg
         )
-        self._deleted = Counter("kasaga_sagas_deleted_total", "Finished sagas deleted", registry=reg)
-        self._kept = Counter(
-            "kasaga_retention_rounds_failed_total", "Rounds of deleting that were broken off", registry=reg
-        )
         self._live = Gauge("kasaga_live_sagas", "Sagas in memory", registry=reg)
         self._unclosed = Gauge(
             "kasaga_coroutines_unclosed", "Evicted coroutines whose code refuses to end", registry=reg
@@ -130,6 +127,27 @@ class Metrics:
             "Functions of ctx.run given up and still at work: each keeps a thread",
             registry=reg,
         )
+
+    def _count_deleted(self, reg: CollectorRegistry) -> None:
+        self._deleted = Counter("kasaga_sagas_deleted_total", "Finished sagas deleted", registry=reg)
+        self._kept = Counter(
+            "kasaga_retention_rounds_failed_total", "Rounds of deleting that were broken off", registry=reg
+        )
+        self._archived = Counter(
+            "kasaga_sagas_archived_total", "Finished sagas written to the archive", registry=reg
+        )
+        self._archived_bytes = Counter(
+            "kasaga_archive_bytes_total", "Bytes written to the archive, compressed", registry=reg
+        )
+        self._not_archived = Counter(
+            "kasaga_archive_failures_total", "Objects that the archive did not take", registry=reg
+        )
+        self._archiving_since: float | None = None
+        Gauge(
+            "kasaga_archive_held_back_seconds",
+            "For how long the archive hasn't taken what was to be deleted; 0 when it takes it",
+            registry=reg,
+        ).set_function(self._held_back)
 
     def _count_work(self, reg: CollectorRegistry) -> None:
         self._ignored = Counter(
@@ -248,6 +266,29 @@ class Metrics:
     def not_deleted(self) -> None:
         """A round of deleting was broken off; in the thread of retention."""
         self._kept.inc()
+
+    def archiving(self) -> None:
+        """An object is on its way to the archive; in the thread of retention, as the next three."""
+        if self._archiving_since is None:
+            self._archiving_since = time.monotonic()
+
+    def archived(self, sagas: int, size: int) -> None:
+        """The archive has taken so many sagas and bytes."""
+        self._archiving_since = None
+        self._archived.inc(sagas)
+        self._archived_bytes.inc(size)
+
+    def not_archived(self) -> None:
+        """The archive has not taken an object."""
+        self._not_archived.inc()
+
+    def off_duty(self) -> None:
+        """Another process deletes, and says how the archive is doing."""
+        self._archiving_since = None
+
+    def _held_back(self) -> float:
+        since = self._archiving_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def fenced(self) -> None:
         """A commit was refused: somebody else has a shard of it."""

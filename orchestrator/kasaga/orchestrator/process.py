@@ -70,6 +70,7 @@ class Orchestrator:
         """Run until `stop`; raises KasagaError for what no waiting can mend."""
         probes = self._probes()
         sealer = self._settings.sealer()
+        archive = self._settings.archive()
         store = PostgresStore(self._settings.database_url.get_secret_value(), sealer=sealer)
         try:
             self._tracer = tracer_from(
@@ -84,10 +85,16 @@ class Orchestrator:
             tune_interpreter()
             thread = threading.Thread(target=self._turn, args=(loop,), name="kasaga-loop")
             thread.start()
+            archiver = None
+            if archive is not None:
+                from ..archive import Archiver  # brings with it what tells histories
+
+                archiver = Archiver(archive, store, self._app.namespace, self.metrics)
             retention = Retention(
                 store,
                 lambda: 0 in loop.shards,
                 metrics=self.metrics,
+                archive=archiver,
                 keep=period_of(self._settings.retention_days),
                 remember=timedelta(days=self._settings.remember_days),
             )

@@ -13,11 +13,12 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from kasaga_wire.crashpoints import crash_point
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import partition_for
 
@@ -28,6 +29,9 @@ from ..engine.renewals import Continue
 from ..store.base import HistoryRow, SagaRow, Store, StoreUnavailable
 from .metrics import Metrics
 
+if TYPE_CHECKING:
+    from ..archive import Archiver
+
 log = logging.getLogger("kasaga.orchestrator")
 
 ROUND_SECONDS = 60.0
@@ -35,6 +39,8 @@ PAUSE_SECONDS = 0.1
 """Between two slices, at least, or as long as the last one took: the loop's commits go first."""
 SLICE = 500
 """Sagas looked at in one slice."""
+CLOSE_SECONDS = 5.0
+"""How long an archive may still write when the process ends. What isn't written by then is written again."""
 TOGETHER = 100
 """Sagas deleted in one transaction."""
 WHOLE_SECONDS = 3600.0
@@ -85,12 +91,16 @@ class Retention:
         metrics: Metrics,
         keep: timedelta,
         remember: timedelta,
+        archive: Archiver | None = None,
         interval: float = ROUND_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`keep` finished sagas so long, unless their definition says it, `remember` their ids after that."""
+        """`keep` finished sagas so long, unless their definition says it, `remember` their ids after that.
+
+        With an `archive` they are written there first, and kept for as long as it doesn't take them.
+        """
         self._store, self._on_duty, self._metrics = store, on_duty, metrics
-        self._keep, self._remember = keep, remember
+        self._keep, self._remember, self._archive = keep, remember, archive
         self._interval, self._clock = interval, clock
         self._looked: dict[Pass, tuple[UUID, float]] = {}
         """How far the last round has come, and when the last whole one was."""
@@ -103,7 +113,9 @@ class Retention:
             try:
                 if self._on_duty():
                     self.round()
-            except (StoreUnavailable, KasagaError) as error:
+                else:
+                    self._metrics.off_duty()
+            except (StoreUnavailable, KasagaError) as error:  # of the archive, too
                 self._metrics.not_deleted()
                 log.warning("finished sagas are not deleted now", extra={"error": str(error)})
             except Exception:
@@ -134,10 +146,13 @@ class Retention:
             started = time.monotonic()
             slice_ = self._store.finished(each.keep, each.names, others=each.others, after=after, limit=SLICE)
             free = self._free(slice_.rows, shards, each.keep)
-            for first in range(0, len(free), TOGETHER):
-                gone = self._store.delete(free[first : first + TOGETHER])
+            for together in self._safely(free):
+                crash_point("retention.archived")
+                gone = self._store.delete(together)
                 self._metrics.deleted(gone)
                 deleted += gone
+                if self._stop.is_set():
+                    return deleted
             after = slice_.after
             if after is None:
                 self._looked[each] = reached, whole
@@ -145,13 +160,28 @@ class Retention:
             self._stop.wait(max(PAUSE_SECONDS, time.monotonic() - started))
         return deleted
 
+    def _safely(self, free: Sequence[SagaRow]) -> Iterator[Sequence[SagaRow]]:
+        """What may be deleted now, in parts: with an archive, what is in it."""
+        if self._archive is not None:
+            yield from self._archive.written(free)
+            return
+        for first in range(0, len(free), TOGETHER):
+            yield free[first : first + TOGETHER]
+
     def _shorten(self, each: Pass) -> None:
         """Delete ended runs of sagas that live on. Those that live so are few: all are looked at."""
         after: UUID | None = None
         while not self._stop.is_set() and self._on_duty():
             started = time.monotonic()
-            done = self._store.shorten(each.keep, each.names, others=each.others, after=after, limit=TOGETHER)
-            after = done.after
+            found = self._store.ended_runs(
+                each.keep, each.names, others=each.others, after=after, limit=TOGETHER
+            )
+            for runs in found.runs:
+                if self._stop.is_set():
+                    return
+                if self._archive is None or self._archive.write_earlier(runs):
+                    self._store.cut(runs)
+            after = found.after
             if after is None:
                 return
             self._stop.wait(max(PAUSE_SECONDS, time.monotonic() - started))
@@ -187,9 +217,9 @@ class Retention:
         return found
 
     def close(self) -> None:
-        """End the thread after the slice at hand."""
+        """End the thread after the transaction at hand; an archive that hangs isn't waited for."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(None if self._archive is None else CLOSE_SECONDS)
 
 
 def _line(run: UUID, parents: Mapping[UUID, UUID | None]) -> set[UUID]:

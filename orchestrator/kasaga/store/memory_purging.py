@@ -10,7 +10,7 @@ from uuid import UUID
 
 from kasaga.store.base import FINAL_STATES, RENEWED, HistoryRow, SagaRow
 from kasaga.store.memory_tables import Tables, summary
-from kasaga.store.purging import Finished, Shortened
+from kasaga.store.purging import ArchiveState, EarlierRuns, EndedRuns, Finished
 
 
 class MemoryPurging:
@@ -93,7 +93,7 @@ class MemoryPurging:
                 deleted += 1
             return deleted
 
-    def shorten(
+    def ended_runs(
         self,
         older_than: timedelta,
         names: Sequence[str] = (),
@@ -101,25 +101,62 @@ class MemoryPurging:
         others: bool = True,
         after: UUID | None = None,
         limit: int = 100,
-    ) -> Shortened:
-        """See `purging.Purging.shorten`."""
-        self._fault("shorten")
+    ) -> EndedRuns:
+        """See `purging.Purging.ended_runs`."""
+        self._fault("ended_runs")
         with self._lock:
-            tables, before, deleted = self._tables, self._clock() - older_than, 0
+            tables, before, found = self._tables, self._clock() - older_than, list[EarlierRuns]()
             seen = [
                 run
                 for run, row in sorted(tables.sagas.items())
                 if row.base > 1 and (after is None or run > after) and (row.name in names) != others
             ][:limit]
             for run in seen:
-                history, base = tables.history[run], tables.sagas[run].base
-                begun = [seq for seq, row in history.items() if row.kind == RENEWED and row.at < before]
-                first = max((seq for seq in begun if seq <= base), default=0)
-                gone = [seq for seq in history if seq < first]
-                for seq in gone:
-                    del history[seq]
-                deleted += len(gone)
-            return Shortened(deleted, seen[-1] if len(seen) == limit else None)
+                history, row = tables.history[run], tables.sagas[run]
+                begun = (seq for seq, each in history.items() if each.kind == RENEWED and each.at < before)
+                first = max((seq for seq in begun if seq <= row.base), default=0)
+                if min(history) < first:
+                    found.append(EarlierRuns(row.shard, run, first))
+            return EndedRuns(found, seen[-1] if len(seen) == limit else None)
+
+    def cut(self, runs: EarlierRuns) -> int:
+        """See `purging.Purging.cut`."""
+        self._fault("cut")
+        with self._lock:
+            history = self._tables.history.get(runs.run_id, {})
+            gone = [seq for seq in history if seq < runs.first]
+            for seq in gone:
+                del history[seq]
+            return len(gone)
+
+    def kept(self, shard: int, run_id: UUID, *, before: int | None = None) -> list[HistoryRow]:
+        """See `purging.Purging.kept`; nothing is sealed here."""
+        self._fault("kept")
+        with self._lock:
+            found = sorted(self._tables.history.get(run_id, {}).items())
+            return [replace(row) for seq, row in found if before is None or seq < before]
+
+    def note_archived(self, place: str, *, sagas: int, size: int) -> None:
+        """See `purging.Purging.note_archived`."""
+        self._fault("note_archived")
+        with self._lock:
+            was = self._tables.archive or ArchiveState(place, 0, 0, 0, None, None, "")
+            counts = was.sagas + sagas, was.objects + 1, was.size + size
+            self._tables.archive = ArchiveState(place, *counts, self._clock(), None, "")
+
+    def note_archive_failed(self, place: str, error: str) -> None:
+        """See `purging.Purging.note_archive_failed`."""
+        self._fault("note_archive_failed")
+        with self._lock:
+            was = self._tables.archive or ArchiveState(place, 0, 0, 0, None, None, "")
+            since = was.failing_since or self._clock()
+            self._tables.archive = replace(was, place=place, failing_since=since, error=error)
+
+    def archive_state(self) -> ArchiveState | None:
+        """See `purging.Purging.archive_state`."""
+        self._fault("archive_state")
+        with self._lock:
+            return None if self._tables.archive is None else replace(self._tables.archive)
 
     def forget(self, remember: timedelta, *, limit: int = 10_000) -> int:
         """See `purging.Purging.forget`."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from kasaga.store import rows
 from kasaga.store.base import HistoryRow, SagaRow
-from kasaga.store.purging import Finished, Shortened
+from kasaga.store.purging import ArchiveState, EarlierRuns, EndedRuns, Finished
 from kasaga.store.readers import Readers
 from kasaga.store.sealed import open_histories
 from kasaga.store.session import Session
@@ -18,6 +18,8 @@ from kasaga_wire.sealing import Sealer
 _READ = read_statements("read")
 _PURGE = read_statements("purge")
 _FIRST = UUID(int=0)
+_LAST = 2**31 - 1
+_PAGE = 1000
 
 
 class PostgresPurging:
@@ -85,7 +87,7 @@ class PostgresPurging:
             return 0
         return self._written(_PURGE["delete"].bind(*zip(*runs, strict=True)))
 
-    def shorten(
+    def ended_runs(
         self,
         older_than: timedelta,
         names: Sequence[str] = (),
@@ -93,14 +95,45 @@ class PostgresPurging:
         others: bool = True,
         after: UUID | None = None,
         limit: int = 100,
-    ) -> Shortened:
-        """See `purging.Purging.shorten`."""
+    ) -> EndedRuns:
+        """See `purging.Purging.ended_runs`."""
         before = self._purger.query(_PURGE["clock"].bind())[0][0] - older_than
-        seen = self._purger.query(_PURGE["continued"].bind(after or _FIRST, list(names), others, limit))
-        deleted = 0
-        for run_id, shard, base in seen:
-            deleted += self._written(_PURGE["shorten"].bind(shard, run_id, base, before))
-        return Shortened(deleted, seen[-1][0] if len(seen) == limit else None)
+        asked = _PURGE["ended_runs"].bind(after or _FIRST, list(names), others, limit, before)
+        seen = self._purger.query(asked)
+        runs = [
+            EarlierRuns(shard, run_id, first)
+            for run_id, shard, first, oldest in seen
+            if first is not None and oldest < first
+        ]
+        return EndedRuns(runs, seen[-1][0] if len(seen) == limit else None)
+
+    def cut(self, runs: EarlierRuns) -> int:
+        """See `purging.Purging.cut`."""
+        return self._written(_PURGE["cut"].bind(*runs))
+
+    def kept(self, shard: int, run_id: UUID, *, before: int | None = None) -> list[HistoryRow]:
+        """See `purging.Purging.kept`; read by pages."""
+        found: list[HistoryRow] = []
+        while True:
+            last = found[-1].seq if found else -1
+            asked = _PURGE["kept"].bind(shard, run_id, last, before or _LAST, _PAGE)
+            page = [rows.history_row(row) for row in self._purger.query(asked)]
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    def note_archived(self, place: str, *, sagas: int, size: int) -> None:
+        """See `purging.Purging.note_archived`."""
+        self._written(_PURGE["archived"].bind(place, sagas, size))
+
+    def note_archive_failed(self, place: str, error: str) -> None:
+        """See `purging.Purging.note_archive_failed`."""
+        self._written(_PURGE["archive_failed"].bind(place, error))
+
+    def archive_state(self) -> ArchiveState | None:
+        """See `purging.Purging.archive_state`."""
+        found = self._readers.query(_PURGE["archive_state"].bind())
+        return ArchiveState(*found[0]) if found else None
 
     def forget(self, remember: timedelta, *, limit: int = 10_000) -> int:
         """See `purging.Purging.forget`."""

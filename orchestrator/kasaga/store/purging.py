@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -26,14 +26,39 @@ class Finished:
     """Where the next slice begins; None when everything has been looked at."""
 
 
-@dataclass(slots=True)
-class Shortened:
-    """What was deleted of one slice of sagas that live on."""
+class EarlierRuns(NamedTuple):
+    """Ended runs of a saga that has gone on as a new one: the rows of its history before `first`."""
 
-    rows: int
-    """Of history."""
+    shard: int
+    run_id: UUID
+    first: int
+
+
+@dataclass(slots=True)
+class EndedRuns:
+    """One slice of sagas that live on and whose earlier runs ended long enough ago."""
+
+    runs: list[EarlierRuns]
     after: UUID | None
     """Where the next slice begins; None when all have been looked at."""
+
+
+@dataclass(slots=True)
+class ArchiveState:
+    """How the archive that finished sagas go to is doing, as whoever deletes has noted it."""
+
+    place: str
+    """Its address."""
+    sagas: int
+    """Written so far, some perhaps twice."""
+    objects: int
+    size: int
+    """Bytes of these objects."""
+    archived_at: datetime | None
+    """When the last object was written."""
+    failing_since: datetime | None
+    """None: the last write went well."""
+    error: str
 
 
 class Purging(Protocol):
@@ -82,7 +107,7 @@ class Purging(Protocol):
         """
         ...
 
-    def shorten(
+    def ended_runs(
         self,
         older_than: timedelta,
         names: Sequence[str] = (),
@@ -90,12 +115,35 @@ class Purging(Protocol):
         others: bool = True,
         after: UUID | None = None,
         limit: int = 100,
-    ) -> Shortened:
-        """Delete runs that ended more than `older_than` ago, of sagas that have gone on as new ones.
+    ) -> EndedRuns:
+        """Return runs that ended more than `older_than` ago, of sagas that have gone on as new ones.
 
-        Of `limit` sagas in the order of their run ids, beginning behind `after`; `names` and `others` as of
-        `finished`. What is left of a history begins with the record that began a run.
+        Looks at `limit` such sagas in the order of their run ids, beginning behind `after`; `names` and
+        `others` as of `finished`.
         """
+        ...
+
+    def cut(self, runs: EarlierRuns) -> int:
+        """Delete these runs' rows of history, and return how many it were."""
+        ...
+
+    def kept(self, shard: int, run_id: UUID, *, before: int | None = None) -> list[HistoryRow]:
+        """Return a history of all its runs as the tables have it: sealed bodies stay sealed.
+
+        With `before`, the rows before that number.
+        """
+        ...
+
+    def note_archived(self, place: str, *, sagas: int, size: int) -> None:
+        """Note that an object of so many sagas and bytes has been written to the archive."""
+        ...
+
+    def note_archive_failed(self, place: str, error: str) -> None:
+        """Note that the archive doesn't take anything, and so nothing is deleted."""
+        ...
+
+    def archive_state(self) -> ArchiveState | None:
+        """Return what was noted; None where nothing ever was."""
         ...
 
     def forget(self, remember: timedelta, *, limit: int = 10_000) -> int:

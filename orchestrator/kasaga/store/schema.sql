@@ -205,6 +205,20 @@ CREATE TABLE kasaga.retention (
     PRIMARY KEY (name)
 );
 
+-- How the archive is doing that finished sagas go to before they are deleted: one row, once there is an archive. What was
+-- written so far, and since when the last thing that was to be written wasn't, with its error.
+CREATE TABLE kasaga.archive (
+    single boolean NOT NULL DEFAULT true CHECK (single),
+    sagas bigint NOT NULL DEFAULT 0,
+    objects bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    archived_at timestamptz,
+    failing_since timestamptz,
+    place text NOT NULL,
+    error text NOT NULL DEFAULT '',
+    PRIMARY KEY (single)
+);
+
 -- Schemas by the full SHA-256 of their canonical form.
 CREATE TABLE kasaga.schema (
     hash bytea PRIMARY KEY,

@@ -68,18 +68,37 @@ SET run_id = excluded.run_id, name = excluded.name, version = excluded.version, 
     input_hash = excluded.input_hash, started_at = excluded.started_at, ended_at = excluded.ended_at,
     with_exceptions = excluded.with_exceptions, deleted_at = excluded.deleted_at
 
--- continued: uuid text[] bool int4
--- Sagas that have gone on as new runs, by run id, and where the last of these begins.
-SELECT s.run_id, s.shard, s.base FROM kasaga.saga s
+-- ended_runs: uuid text[] bool int4 timestamptz
+-- Sagas that have gone on as new runs, by run id, and of each the row with which its first run begins that had not ended
+-- before $5: all before it are whole runs. NULL: none has ended so long ago.
+SELECT s.run_id, s.shard, (
+    SELECT max(h.seq) FROM kasaga.history h
+    WHERE h.shard = s.shard AND h.run_id = s.run_id AND h.seq <= s.base AND h.kind = 'Continue' AND h.at < $5
+) AS first, (SELECT min(h.seq) FROM kasaga.history h WHERE h.shard = s.shard AND h.run_id = s.run_id) AS oldest
+FROM kasaga.saga s
 WHERE s.base > 1 AND s.run_id > $1 AND (s.name = ANY ($2)) <> $3
 ORDER BY s.run_id LIMIT $4
 
--- shorten: int4 uuid int4 timestamptz
--- Whole runs: all before the last row, up to where the saga's own run begins, with which one began before $4.
-DELETE FROM kasaga.history
-WHERE shard = $1 AND run_id = $2 AND seq < (
-    SELECT max(h.seq) FROM kasaga.history h
-    WHERE h.shard = $1 AND h.run_id = $2 AND h.seq <= $3 AND h.kind = 'Continue' AND h.at < $4)
+-- cut: int4 uuid int4
+DELETE FROM kasaga.history WHERE shard = $1 AND run_id = $2 AND seq < $3
+
+-- kept: int4 uuid int4 int4 int4
+SELECT seq, at, kind, step, body FROM kasaga.history
+WHERE shard = $1 AND run_id = $2 AND seq > $3 AND seq < $4 ORDER BY seq LIMIT $5
+
+-- archived: text int8 int8
+INSERT INTO kasaga.archive AS a (place, sagas, objects, bytes, archived_at) VALUES ($1, $2, 1, $3, clock_timestamp())
+ON CONFLICT (single) DO UPDATE
+SET place = excluded.place, sagas = a.sagas + excluded.sagas, objects = a.objects + 1, bytes = a.bytes + excluded.bytes,
+    archived_at = excluded.archived_at, failing_since = NULL, error = ''
+
+-- archive_failed: text text
+INSERT INTO kasaga.archive AS a (place, error, failing_since) VALUES ($1, $2, clock_timestamp())
+ON CONFLICT (single) DO UPDATE
+SET place = excluded.place, error = excluded.error, failing_since = coalesce(a.failing_since, excluded.failing_since)
+
+-- archive_state:
+SELECT place, sagas, objects, bytes, archived_at, failing_since, error FROM kasaga.archive
 
 -- forget: timestamptz int4
 DELETE FROM kasaga.ended
