@@ -1,4 +1,4 @@
-"""The migrator: idempotent, one at a time, refuses what doesn't fit; and its files add up to `schema.sql`."""
+"""The migrator: idempotent, one at a time, refuses what doesn't fit; its files add up to the schema."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def test_the_migrations_add_up_to_the_schema(postgres: PostgresServer, database:
     other = postgres.create_database(f"{namespace}_schema")
     try:
         with psycopg.connect(other) as connection:
-            connection.execute(files("kasaga.store").joinpath("schema.sql").read_bytes())
+            for name in ("schema.sql", "functions.sql"):
+                connection.execute(files("kasaga.store").joinpath(name).read_bytes())
         migrated, read = catalog(database), catalog(other)
         for part in CATALOG:
             assert migrated[part] == read[part]

@@ -15,6 +15,7 @@ from store.postgres_bench import PostgresBench, shared_database
 from store.purging import PurgeContract
 from store.refusals import RefusalContract
 from store.searching import SearchContract
+from store.timers import TimersContract
 from store.traces import TracesContract
 
 __all__ = ["owner", "shared_database", "store"]
@@ -51,6 +52,9 @@ class TestLocks(LockContract): ...
 
 
 class TestRefusals(RefusalContract): ...
+
+
+class TestTimers(TimersContract): ...
 
 
 class TestTraces(TracesContract): ...

@@ -17,6 +17,7 @@ from store.purging import PurgeContract
 from store.refusals import RefusalContract
 from store.samples import Owner, refuse_all, run_id, start
 from store.searching import SearchContract
+from store.timers import TimersContract
 from store.traces import TracesContract
 
 __all__ = ["owner", "store"]
@@ -67,6 +68,9 @@ class TestLocks(LockContract): ...
 
 
 class TestRefusals(RefusalContract): ...
+
+
+class TestTimers(TimersContract): ...
 
 
 class TestTraces(TracesContract): ...

@@ -16,11 +16,11 @@ from ..client.errors import NoAnswer
 from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
+from .bulk_models import MoveRequest
 from .models import (
     ActionQuery,
     ActionResult,
     CancelRequest,
-    MoveRequest,
     PauseRequest,
     ResolveRequest,
     ResumeRequest,

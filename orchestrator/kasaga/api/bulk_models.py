@@ -1,4 +1,4 @@
-"""What the API takes and gives where a filter chooses the sagas that are acted on."""
+"""What the API takes for a move; and takes and gives where a filter chooses the sagas that are acted on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .halt_models import LeftOut
-from .models import MAX_PAGE, MAX_REASON, USUAL_PAGE, ActionQuery, Filter, Step, Who
+from .models import MAX_PAGE, MAX_REASON, USUAL_PAGE, ActionQuery, CancelRequest, Filter, Step, Who
 
 BulkAction = Literal["cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "move"]
+
+
+class MoveRequest(CancelRequest):
+    """Go on in another version."""
+
+    to: int = Field(ge=1, le=2**31 - 1, description="The version.", examples=[2])
 
 
 class BulkQuery(ActionQuery):

@@ -384,12 +384,6 @@ class RetryRequest(CancelRequest):
     step: Step = ""
 
 
-class MoveRequest(CancelRequest):
-    """Go on in another version."""
-
-    to: int = Field(ge=1, le=2**31 - 1, description="The version.", examples=[2])
-
-
 class SkipRequest(_Asked):
     """Leave the step that a saga is stuck at undoing as it is, and go on."""
 
