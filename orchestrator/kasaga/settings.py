@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from kasaga_wire.claims import DEFAULT_BYTES, Claims, claims_from
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.objects import Objects
@@ -102,6 +103,18 @@ class Settings(BaseModel):
     """`id=base64,…`: payloads are encrypted with the first key, and opened with any."""
     payload_compress_bytes: int = Field(default=0, ge=0)
     """Payloads larger than this are compressed; 0 for none."""
+
+    payload_store_url: str = ""
+    """Where payloads larger than `payload_store_bytes` are written, as fsspec takes it; none: nowhere."""
+    payload_store_options: SecretStr = SecretStr("")
+    """A JSON object of what that file system takes, such as keys."""
+    payload_store_bytes: int = Field(default=DEFAULT_BYTES, ge=0)
+    """Payloads larger than this, as they are sealed, are objects."""
+
+    def claims(self) -> Claims | None:
+        """What these three ask for. Raises ObjectsInvalid."""
+        options = self.payload_store_options.get_secret_value()
+        return claims_from(self.payload_store_url, options, str(self.payload_store_bytes))
 
     def sealer(self) -> Sealer:
         """What these two ask for. Raises PayloadKeysInvalid."""

@@ -17,12 +17,14 @@ from kasaga_wire.kafka import Record
 from kasaga_wire.records import NULL_PAYLOAD
 from kasaga_wire.sealing import PLAIN, Sealer, place
 
+from .calls import encode_error
 from .errors import Voided
 from .handlers import Registry
 from .inbox.rows import FAILED, UNDECODABLE, Answer
 from .jobs import Job
 from .log import about, logger
 from .metrics import Metrics
+from .porter import Porter, room_of
 from .progress import Progress, Room
 from .sender import NEVER, Outgoing, Sender
 from .tracing import Tracing
@@ -47,6 +49,8 @@ class Answers:
         self._tracing = tracing
         self._dead_letters = dead_letters
         self.sealer = sealer
+        self.porter: Porter | None = None
+        """Writes large results, where there is a store for them."""
 
     def answer(self, job: Job, answer: Answer) -> None:
         """Reply, as the attempt that asked wants it; a record that can't be read is a dead letter besides."""
@@ -71,18 +75,21 @@ class Answers:
             logger.error("the reply can't be delivered to %s: %s", to, error, extra=about(job))
             self.dead_letter(job.registry, job.record, job.progress, error)
 
-        payload = NULL_PAYLOAD if answer.payload is None else answer.payload
-        self._sender.send(
-            Outgoing(
-                to.topic,
-                to.partition,
-                job.envelope.saga_id.encode(),
-                self.sealer.seal(place("reply", job.envelope.command_id), payload),
-                envelope.to_headers(),
-                done,
-                undeliverable,
-            )
-        )
+        def outgoing(envelope: ReplyEnvelope, payload: bytes) -> Outgoing:
+            value = self.sealer.seal(place("reply", job.envelope.command_id), payload)
+            key = job.envelope.saga_id.encode()
+            return Outgoing(to.topic, to.partition, key, value, envelope.to_headers(), done, undeliverable)
+
+        def unwritten(error: KasagaError) -> Outgoing:
+            logger.warning("the result can't be written: %s", error, extra=about(job, outcome=FAILED))
+            said = ReplyEnvelope.to(job.envelope, FAILED, source=source, time=datetime.now(UTC))
+            return outgoing(said, encode_error(error))
+
+        made = outgoing(envelope, NULL_PAYLOAD if answer.payload is None else answer.payload)
+        if self.porter is not None and made.value and self.porter.covers(made.value):
+            self.porter.send(made, job.envelope.command_id, unwritten)
+        else:
+            self._sender.send(made)
         self._metrics.answer.observe(time.monotonic() - job.received)
 
     def told(
@@ -160,7 +167,8 @@ class Answers:
 
     def release(self, record: Record) -> None:
         """The record is in hand no more, whether it is finished or dropped."""
-        self._room.give(1, len(record.key or b"") + len(record.value or b""))
+        more = 0 if self.porter is None else room_of(record.value)
+        self._room.give(1, len(record.key or b"") + len(record.value or b"") + more)
 
     def _note(self, job: Job, answer: Answer) -> None:
         name = job.registry.contract.name

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
+from kasaga_wire.claims import claims_from_env
 from kasaga_wire.contracts import CommandSpec, command_of, contract_of
 from kasaga_wire.interpreter import tune_interpreter
 from kasaga_wire.kafka import KafkaSettings
@@ -239,6 +240,7 @@ class Participant:
             drill_alone=environment.is_set("KASAGA_DRILL_ALONE"),
             http_port=environment.http_port(self._http_port),
             sealer=sealer_from_env(),
+            claims=claims_from_env(),
             **self._fixed,
         )
 

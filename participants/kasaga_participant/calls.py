@@ -64,6 +64,8 @@ class Calls:
         """`schemas`: all that are known; grows while the process runs."""
         self.schemas = schemas
         self.sealer = sealer
+        self.most = MAX_REPLY_BYTES
+        """Bytes of a result; more where large ones are objects."""
         self.token: Callable[[str], str] | None = None
         """Makes the token of a command, once the inbox is there."""
         self._metrics = metrics
@@ -103,7 +105,7 @@ class Calls:
                 result = await handler.call(*arguments, tx)
         finally:
             tx.close()
-        return _encoded(job, handler, result)
+        return _encoded(job, handler, result, self.most)
 
     def call_sync(
         self, work: Work, stored: bytes | None, connection: Connection[TupleRow] | None
@@ -118,7 +120,7 @@ class Calls:
                 result = handler.call_sync(*arguments, tx)
         finally:
             tx.close()
-        return _encoded(job, handler, result)
+        return _encoded(job, handler, result, self.most)
 
     def _token(self, job: Job) -> Callable[[str], str] | None:
         return self.token if job.registry.contract.inbox else None
@@ -189,14 +191,14 @@ def _info(job: Job) -> CommandInfo:
     )
 
 
-def _encoded(job: Job, handler: Handler, result: Any) -> bytes | Later | None:
+def _encoded(job: Job, handler: Handler, result: Any, most: int) -> bytes | Later | None:
     """A command's result, or that it comes later; of a compensation nothing is asked."""
     spec = handler.spec
     if isinstance(result, Deferred):
         return _later(job, result)
     if isinstance(spec, CompensationSpec):
         return None
-    return encode_result(spec, result)
+    return encode_result(spec, result, most)
 
 
 def _later(job: Job, deferred: Deferred) -> Later:
@@ -217,9 +219,9 @@ def _later(job: Job, deferred: Deferred) -> Later:
     )
 
 
-def encode_result(spec: CommandSpec, result: Any) -> bytes:
+def encode_result(spec: CommandSpec, result: Any, most: int = MAX_REPLY_BYTES) -> bytes:
     """A command's result as a reply's payload. Raises EncodeError and ResultTooLarge."""
     payload = spec.result.encode(result)
-    if len(payload) > MAX_REPLY_BYTES:
-        raise ResultTooLarge(f"the result of {spec.type} has {len(payload)} bytes; {MAX_REPLY_BYTES} fit")
+    if len(payload) > most:
+        raise ResultTooLarge(f"the result of {spec.type} has {len(payload)} bytes; {most} fit")
     return payload

@@ -135,8 +135,11 @@ class Intake:
         self._void_lane = Lane.SYNC if only_sync else Lane.ASYNC
         self._voids = Behaviour(seconds=0.0001)
 
-    def job(self, record: Record, progress: Progress) -> Job:
-        """What to do for a record. Raises Rejected, and Question for what is no command."""
+    def job(self, record: Record, progress: Progress, fetched: bytes | CodecError | None = None) -> Job:
+        """What to do for a record. Raises Rejected, and Question for what is no command.
+
+        `fetched`: of a record whose payload is an object, that, or why it can't be had.
+        """
         try:
             envelope = CommandEnvelope.parse(record.headers)
         except EnvelopeError as error:
@@ -147,7 +150,7 @@ class Intake:
             raise Question(envelope)
         kind = KINDS[envelope.kind]
         handler = self._registry.handlers.get(envelope.type)
-        value, sealed = self._opened(record, envelope)
+        value, sealed = self._opened(record.value if fetched is None else fetched, envelope)
         job = Job(
             record=record,
             envelope=envelope,
@@ -167,12 +170,16 @@ class Intake:
         job.fault = _unknown(envelope, kind, handler)
         return job
 
-    def _opened(self, record: Record, envelope: CommandEnvelope) -> tuple[bytes | None, CodecError | None]:
+    def _opened(
+        self, value: bytes | CodecError | None, envelope: CommandEnvelope
+    ) -> tuple[bytes | None, CodecError | None]:
         """The payload, or why it can't be opened."""
-        if record.value is None:
+        if value is None:
             return None, None
+        if isinstance(value, CodecError):
+            return None, value
         try:
-            return self._sealer.open(place("command", envelope.command_id), record.value), None
+            return self._sealer.open(place("command", envelope.command_id), value), None
         except CodecError as error:
             return None, error
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 from prometheus_client import REGISTRY
 
+from kasaga_wire.codec import MAX_PAYLOAD_BYTES
 from kasaga_wire.errors import KafkaFailure, KafkaUnavailable, SettingsError, TopicMismatch, TopicRefused
 from kasaga_wire.kafka import Admin, Consumer, GroupConsumer, Producer
 from kasaga_wire.records import audited_codec, deferral_codec
@@ -34,6 +35,7 @@ from .inbox.upkeep import PURGE_SLICE
 from .log import LEADERLESS_SECONDS, Throttle, logger
 from .metrics import metrics_of
 from .outage import delay
+from .porter import Porter
 from .progress import Room
 from .reader import Reader
 from .runtime import Parts, Runtime
@@ -66,6 +68,9 @@ class Process:
         self._drill = Drill(alone=settings.drill_alone) if settings.drill else None
         kind = Calls if self._drill is None else DrillCalls
         self._calls = kind(self._schemas, self._metrics, self._tracing, settings.sealer)
+        self._porter = Porter(settings.claims) if settings.claims is not None else None
+        if self._porter is not None:
+            self._calls.most = MAX_PAYLOAD_BYTES
         self._stop = asyncio.Event()
         self._store: Store = PlainStore(settings.concurrency)
         self._plain: Store = self._store
@@ -100,6 +105,8 @@ class Process:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._store.close()
+            if self._porter is not None:
+                self._porter.close()
             if self._plain is not self._store:
                 await self._plain.close()
             await asyncio.to_thread(self._tracing.flush, CLOSE_SECONDS)
@@ -234,6 +241,7 @@ class Process:
             batch=settings.batch if self._drill is None else 1,
             concurrency=settings.concurrency,
             drill=self._drill,
+            porter=self._porter,
         )
         contracts = {
             self._topics.commands(name): (each, self._store if each.contract.inbox else self._plain)

@@ -13,6 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kasaga_wire.claims import is_claim
+from kasaga_wire.errors import CodecError
+from kasaga_wire.kafka import Record
+
 from .answers import Answers
 from .calls import Calls
 from .dispatch import Batch, Dispatcher
@@ -24,6 +28,7 @@ from .inbox.rows import EXPIRED, FAILED, UNDECODABLE, Answer, Rules
 from .jobs import Intake, Job, Question, Rejected
 from .metrics import Metrics
 from .outage import Outage
+from .porter import Porter, room_of
 from .progress import Progress, Room
 from .reader import Delivered, Reader
 from .sender import Outgoing, Sender
@@ -66,6 +71,7 @@ class Parts:
     concurrency: int
     clock: Callable[[], float] = time.time
     drill: Drill | None = None
+    porter: Porter | None = None
 
 
 class _Service:
@@ -101,6 +107,9 @@ class Runtime:
         self._answers = Answers(
             parts.sender, parts.room, parts.metrics, parts.tracing, parts.dead_letters, parts.calls.sealer
         )
+        self._porter = self._answers.porter = parts.porter
+        if parts.porter is not None:
+            parts.porter.post = lambda outgoing: self.post([outgoing])
         self._examiner = Examiner(
             self._answers, parts.calls.schemas, parts.refresh_schemas, parts.rules, self._examined
         )
@@ -151,21 +160,48 @@ class Runtime:
         service = self._services[topic]
         for record, progress in records:
             progress.begin(record.offset)
+            claim = self._porter is not None and is_claim(record.value)
+            if claim:
+                self._parts.room.take(0, room_of(record.value))
             if not progress.active:
                 self._answers.release(record)
                 continue
-            try:
-                job = service.intake.job(record, progress)
-            except Rejected as rejected:
-                self._answers.dead_letter(service.registry, record, progress, rejected.error)
-                self._poll_soon()
-            except Question as question:
+            if self._porter is not None and claim:
                 self._in_hand += 1
-                self._examiner.ask(service.registry, service.store, record, progress, question.envelope)
-            else:
-                self._in_hand += 1
-                service.dispatcher.submit(job)
+                self._porter.run(self._loop.create_task(self._fetch(self._porter, service, record, progress)))
+                continue
+            self._submit(service, record, progress)
         self._pump()
+
+    def _submit(
+        self,
+        service: _Service,
+        record: Record,
+        progress: Progress,
+        fetched: bytes | CodecError | None = None,
+    ) -> None:
+        try:
+            job = service.intake.job(record, progress, fetched)
+        except Rejected as rejected:
+            self._answers.dead_letter(service.registry, record, progress, rejected.error)
+            self._poll_soon()
+        except Question as question:
+            self._in_hand += 1
+            self._examiner.ask(service.registry, service.store, record, progress, question.envelope)
+        else:
+            self._in_hand += 1
+            service.dispatcher.submit(job)
+
+    async def _fetch(self, porter: Porter, service: _Service, record: Record, progress: Progress) -> None:
+        """Take a record in when its payload is here. Others overtake it, as if Kafka had it later."""
+        command = dict(record.headers).get("ce_kasagacommand") or b""
+        fetched = await porter.fetch(command.decode("utf-8", "replace"), record.value or b"")
+        self._in_hand -= 1
+        if progress.active:
+            self._submit(service, record, progress, fetched)
+            self._pump()
+        else:
+            self._answers.release(record)
 
     def answered(self, job: Job, answer: Answer) -> None:
         """A job is settled: answer it, and those who asked the same."""
@@ -340,7 +376,11 @@ class Runtime:
     @property
     def idle(self) -> bool:
         """Whether everything that was delivered is answered, and acknowledged."""
-        return not self._in_hand and not self._running and not len(self._parts.sender)
+        return not self._in_hand and not self._running and not len(self._parts.sender) and not self._carries
+
+    @property
+    def _carries(self) -> bool:
+        return self._porter is not None and self._porter.busy
 
     async def finish(self, seconds: float) -> bool:
         """Wait until all that is in hand is answered and acknowledged; gives whether it is.

@@ -12,6 +12,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, Literal
 
+from kasaga_wire.claims import Claims
 from kasaga_wire.kafka import KafkaSettings
 from kasaga_wire.redaction import hide, hide_in
 from kasaga_wire.sealing import PLAIN, Sealer
@@ -78,6 +79,7 @@ class Settings:
     drill: bool = False
     drill_alone: bool = False
     sealer: Sealer = PLAIN
+    claims: Claims | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't work, by name."""

@@ -13,6 +13,7 @@ Station: the bottom. Everything of Kasaga imports this file, it imports nothing 
     │   │   └── SchemaMismatch KSG-113  the writer's schema can't be read as the reader's
     │   ├── UnknownSchema      KSG-112  nobody has published this schema id yet: try again
     │   └── CannotOpen         KSG-114  a payload is encrypted, and this process hasn't the key
+    │       └── ObjectUnreadable  KSG-115  a payload's object isn't there, was changed, or can't be asked for
     ├── EnvelopeError          KSG-120  a header is missing, malformed or too big
     ├── TopicNameError         KSG-130  a topic, namespace or prefix can't be a topic's name
     ├── LogSettingsError       KSG-150  no such log format or level
@@ -143,6 +144,24 @@ class CannotOpen(CodecError):
         """`key`: its id."""
         super().__init__(message, remedy=remedy or f"give this process key {key} in KASAGA_PAYLOAD_KEYS")
         self.key = key
+
+
+class ObjectUnreadable(CannotOpen):
+    """A payload is an object, and that isn't there, was changed, or its store doesn't answer.
+
+    `lasting`: asking the store again would change nothing.
+    """
+
+    code = "KSG-115"
+    default_remedy = (
+        "Look at the store that KASAGA_PAYLOAD_STORE_URL names. The step is tried again, and the payload "
+        "written again with it"
+    )
+
+    def __init__(self, message: str, *, remedy: str = "", lasting: bool = True) -> None:
+        """Keep whether it lasts."""
+        super().__init__(message, key="", remedy=remedy or self.default_remedy)
+        self.lasting = lasting
 
 
 class EnvelopeError(KasagaError):

@@ -89,12 +89,16 @@ class Objects:
         if size is not None and size != len(data):
             raise OSError(f"{size} bytes are there, and not {len(data)}")
 
-    def read(self, name: str) -> bytes | None:
-        """The bytes under a name, None where there are none. Raises ObjectsUnavailable."""
+    def read(self, name: str, *, most: int | None = None) -> bytes | None:
+        """The bytes under a name, None where there are none. Raises ObjectsUnavailable.
+
+        `most`: of a larger one the first `most` bytes and one more are read.
+        """
+        end = None if most is None else most + 1
 
         def read(system: AbstractFileSystem, root: str) -> bytes | None:
             try:
-                return system.cat_file(f"{root}/{name}")
+                return system.cat_file(f"{root}/{name}", start=None, end=end)
             except FileNotFoundError:
                 return None
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .codec import MAX_PAYLOAD_BYTES
-from .errors import CannotOpen, DecodeError, PayloadKeysInvalid
+from .errors import CannotOpen, DecodeError, ObjectUnreadable, PayloadKeysInvalid
 from .redaction import hide
 
 MAGIC = b"\xc1K"
@@ -43,6 +43,8 @@ MAX_HISTORY_BYTES = 1 << 30
 
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _HEAD_BYTES = 4
+_CLAIMED = 4
+"""See claims.py."""
 _FLAGS = (COMPRESSED, ENCRYPTED, COMPRESSED | ENCRYPTED)
 
 
@@ -161,6 +163,10 @@ class Sealer:
         """
         if data[:2] != MAGIC:
             return data
+        if data[2:3] == bytes((_CLAIMED,)):
+            raise ObjectUnreadable(
+                "the payload is in an object store, and whoever reads it here doesn't fetch it"
+            )
         if len(data) < _HEAD_BYTES or len(data) < _HEAD_BYTES + data[3] or data[2] not in _FLAGS:
             raise DecodeError("a sealed payload is cut off, or of a newer release")
         flags, head, rest = data[2], data[: _HEAD_BYTES + data[3]], data[_HEAD_BYTES + data[3] :]

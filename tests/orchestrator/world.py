@@ -20,11 +20,6 @@ from uuid import UUID
 
 from kasaga.engine.codec import decode
 from kasaga.errors import KilledProcess
-from kasaga.orchestrator import locking as locking_module
-from kasaga.orchestrator import loop as loop_module
-from kasaga.orchestrator import ownership as ownership_module
-from kasaga.orchestrator import relay as relay_module
-from kasaga.orchestrator import source as source_module
 from kasaga.orchestrator.clock import Clock
 from kasaga.orchestrator.loop import Loop
 from kasaga.orchestrator.metrics import Metrics
@@ -36,11 +31,13 @@ from kasaga.settings import Settings, limited
 from kasaga.store.base import FINAL_STATES, Offsets, SagaFilter, SagaRow, SagaState, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga.testing import network
+from kasaga_wire.claims import Claims
 from kasaga_wire.codec import Schemas
 from kasaga_wire.envelope import ControlEnvelope, ReplyTo, StartEnvelope
 from kasaga_wire.kafka import Consumer, KafkaSettings, Producer, Record, partition_for
 from kasaga_wire.records import Control, answer_codec, control_codec, own_schemas
 from kasaga_wire.topics import Topics
+from orchestrator.at_once import WITH_CRASH_POINTS, claims_desk
 from orchestrator.desk import Desk, Reply
 from orchestrator.ledger import Books, audit
 from orchestrator.node import Node
@@ -115,6 +112,7 @@ class World:
             "sleepers_in_memory": 4,  # the fewest: what the store alone has is read again and again
             **settings,
         }
+        self.claims: Claims | None = None  # of processes that join from now on
         self.desk = Desk(self.app.contracts, now=self.now)
         self.nodes: list[Node] = []
         self.asked: dict[str, str] = {}
@@ -129,7 +127,7 @@ class World:
         self._patches = contextlib.ExitStack()
 
     def __enter__(self) -> World:
-        for module in (locking_module, loop_module, ownership_module, relay_module, source_module):
+        for module in WITH_CRASH_POINTS:
             self._patches.enter_context(patch.object(module, "crash_point", self._crash_point))
         logger = logging.getLogger("kasaga")
         level = logger.level
@@ -190,14 +188,15 @@ class World:
             producers[-1].deliver = producers[-1].confirm = self._some
             return cast("Producer", producers[-1])
 
+        counter = None if self.claims is None else claims_desk(self.claims, self.topics)
         loop = Loop(
             app,
             defined,
             defs=defs,
-            where=Addresses(self.topics, "/kasaga/trips", self.shards),
+            where=Addresses(self.topics, "/kasaga/trips", self.shards, desk=counter),
             store=self.store,
             source=Source(cast("Consumer", consumer), cast("Asker", consumer), self.topics, schemas, clock),
-            relay=Relay(make_producer, network.Partitions(self.kafka)),
+            relay=Relay(make_producer, network.Partitions(self.kafka), desk=counter),
             clock=clock,
             metrics=Metrics(),
         )

@@ -25,7 +25,8 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("children.md", 2, "test_orders.py", 4),
         ("listening.md", 3, "test_fulfilment.py", 9),
         ("retention.md", 3, "test_orders.py", 1),
-        ("payloads.md", 2, "test_vault.py", 3),
+        ("payloads.md", 4, "test_vault.py", 3),
+        ("payloads.md", 4, "test_locker.py", 1),
     ],
 )
 def test_the_pages_sagas_hold_whatever_goes_wrong(

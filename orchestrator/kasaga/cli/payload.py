@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import click
 
+from kasaga_wire.claims import claimed, claims_from_env, fetch, is_claim
 from kasaga_wire.codec import MAX_PAYLOAD_BYTES, Schemas
 from kasaga_wire.errors import KafkaUnavailable
 from kasaga_wire.kafka import Consumer, PartitionError, Record
@@ -67,10 +68,15 @@ def decode(session: Session, given: str, command: str, reply: str) -> None:
     else:
         kind, id_ = ("reply", reply) if reply else ("command", command)
         where, data = place(kind, id_), _bytes(given)
-    opened = session.sealer().open(where, data)
+    inner, head["object"] = data, ""
+    if is_claim(data):
+        head["object"], size = claimed(data)
+        out.note(f"in an object: {head['object']}, {size} bytes")
+        inner = fetch(claims_from_env(session.environment), head["object"].partition("/")[0], data)
+    opened = session.sealer().open(where, inner)
     with session.store() as store:
         value = decoder(_schemas(store))(opened)
-    _tell(out, head, data, len(opened), value)
+    _tell(out, head, inner, len(opened), value)
 
 
 def _tell(out: Output, head: dict[str, Any], data: bytes, size: int, value: object) -> None:

@@ -47,6 +47,8 @@ class Gatherer:
 
     def gather(self, carried: list[Input], records: list[Record], now: int) -> list[Input]:
         """Bring what was left over, what was read and what has happened here into order."""
+        if self._intake.desk is not None:
+            records = self._intake.desk.sift(records, self._shards, now)
         records = self._holding.sift(records, self._shards, now)
         found = [*carried, *self._intake.read(records, now // 1000), *self._functions.take()]
         while self._relay.refusals:

@@ -26,7 +26,14 @@ from kasaga_wire.envelope import (
     split_command_id,
     type_of,
 )
-from kasaga_wire.errors import CannotOpen, CodecError, DecodeError, EnvelopeError, KasagaError
+from kasaga_wire.errors import (
+    CannotOpen,
+    CodecError,
+    DecodeError,
+    EnvelopeError,
+    KasagaError,
+    ObjectUnreadable,
+)
 from kasaga_wire.kafka import Record, partition_for
 from kasaga_wire.messages import KINDS, MessageEnvelope
 from kasaga_wire.nodes import clean_text
@@ -45,6 +52,7 @@ from ..engine.model import COMMAND, Asked, Event, Replied, Signalled, Started, U
 from ..engine.model import Record as Decided
 from ..store.base import OutboxRow
 from . import about, children
+from .claims import Desk
 from .rows import Addresses, split_step, step_name
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -65,6 +73,9 @@ MAX_TEXT = 4_000
 
 MIN_HEARTBEAT_SECONDS, MAX_HEARTBEAT_SECONDS = 1.0, 366 * 86_400.0
 """Between two heartbeats: each that comes is a row of history."""
+
+UNREAD_OBJECT = "kasaga.ObjectUnreadable"
+"""Type of the error of an attempt whose answer is an object that can't be had."""
 
 SUCCESSES = frozenset({"done", "undone", "nothing", "lost", "voided", "executed"})
 
@@ -123,9 +134,15 @@ class Intake:
     """Reads the records of one namespace."""
 
     def __init__(
-        self, topics: Topics, shards: int, schemas: Schemas, max_age_ms: int, sealer: Sealer = PLAIN
+        self,
+        topics: Topics,
+        shards: int,
+        schemas: Schemas,
+        max_age_ms: int,
+        sealer: Sealer = PLAIN,
+        desk: Desk | None = None,
     ) -> None:
-        self._sealer = sealer
+        self._sealer, self.desk = sealer, desk
         self._topics = topics
         self._shards = shards
         self._schemas = schemas
@@ -135,7 +152,7 @@ class Intake:
     @classmethod
     def of(cls, where: Addresses, schemas: Schemas, max_age_ms: int) -> Intake:
         """Of the namespace that these addresses are of, with its keys."""
-        return cls(where.topics, where.shards, schemas, max_age_ms, where.sealer)
+        return cls(where.topics, where.shards, schemas, max_age_ms, where.sealer, where.desk)
 
     def read(self, records: Iterable[Record], now_ms: int) -> list[Input]:
         """Turn records into items, in the order in which they are to be decided."""
@@ -247,6 +264,11 @@ class Intake:
         except CannotOpen as error:
             if outcome == DEFERRED:
                 raise  # its heartbeat, or the time-out of its silence, comes without it
+            if isinstance(error, ObjectUnreadable):
+                # As if it had been lost: it is asked for again, and who answers writes the object again.
+                why = (self.desk and self.desk.why(record)) or error
+                said = Replied(step, form, attempt, "failed", b"", UNREAD_OBJECT, str(why))
+                return Item(REPLY, record.partition, run_id, envelope.saga_id, said, record)
             if outcome in SUCCESSES and outcome != "done":
                 payload = NULL_PAYLOAD
             else:

@@ -129,6 +129,12 @@ class Metrics:
         )
 
     def _count_deleted(self, reg: CollectorRegistry) -> None:
+        self._objects = Counter(
+            "kasaga_payload_objects_total",
+            "Objects of large payloads, and whether they could be",
+            ["done", "outcome"],
+            registry=reg,
+        )
         self._deleted = Counter("kasaga_sagas_deleted_total", "Finished sagas deleted", registry=reg)
         self._kept = Counter(
             "kasaga_retention_rounds_failed_total", "Rounds of deleting that were broken off", registry=reg
@@ -266,6 +272,10 @@ class Metrics:
     def not_deleted(self) -> None:
         """A round of deleting was broken off; in the thread of retention."""
         self._kept.inc()
+
+    def object(self, done: str, well: bool, times: int = 1) -> None:
+        """A large payload was (`done`) `write`, `read` or `delete`, or couldn't be."""
+        self._objects.labels(done, "done" if well else "failed").inc(times)
 
     def archiving(self) -> None:
         """An object is on its way to the archive; in the thread of retention, as the next three."""

@@ -28,6 +28,7 @@ from . import topics as setup
 from .announce import Announcer, announce
 from .awaited_events import AwaitedEvents
 from .census import Census
+from .claims import Desk
 from .clock import Clock
 from .listener import OPTIONS, Clients, Listener
 from .loop import Loop
@@ -95,6 +96,7 @@ class Orchestrator:
                 lambda: 0 in loop.shards,
                 metrics=self.metrics,
                 archive=archiver,
+                claims=self._settings.claims(),
                 keep=period_of(self._settings.retention_days),
                 remember=timedelta(days=self._settings.remember_days),
             )
@@ -169,7 +171,9 @@ class Orchestrator:
 
         setup.publish(self._producer, topics, schemas)
         clock = Clock()
-        relay = Relay(producer, setup.Counter(admin), first=self._producer)
+        claims = settings.claims()
+        desk = Desk(claims, topics, self.metrics.object) if claims is not None else None
+        relay = Relay(producer, setup.Counter(admin), first=self._producer, desk=desk)
         consumer = Consumer(settings.kafka, group=f"{settings.topic_prefix}{app.namespace}.orchestrator")
         consumer.learn((topics.sagas, topics.replies, topics.control))
         source = Source(
@@ -182,7 +186,7 @@ class Orchestrator:
         )
         self._source = source
         where = Addresses(
-            topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ), sealer
+            topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ), sealer, desk
         )
         self._listener = self._listening(admin, where, store)
         return Loop(

@@ -23,6 +23,7 @@ from kasaga_wire.kafka import Producer, partition_for
 
 from ..store.base import OutboxRow, RowKind
 from . import about
+from .claims import FAILURES, LOOK_MICROS, Desk, Written
 from .clock import Clock, to_micros
 from .shards import Shard
 
@@ -51,6 +52,8 @@ class _Sent:
     failures: dict[int, int] = field(default_factory=dict[int, int])
     acked: list[int] = field(default_factory=list[int])
     """Acknowledged RECORD rows, to be deleted with the next commit."""
+    claims: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """Of rows whose payload is an object: what is sent in its place; empty while that is written."""
 
 
 class Partitions(Protocol):
@@ -74,9 +77,14 @@ class Relay:
     """Of one process. Only the loop's thread uses it; acknowledgements arrive in `poll`."""
 
     def __init__(
-        self, make_producer: Callable[[], Producer], partitions: Partitions, first: Producer | None = None
+        self,
+        make_producer: Callable[[], Producer],
+        partitions: Partitions,
+        first: Producer | None = None,
+        desk: Desk | None = None,
     ) -> None:
-        """`first` is a producer that is there already, to begin with."""
+        """`first` is a producer that is there already, to begin with; `desk` writes large payloads."""
+        self._desk = desk
         self._make_producer = make_producer
         self._producer = first or make_producer()
         self._partitions = partitions
@@ -130,6 +138,7 @@ class Relay:
         sent = self._shards.get(shard)
         if sent is not None:
             sent.rows.pop(seq, None)
+            sent.claims.pop(seq, None)
 
     def acknowledged(self, shard: int, next_row: int) -> int:
         """Return the sequence number up to which everything of a shard is acknowledged.
@@ -174,6 +183,8 @@ class Relay:
         self._producer.poll(0)
         if self._producer.fatal:
             self._replace()
+        for made in self._desk.written() if self._desk is not None else ():
+            self._written(made)
         for _ in range(len(self._waiting)):
             shard, seq = self._waiting.popleft()
             self._again(shard, seq)
@@ -187,7 +198,11 @@ class Relay:
         """When the next delayed row is to be produced, in microseconds."""
         if self._waiting or self._producer.waits:
             return 0
-        return self._later[0][0] if self._later else None
+        due = self._later[0][0] if self._later else None
+        if self._desk is not None and self._desk.busy:
+            soon = self.now() + LOOK_MICROS
+            return soon if due is None else min(due, soon)
+        return due
 
     def _hand_over(self) -> None:
         if self._to_hand_over:
@@ -201,7 +216,43 @@ class Relay:
         if sent is not None and row is not None:
             self._produce(sent, row)
 
+    def _written(self, made: Written) -> None:
+        """Send the claim to an object; where there is none, try again, then let the engine plan it anew."""
+        sent = self._shards.get(made.shard)
+        if sent is None or sent.rows.get(made.seq) is not made.row:
+            return
+        if made.claim:
+            sent.claims[made.seq] = made.claim
+            sent.failures.pop(made.seq, None)
+            self._produce(sent, made.row)
+            return
+        del sent.claims[made.seq]
+        tries = sent.failures[made.seq] = sent.failures.get(made.seq, 0) + 1
+        if tries < FAILURES or made.row.run_id is None:
+            wait = min(FIRST_WAIT * 2 ** min(tries, 10), LONGEST_WAIT)
+            heapq.heappush(self._later, (self.now() + wait, made.shard, made.seq))
+            return
+        row = sent.rows.pop(made.seq)
+        sent.failures.pop(made.seq, None)
+        extra = {**about.headers(row.headers), "step": row.step, "error": made.error}
+        log.warning("the payload of a command can't be written: its attempt has failed", extra=extra)
+        self.refusals.append(Refusal(row.shard, made.row.run_id, row.step, row.attempt, made.error))
+
+    def _claim(self, sent: _Sent, row: OutboxRow, desk: Desk) -> bytes:
+        """What is sent in place of a large payload; empty: it comes when the object is written."""
+        claim = sent.claims.get(row.seq)
+        if claim is None:
+            claim = sent.claims[row.seq] = b""
+            desk.write(row)
+        return claim
+
     def _produce(self, sent: _Sent, row: OutboxRow) -> None:
+        payload = row.payload
+        if self._desk is not None and self._desk.covers(row):
+            payload = self._claim(sent, row, self._desk)
+            if not payload:
+                return
+
         def on_ack(error: DeliveryError | None) -> None:
             self._flying -= 1
             if error is None:
@@ -213,7 +264,7 @@ class Relay:
         try:
             if partition is None:
                 partition = partition_for(row.key or b"-", self._partitions.count(row.topic))
-            self._producer.produce(row.topic, partition, row.key, row.payload, row.headers, on_ack)
+            self._producer.produce(row.topic, partition, row.key, payload, row.headers, on_ack)
             self.produced += 1
             self._flying += 1
             self._to_hand_over = True
@@ -227,6 +278,7 @@ class Relay:
         if sent.rows.pop(row.seq, None) is not None and row.kind is RowKind.RECORD:
             sent.acked.append(row.seq)
         sent.failures.pop(row.seq, None)
+        sent.claims.pop(row.seq, None)
 
     def _failed(self, sent: _Sent, row: OutboxRow, error: DeliveryError) -> None:
         """Produce again with back-off; a command that Kafka refuses for good is the engine's to decide."""

@@ -14,12 +14,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from kasaga_wire.crashpoints import crash_point
-from kasaga_wire.errors import KasagaError
+from kasaga_wire.errors import KasagaError, ObjectsUnavailable
 from kasaga_wire.kafka import partition_for
 
 from ..engine.codec import HistoryUnreadable, decode
@@ -30,6 +31,8 @@ from ..store.base import HistoryRow, SagaRow, Store, StoreUnavailable
 from .metrics import Metrics
 
 if TYPE_CHECKING:
+    from kasaga_wire.claims import Claims
+
     from ..archive import Archiver
 
 log = logging.getLogger("kasaga.orchestrator")
@@ -41,6 +44,8 @@ SLICE = 500
 """Sagas looked at in one slice."""
 CLOSE_SECONDS = 5.0
 """How long an archive may still write when the process ends. What isn't written by then is written again."""
+CLEARERS = 8
+"""Sagas whose objects are deleted at a time: each is a question of its own."""
 TOGETHER = 100
 """Sagas deleted in one transaction."""
 WHOLE_SECONDS = 3600.0
@@ -92,15 +97,17 @@ class Retention:
         keep: timedelta,
         remember: timedelta,
         archive: Archiver | None = None,
+        claims: Claims | None = None,
         interval: float = ROUND_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`keep` finished sagas so long, unless their definition says it, `remember` their ids after that.
 
-        With an `archive` they are written there first, and kept for as long as it doesn't take them.
+        With an `archive` they are written there first, and kept for as long as it doesn't take them. With
+        `claims` their payloads' objects are deleted before them, and they are kept while that can't be.
         """
         self._store, self._on_duty, self._metrics = store, on_duty, metrics
-        self._keep, self._remember, self._archive = keep, remember, archive
+        self._keep, self._remember, self._archive, self._claims = keep, remember, archive, claims
         self._interval, self._clock = interval, clock
         self._looked: dict[Pass, tuple[UUID, float]] = {}
         """How far the last round has come, and when the last whole one was."""
@@ -148,6 +155,7 @@ class Retention:
             free = self._free(slice_.rows, shards, each.keep)
             for together in self._safely(free):
                 crash_point("retention.archived")
+                self._clear(together)
                 gone = self._store.delete(together)
                 self._metrics.deleted(gone)
                 deleted += gone
@@ -159,6 +167,19 @@ class Retention:
                 break
             self._stop.wait(max(PAUSE_SECONDS, time.monotonic() - started))
         return deleted
+
+    def _clear(self, rows: Sequence[SagaRow]) -> None:
+        """Delete objects before their sagas: no history needs one. Raises ObjectsUnavailable."""
+        if self._claims is None:
+            return
+        try:
+            with ThreadPoolExecutor(CLEARERS) as threads:
+                gone = sum(threads.map(self._claims.clear, [str(row.run_id) for row in rows]))
+        except ObjectsUnavailable:
+            self._metrics.object("delete", well=False)
+            raise
+        self._metrics.object("delete", well=True, times=gone)
+        crash_point("retention.cleared")
 
     def _safely(self, free: Sequence[SagaRow]) -> Iterator[Sequence[SagaRow]]:
         """What may be deleted now, in parts: with an archive, what is in it."""

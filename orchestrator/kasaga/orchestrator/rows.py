@@ -53,6 +53,7 @@ from ..engine.undo import VOID_TYPE
 from ..engine.versions import Await
 from ..store.base import RENEWED, HistoryRow, OutboxRow, RowKind, SagaRow, SagaState, SagaWrite
 from . import children
+from .claims import Desk
 from .clock import to_datetime
 from .shards import AWAIT, lock_headers
 from .traceids import EVERY_SAGA, Sampling, traceparent, tracestate
@@ -78,6 +79,8 @@ class Addresses(NamedTuple):
     """Which sagas are traced: the headers say so."""
     sealer: Sealer = PLAIN
     """For what goes to Kafka, and waits for it in the outbox."""
+    desk: Desk | None = None
+    """Writes and fetches large payloads, where there is a store for them."""
 
 
 def awaited(row: OutboxRow) -> tuple[str, int] | None:
