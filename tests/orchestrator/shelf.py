@@ -6,7 +6,7 @@ from typing import cast
 
 from kasaga_wire.claims import Claims, fetch, is_claim
 from kasaga_wire.envelope import CommandEnvelope
-from kasaga_wire.errors import ObjectsUnavailable
+from kasaga_wire.errors import ObjectsUnavailable, ObjectUnreadable
 from kasaga_wire.kafka import Record
 from kasaga_wire.objects import Objects
 from orchestrator.desk import Reply
@@ -62,7 +62,12 @@ def furnish(world: World, shelf: Shelf) -> None:
         away, shelf.away = shelf.away, False
         try:
             if is_claim(record.value):
-                assert fetch(claims, envelope.command_id, record.value or b"")
+                try:
+                    assert fetch(claims, envelope.command_id, record.value or b"")
+                except ObjectUnreadable as error:
+                    if "was changed" not in error.message:
+                        raise
+                    return []  # the test's doing; it is asked again when its time is over
             else:
                 assert not claims.covers(record.value)
             replies = take(record)

@@ -11,7 +11,7 @@ from kasaga_wire.claims import is_claim
 from kasaga_wire.kafka import Record
 from orchestrator.shelf import Shelf, furnish
 from orchestrator.test_crash_windows import POINTS, nth, until_over
-from orchestrator.world import World
+from orchestrator.world import Odds, World
 
 LARGE = "a chair, " * 50
 
@@ -149,3 +149,25 @@ def test_a_new_owner_fetches_what_the_old_one_was_fetching() -> None:
         until_over(world)
         world.audit()
         assert errors(world, "one") == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_goes_wrong_at_once_the_books_agree(seed: int) -> None:
+    odds = Odds(die=0.002, freeze=0.002, store=0.01, unknown=0.01, outage=0.002, again=0.05, slow=0.3)
+    with World(seed, odds=odds, lease_seconds=0.4, heartbeat_seconds=0.1) as world:
+        shelf = Shelf()
+        furnish(world, shelf)
+        world.join()
+        world.join()
+        for number in range(8):
+            world.start(("trip", "hasty", "failing", "nap")[number % 4], f"s-{number}", LARGE)
+        for _ in range(600):
+            shelf.away = world.dice.random() < 0.1
+            if shelf.objects and world.dice.random() < 0.02:
+                _spoil(shelf, world.dice.choice(sorted(shelf.objects)), "changed")
+            world.step()
+        shelf.away = False
+        world.heal()
+        world.settle()
+        world.audit()
+        assert shelf.writes > 20
