@@ -29,6 +29,7 @@ BEGIN, END = "<!-- values: written by integration/helm/make_docs.py -->", "<!-- 
 
 CHARTS_OWN = SHARED | {
     *("kafka", "process", "payload_keys", "payload_compress_bytes", "archive_url", "archive_options"),
+    *("payload_store_url", "payload_store_options", "payload_store_bytes"),
 }
 """Settings that the chart sets by itself, from values of other names."""
 APIS_OWN = CHARTS_OWN | {"host", "port", "token", "allowed_hosts"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import io
 import json
 import re
+import runpy
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -153,18 +153,17 @@ def test_anybody_can_read_a_line_and_kasaga_replays_the_file(shelf: Shelf) -> No
     assert (history.saga_id, len(history.rows)) == ("s-1", len(line["rows"]))
 
 
-def test_the_guides_code_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guides_code_reads_it(tmp_path: Path) -> None:
     found: dict[str, str] = dict(
         re.findall(r"```python\n# (\S+\.py)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     )
     (tmp_path / "audit.py").write_text(found["audit.py"])
-    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
-    audit = importlib.import_module("audit")
+    audit = runpy.run_path(str(tmp_path / "audit.py"))
     with calm() as world, archiving(world, Objects(f"file://{tmp_path}/archive")) as made:
         rows = finished(world, "s-1", "s-2")
         world.pass_time(2 * 86_400)
         assert made.round() == 2
-    told = audit.inputs(tmp_path / "archive")
+    told = audit["inputs"](tmp_path / "archive")
     assert {run: value["id"] for run, value in told.items()} == {str(r.run_id): i for i, r in rows.items()}
 
 

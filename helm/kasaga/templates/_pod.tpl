@@ -97,6 +97,10 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 - name: KASAGA_PAYLOAD_KEYS_FILE
   value: /etc/kasaga/payloads/keys
 {{- end }}
+{{- if .root.Values.payloads.store.existingSecret.name }}
+- name: KASAGA_PAYLOAD_STORE_OPTIONS_FILE
+  value: /etc/kasaga/payload-store/options
+{{- end }}
 {{- if and .archive .root.Values.archive.existingSecret.name }}
 - name: KASAGA_ARCHIVE_OPTIONS_FILE
   value: /etc/kasaga/archive/options
@@ -178,6 +182,16 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
       - key: {{ .existingSecret.key }}
         path: keys
 {{- end }}
+{{- with .store.existingSecret }}
+{{- if .name }}
+- name: payload-store
+  secret:
+    secretName: {{ .name }}
+    items:
+      - key: {{ .key }}
+        path: options
+{{- end }}
+{{- end }}
 {{- end }}
 {{- with .archive }}
 {{- if .existingSecret.name }}
@@ -218,6 +232,11 @@ the collector alone are a variable, since OpenTelemetry reads them nowhere else.
 {{- if .existingSecret.name }}
 - name: payloads
   mountPath: /etc/kasaga/payloads
+  readOnly: true
+{{- end }}
+{{- if .store.existingSecret.name }}
+- name: payload-store
+  mountPath: /etc/kasaga/payload-store
   readOnly: true
 {{- end }}
 {{- end }}
