@@ -57,6 +57,23 @@ def test_people_see_what_is_awaited(awaiting: Awaiting) -> None:
     assert awaiting.dead_letters() == []
 
 
+def test_an_event_is_given_once_though_its_keepers_die(awaiting: Awaiting) -> None:
+    awaiting.running.pop().kill()
+    doomed = [
+        awaiting.orchestrator(point, KASAGA_CRASH_AT=point)
+        for point in ("listener.before_keep", "listener.after_keep")
+    ]
+    for number in range(10):
+        awaiting.place(f"o-{number}", 10)
+        awaiting.settle(f"o-{number}", 10)
+        assert flushes(awaiting.sender)
+    eventually(lambda: all(each.ended() is not None for each in doomed), timeout=PATIENCE)
+    awaiting.running.clear()
+    awaiting.orchestrator("heir")
+    eventually(lambda: awaiting.done("saga-", 10), timeout=PATIENCE)
+    assert awaiting.dead_letters() == []
+
+
 def test_orchestrators_are_killed_while_records_and_waits_race(awaiting: Awaiting) -> None:
     awaiting.orchestrator("second")
     for number in range(60):

@@ -11,7 +11,9 @@ import os
 from cli.real_shop import NAMESPACE, GoodsContract, Order, asking, purchase, service
 from kasaga import App, Event, SagaContext, saga
 
-ORDERS = f"{os.environ.get('KASAGA_TOPIC_PREFIX', '')}orders.placed"
+PREFIX = os.environ.get("KASAGA_TOPIC_PREFIX", "")
+ORDERS = f"{PREFIX}orders.placed"
+SHIPPED = Event(f"{PREFIX}orders.shipped", Order, key=lambda order: order.wish)
 
 
 @saga("gift")
@@ -22,9 +24,11 @@ async def gift(ctx: SagaContext, order: Order) -> str:
     return bought.shelf
 
 
-@saga("heard", on=Event(ORDERS, Order, id=lambda order: f"heard-{order.wish}"))
+@saga("heard", on=Event(ORDERS, Order, id=lambda order: f"heard-{order.wish}"), awaits=[SHIPPED])
 async def heard(ctx: SagaContext, order: Order) -> str:
-    return (await ctx.use(GoodsContract).take(order)).shelf
+    taken = await ctx.use(GoodsContract).take(order)
+    shipped = await ctx.event(SHIPPED, key=order.wish)
+    return f"{taken.shelf}, shipped as {shipped.id}"
 
 
 app = App(NAMESPACE, sagas=[purchase, asking, gift, heard], participants=[GoodsContract])

@@ -118,7 +118,7 @@ def test_payloads_are_decoded_and_keys_counted(vault: Vault) -> None:
     assert not found["k1"]["first"]
     for each in found.values():
         assert each["here"]
-        assert each["rows"] == {"history": 3, "results": 1, "outbox": 0, "goods": 2}, out
+        assert each["rows"] == {"history": 3, "results": 1, "outbox": 0, "events": 0, "goods": 2}, out
     vault.environment[KEYS] = NEW
     status, out, err = kasaga(vault, "keys", "in-use")
     assert "missing" in out, out + err
@@ -208,15 +208,28 @@ def test_children_are_sealed_too(vault: Vault, wish: str) -> None:
 
 
 def test_what_is_heard_is_sealed_from_there_on(vault: Vault) -> None:
-    topic = f"{vault.prefix}orders.placed"
-    create_topic(vault.kafka.bootstrap, topic, 1)
+    """Also what comes before a saga awaits it: it is kept, sealed, and counted by its key."""
+    topics = [f"{vault.prefix}orders.{name}" for name in ("placed", "shipped")]
     log = vault.folder / "orchestrator.log"
-    eventually(lambda: f"{topic}/0 at" in log.read_text(), timeout=PATIENCE)
+    for topic in topics:
+        create_topic(vault.kafka.bootstrap, topic, 1)
+    eventually(lambda: all(f"{topic}/0 at" in log.read_text() for topic in topics), timeout=PATIENCE)
     sender = producer(vault.kafka.bootstrap)
-    sender.produce(topic, json.dumps({"id": SECRET, "wish": "x"}).encode())
+    sender.produce(topics[1], json.dumps({"id": SECRET, "wish": "x"}).encode())
+    assert flushes(sender)
+
+    def kept() -> bool:
+        status, out, err = kasaga(vault, "keys", "in-use", "-o", "json")
+        assert status == 0, err
+        return [each["rows"]["events"] for each in json.loads(out)["keys"]] == [1]
+
+    eventually(kept, timeout=PATIENCE, interval=0.5)
+    assert SECRET not in vault.tables()
+    sender.produce(topics[0], json.dumps({"id": SECRET, "wish": "x"}).encode())
     assert flushes(sender)
     vault.becomes("COMPLETED", "heard-x")
     assert all(is_sealed(each.value) for each in vault.records() if each.value is not None)
+    assert SECRET not in vault.tables()
 
 
 def test_large_payloads_are_compressed_without_any_key(

@@ -24,6 +24,7 @@ from .rules import (
     UNKNOWN_SIGNAL,
     UNLISTED,
     UNLISTED_CHILD,
+    UNLISTED_EVENT,
     UNUSED_IGNORE,
     Finding,
     Rule,
@@ -131,6 +132,8 @@ class _Check:
         steps.look_at_contracts(scope, self)
         for wrong, said in signals.undeclared(scope, self._saga.signals if self._saga is not None else None):
             self.report(scope, UNKNOWN_SIGNAL, wrong, said)
+        for wrong, said in signals.unlisted(scope, self._saga.awaits if self._saga is not None else ()):
+            self.report(scope, UNLISTED_EVENT, wrong, said)
 
     def _follow(self, function: FunctionType, receiver: type | None) -> None:
         scope = self._scope(function, receiver)

@@ -108,6 +108,7 @@ UNKNOWN_SIGNAL = Rule(
     "Declare it: @saga(signals={…}), with its type or its Event; or mend the name.",
 )
 UNLISTED_CHILD = Rule("KSG-625", "UnlistedChild", _E, "Add it to App(sagas=[…]).")
+UNLISTED_EVENT = Rule("KSG-626", "UnlistedEvent", _E, "List it: @saga(awaits=[…]).")
 UNLISTED = Rule("KSG-611", "UnlistedParticipant", _E, "Add it to App(participants=[…]).")
 CLASH = Rule(
     "KSG-612",
@@ -175,6 +176,7 @@ RULES: dict[str, Rule] = {
         UNKNOWN_SIGNAL,
         UNLISTED,
         UNLISTED_CHILD,
+        UNLISTED_EVENT,
         CLASH,
         NO_COMMAND,
         NOT_AWAITED,

@@ -1,11 +1,13 @@
-"""Signals that a saga awaits and doesn't declare: nobody could ever send one, and an Event would be none."""
+"""Signals and events that a saga awaits and doesn't declare: none would ever come."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypeGuard
 
-from .names import ContextCall, Scope
+from ..listening import Event
+from .names import ContextCall, Real, Scope
 
 
 def undeclared(scope: Scope, declared: Collection[str] | None) -> Iterator[tuple[ast.AST, str]]:
@@ -21,3 +23,26 @@ def undeclared(scope: Scope, declared: Collection[str] | None) -> Iterator[tuple
         if isinstance(name, str) and name not in (declared or ()):
             listed = ", ".join(sorted(declared or ())) or "none"
             yield node, f"signal {name!r} isn't declared: @saga(signals=…) has {listed}"
+
+
+def is_event(value: object) -> TypeGuard[Event[Any]]:
+    """Whether it is an Event of any type."""
+    return isinstance(value, Event)
+
+
+def unlisted(scope: Scope, awaits: Sequence[Event[Any]]) -> Iterator[tuple[ast.AST, str]]:
+    """Each `ctx.event(event)` of a function whose Event `@saga(awaits=…)` doesn't list, and what is wrong."""
+    for node in ast.walk(scope.code.node):
+        if not isinstance(node, ast.Call) or scope.infer(node.func) != ContextCall("event"):
+            continue
+        given = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "event")]
+        found = scope.infer(given[0]) if given else None
+        if not isinstance(found, Real) or not is_event(found.value):
+            continue
+        event = found.value
+        same = [each for each in awaits if each.name == event.name]
+        if not same:
+            listed = ", ".join(sorted(each.name for each in awaits)) or "none"
+            yield node, f"event {event.name!r} isn't declared: @saga(awaits=…) has {listed}"
+        elif same[0].type != event.type:
+            yield node, f"event {event.name!r} is declared with another type"

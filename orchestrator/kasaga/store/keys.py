@@ -23,7 +23,12 @@ _NOBODY = UUID(int=0)
 Found = Counter[str]
 """Rows by key."""
 
-OWN: dict[str, Sequence[object]] = {"history": (-1, _NOBODY, 0), "results": (_NOBODY, -1), "outbox": (-1, 0)}
+OWN: dict[str, Sequence[object]] = {
+    "history": (-1, _NOBODY, 0),
+    "results": (_NOBODY, -1),
+    "outbox": (-1, 0),
+    "events": (b"", ""),
+}
 """The orchestrator's tables by statement, and what is before the first row of each."""
 INBOX: dict[str, Sequence[object]] = {"inbox": ("",)}
 """A participant's."""

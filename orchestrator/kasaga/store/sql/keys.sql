@@ -29,6 +29,16 @@ SELECT CASE WHEN substring(p.head FOR 2) = '\xc14b' THEN encode(substring(p.head
     ELSE '' END AS key, count(*), (SELECT count(*) FROM page), e.shard, e.seq
 FROM page p CROSS JOIN ending e GROUP BY 1, 4, 5
 
+-- events: bytea text int4
+-- Records that sagas may await by a key.
+WITH page AS MATERIALIZED (
+    SELECT name, position, substring(payload FOR 36) AS head FROM kasaga.heard
+    WHERE (name, position) > ($1, $2) ORDER BY name, position LIMIT $3
+), ending AS (SELECT name, position FROM page ORDER BY name DESC, position DESC LIMIT 1)
+SELECT CASE WHEN substring(p.head FOR 2) = '\xc14b' THEN encode(substring(p.head FROM 5 FOR get_byte(p.head, 3)), 'escape')
+    ELSE '' END AS key, count(*), (SELECT count(*) FROM page), e.name, e.position
+FROM page p CROSS JOIN ending e GROUP BY 1, 4, 5
+
 -- inbox: text int4
 -- Of a participant's own database.
 WITH page AS MATERIALIZED (
