@@ -51,7 +51,7 @@ R = TypeVar("R")
 class SagaContext(Branching, Messaging, Awaiting, Emitting, Parenting, Naming, Patching, Renewing, Locking):
     """The one door of a saga to the world. Every await on it is a checkpoint."""
 
-    __slots__ = ("_awaits", "_contracts", "_host", "_random", "_signals", "_taken", "_uuids")
+    __slots__ = ("_awaits", "_contracts", "_host", "_random", "_seed", "_signals", "_taken", "_uuids")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class SagaContext(Branching, Messaging, Awaiting, Emitting, Parenting, Naming, P
         self._awaits = awaits or {}
         self._uuids = 0
         self._random: random.Random | None = None
+        self._seed = ""
 
     def _live(self) -> Host:
         """Refuse any use by a coroutine that is being closed."""
@@ -110,8 +111,8 @@ class SagaContext(Branching, Messaging, Awaiting, Emitting, Parenting, Naming, P
     def random(self) -> random.Random:
         """A generator of random numbers seeded by the run, the same in each replay. Not for secrets."""
         host = self._live()
-        if self._random is None:
-            self._random = random.Random(host.seed)
+        if self._random is None or self._seed != host.seed:
+            self._random, self._seed = random.Random(host.seed), host.seed
         return self._random
 
     def use(

@@ -20,6 +20,7 @@ from .engine.deferrals import Deferred
 from .engine.leftovers import Leftover, leftovers
 from .engine.leftovers import told as told_leftovers
 from .engine.model import COMMAND, DONE, LOCAL, REFUSED, SCOPE, SCOPED, UNKNOWN, Fired
+from .engine.resets import RESET
 from .engine.stand import Paused
 from .engine.state import State
 from .engine.step import NO_EFFECT
@@ -175,6 +176,12 @@ def _progress(state: State) -> str:
         left = [step for step in order if step.undo_open or step.to_undo]
         undone = sum(1 for step in order if step.undo_how)
         return f"Undoing: {undone} of {undone + len(left)} steps cleared"
+    if state.resetting:
+        gone = [step for step in order if step.left == RESET]
+        left = sum(1 for step in gone if step.undo_open or step.to_undo)
+        return f"Set back to step {state.resetting}: {left} of {len(gone)} steps after it are to be undone first"
+    order = [step for step in order if step.left != RESET]
+    done = sum(1 for step in order if step.outcome == DONE and not step.undo_how)
     at = f", at step {listed(open_steps)}" if open_steps else ""
     if not order:
         return "No step has been taken yet"

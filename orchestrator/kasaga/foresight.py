@@ -14,6 +14,7 @@ from typing import Any
 from .engine import lifecycle
 from .engine.codec import HistoryUnreadable, decode
 from .engine.deferrals import Deferred
+from .engine.leaving import dropped
 from .engine.leftovers import Leftover, leftovers, told
 from .engine.model import COMMAND, DONE, LOCAL, UNKNOWN, Asked, Fired
 from .engine.operator import refuses
@@ -40,6 +41,7 @@ USUAL: Mapping[str, tuple[SagaState, ...]] = {
     "resume": (SagaState.PAUSED,),
     "terminate": _STUCK,
     "move": (*_LIVE, SagaState.PAUSED),
+    "reset": _LIVE,
 }
 """By action, the states that a filter means which names none."""
 
@@ -178,6 +180,19 @@ def _move(state: State, intent: Intent, now: datetime) -> str:
     return f"goes on in version {intent.value}, if its owner has that and a replay in it agrees"
 
 
+def _reset(state: State, intent: Intent, now: datetime) -> str:
+    after = dropped(state, state.steps[intent.step])
+    undone = [step for step in reversed(after) if _is_undone(step)]
+    stays = [
+        step
+        for step in after
+        if step.outcome == DONE and not step.compensation and step.kind in (COMMAND, LOCAL)
+    ]
+    said = f"undoes {_named(undone)}" if undone else "has nothing to undo"
+    said += f", and runs its code anew from step {intent.step}, if that does what it did until there"
+    return f"{said}; nothing undoes {_named(stays)}" if stays else said
+
+
 _WOULD = {
     "pause": _pause,
     "resume": _resume,
@@ -187,6 +202,7 @@ _WOULD = {
     "skip": _skip,
     "resolve": _resolve,
     "move": _move,
+    "reset": _reset,
 }
 
 

@@ -67,6 +67,7 @@ from .engine.model import (
 )
 from .engine.renewals import Continue, Swell
 from .engine.renewing import beginning
+from .engine.resets import Reset
 from .engine.versions import Adopt, Patch
 from .timeline_attributes import LONG, OTHER_MARKS, RUN, marked, named
 from .timeline_data import Decode, payload_lines
@@ -323,6 +324,8 @@ class _Story:
                 self._add(Entry(at, STATE, lifecycle.PAUSED))
             case Release():
                 self._add(Entry(at, STATE, self._state))
+            case Reset(step=step, numbers=last):
+                self.entries[-1].outcome = f"back to step {step}, and on with {last + 1}"
             case Postpone():
                 self.entries[-1].outcome = "when it is resumed"
             case Fence(step=step):

@@ -1,4 +1,4 @@
-"""Acting on a saga: cancel, pause, resume, terminate, retry, skip, resolve, move.
+"""Acting on a saga: cancel, pause, resume, terminate, retry, skip, resolve, move, reset.
 
 Each is a record to the saga's owner, who answers.
 """
@@ -16,7 +16,7 @@ from ..client.errors import NoAnswer
 from .access import require_token
 from .answers import BackendOf, answer, refusals
 from .backend import Backend
-from .bulk_models import MoveRequest
+from .bulk_models import MoveRequest, ResetRequest
 from .models import (
     ActionQuery,
     ActionResult,
@@ -213,3 +213,15 @@ async def terminate(asked: TerminateRequest, acting: ActingOf) -> Response:
 async def move(asked: MoveRequest, acting: ActingOf) -> Response:
     """Its owner replays the saga's history in that version first, and refuses where the code differs."""
     return await acting.act("move", reason=asked.reason, by=asked.by, value=asked.to)
+
+
+@router.post(
+    "/sagas/{saga_id:saga}/reset",
+    operation_id="reset_saga",
+    summary="Undo what came after a step, and run the saga's code anew from there",
+    response_model=ActionResult,
+    responses=RESPONSES,
+)
+async def reset(asked: ResetRequest, acting: ActingOf) -> Response:
+    """Its owner refuses where what came after the step can't be undone and done again."""
+    return await acting.act("reset", reason=asked.reason, by=asked.by, step=asked.after)

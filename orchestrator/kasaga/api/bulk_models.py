@@ -9,13 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from .halt_models import LeftOut
 from .models import MAX_PAGE, MAX_REASON, USUAL_PAGE, ActionQuery, CancelRequest, Filter, Step, Who
 
-BulkAction = Literal["cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "move"]
+BulkAction = Literal["cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "move", "reset"]
 
 
 class MoveRequest(CancelRequest):
     """Go on in another version."""
 
     to: int = Field(ge=1, le=2**31 - 1, description="The version.", examples=[2])
+
+
+class ResetRequest(CancelRequest):
+    """Undo what came after a step, and run the code anew from there."""
+
+    after: str = Field(min_length=1, max_length=200, description="The step's number.", examples=["2"])
 
 
 class BulkQuery(ActionQuery):

@@ -40,6 +40,7 @@ ABOUT_SAGAS = {
     "resume": "act.resume",
     "terminate": "act.terminate",
     "move": "act.move",
+    "reset": "act.reset",
     "locks": "locks.locks",
 }
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip`, `resolve`, `move`: actions on sagas.
+"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip`, `resolve`, `move`, `reset`: actions on sagas.
 
 Of one saga, of several, or of all that a filter chooses. Each is a record to the saga's owner, who carries
 it out once, keeps who did it and why in the history, and answers.
@@ -50,6 +50,7 @@ DONE = {
     "resume": "resumed",
     "terminate": "terminated",
     "move": "moved",
+    "reset": "reset",
 }
 _BULKS = UUID("6b617361-6761-5a70-b000-000000000000")
 """The name space of the ids of a bulk's actions."""
@@ -247,6 +248,19 @@ def move(session: Session, /, to: int, reason: str, timeout: float | None, bulk:
     Each saga's owner replays its history in that version first, and refuses where the code differs.
     """
     act(session, Action("move", reason, "", to, timeout, bulk), **rest)
+
+
+@click.command()
+@action_options
+@click.option("--after", required=True, metavar="STEP", help="The last step that stays done, by its number.")
+@click.option("--reason", default="", help="Why, for the history.")
+@pass_session
+def reset(session: Session, /, after: str, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
+    """Undo what sagas did after a step, and run their code anew from there.
+
+    For RUNNING and STUCK sagas. A saga's owner refuses where what came after can't be undone and done again.
+    """
+    act(session, Action("reset", reason, after, timeout=timeout, bulk=bulk), **rest)
 
 
 # --- doing it

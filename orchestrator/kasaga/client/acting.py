@@ -21,7 +21,7 @@ from .handle import FIRST_WAIT
 from .ids import uuid7
 from .status import SagaStatus
 
-Action = Literal["retry", "skip", "resolve", "cancel", "pause", "resume", "terminate", "move"]
+Action = Literal["retry", "skip", "resolve", "cancel", "pause", "resume", "terminate", "move", "reset"]
 
 ANSWER_SECONDS = 30.0
 """How long a saga's owner may take to answer an action: longer than a take-over after a crash."""
@@ -104,6 +104,15 @@ class Acting(ABC):
         """Let a saga go on in another version of its code, if a replay of its history in that code agrees."""
         return await self.act("move", id, reason=reason, value=to, by=by, timeout=timeout)
 
+    async def reset(
+        self, id: str, *, after: str, reason: str = "", by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """Undo what a saga did after a step, and run its code anew from there; returns when that is decided.
+
+        `after` is the step's number, as `describe` shows it. Raises NotApplicable where it can't be done.
+        """
+        return await self.act("reset", id, reason=reason, step=after, by=by, timeout=timeout)
+
     async def act(
         self,
         action: Action,
@@ -122,7 +131,7 @@ class Acting(ABC):
             action: what to do.
             id: of the saga.
             reason: why, for the history; `skip`, `resolve` and `terminate` want one.
-            step: only if the saga is stuck at this one.
+            step: only if the saga is stuck at this one; of `reset` the one to go back to.
             value: of `resolve`, and of `move` the version.
             by: who acts, for the history; the client's name by default.
             timeout: seconds for the owner's answer; 30 by default.

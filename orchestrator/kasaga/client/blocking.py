@@ -191,6 +191,12 @@ class BlockingClient:
         """Let a saga go on in another version; see `Client.move`."""
         return self.call(self._client.move(id, to=to, reason=reason, by=by, timeout=timeout))
 
+    def reset(
+        self, id: str, *, after: str, reason: str = "", by: str = "", timeout: float | None = None
+    ) -> SagaStatus:
+        """Set a saga back to a step; see `Client.reset`."""
+        return self.call(self._client.reset(id, after=after, reason=reason, by=by, timeout=timeout))
+
     def signal(
         self,
         id: str,

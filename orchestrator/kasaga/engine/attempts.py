@@ -43,6 +43,7 @@ def resume(state: State, decision: Resume, row: int) -> None:
         state.unfed.remove(step)
         step.fed_at, step.fed_seq, step.asked = state.at, state.next_seq, len(state.order)
         state.fed.append(step)
+        state.resetting = ""
     else:
         state.begun_at, state.begun_seq = state.at, state.next_seq
 

@@ -62,6 +62,7 @@ from .model import (
     Updated,
 )
 from .renewals import Continue, Swell
+from .resets import Reset
 from .versions import Adopt, Await, Patch
 
 __all__ = ["FORMAT", "HistoryUnreadable", "decode", "encode"]
@@ -120,6 +121,7 @@ _DECISIONS: dict[int, type[NamedTuple]] = {
     33: Continue,
     34: Swell,
     35: Lock,
+    36: Reset,
 }
 _CODES: dict[type[NamedTuple], int] = {
     kind: code for table in (_EVENTS, _DECISIONS) for code, kind in table.items()

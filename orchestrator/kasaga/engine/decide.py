@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import NotApplicable, UpdateRefused
-from . import kinship, moving, signals
+from . import kinship, moving, resetting, signals
 from .driver import Guard, unguarded
 from .model import MESSAGES, Asked, CodeArrived, Event, Faulted, Record, Signalled, Started, Tell, Updated
 from .operator import note as note_action
@@ -71,6 +71,8 @@ def decide(
         refused = refuses(state, event, defs)
         if not refused and event.action == "move":
             refused = moving.refuses_code(defs, run, event, guard)
+        elif not refused and event.action == "reset":
+            refused = resetting.refuses_code(defs, run, event, guard)
         if refused:
             return NotApplicable(refused)
     elif isinstance(event, MESSAGES):

@@ -125,6 +125,11 @@ class Driver(Scheduling):
         self.answer: tuple[bytes, str] = b"", ""
         """What the handler made of the update that was fed last: its result, and why it refused it."""
 
+    def jump(self, last: int) -> None:
+        """Number what is asked for from now on behind `last`, and let chance be another one."""
+        self.root.steps = max(self.root.steps, last)
+        self.host.seed = f"{self.host.seed.partition('/steps-')[0]}/steps-{last}"
+
     @property
     def waiting(self) -> Request | None:
         """The step whose outcome the code awaits; of several, the one that it asked for first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .model import CUT_OFF, DRAINED, LEFT, LOST, SCOPE, SCOPED, Enter, Leave, Pivot
+from .resets import RESET, Reset
 from .step import Step
 
 if TYPE_CHECKING:
@@ -72,3 +73,30 @@ def pivot(state: State, decision: Pivot, row: int) -> None:
     if state.deadline_row:  # there is nothing that it could undo any more
         state.close_row(state.deadline_row)
         state.deadline_row = 0
+
+
+def dropped(state: State, step: Step) -> list[Step]:
+    """The steps that were asked for after the code was given this one's outcome."""
+    return [each for each in state.order[step.asked :] if each.left != RESET]
+
+
+def leaves_until(state: State, place: int) -> list[tuple[int, Leave]]:
+    """What the code had left behind when it had been given so many outcomes."""
+    return [each for each in state.leaves or () if each[0] <= place]
+
+
+def reset(state: State, decision: Reset, row: int) -> None:
+    """Apply a Reset: what came after the step is to be undone, and its outcome to be fed anew."""
+    step = state.steps[decision.step]
+    place, gone = state.fed.index(step), dropped(state, step)
+    for each in gone:
+        each.left = RESET
+    del state.fed[place:]
+    state.unfed = [step]
+    state.leaves = leaves_until(state, place)
+    state.lost = [gone] if gone else None
+    state.jumps = {at: last for at, last in (state.jumps or {}).items() if at < place}
+    state.jumps[place] = decision.numbers
+    state.resetting = step.path
+    if state.swollen is not None and state.swollen[0] > place + 1:
+        state.swollen = place + 1, state.swollen[1]

@@ -17,6 +17,7 @@ from .deferrals import Defer, Deferred
 from .keylocks import Barred, Granted, Lock
 from .kinship import Parent, Recall, Recalled, Report
 from .renewals import Continue, Swell
+from .resets import Reset
 from .versions import Adopt, Await, Patch
 
 COMMAND, UNDO, VOID, SLEEP, LOCAL, DEADLINE = "command", "undo", "void", "sleep", "local", "deadline"
@@ -474,6 +475,7 @@ Decision = (
     | Continue
     | Swell
     | Lock
+    | Reset
 )
 
 TAKES_ROW = frozenset({Send, Sleep, Deadline, RunLocal, Tell, Alarm, Fence, Defer, Emit, Report, Await, Lock})

@@ -1,4 +1,4 @@
-"""What may be asked of a saga: pause, resume, cancel, terminate, retry, skip, resolve, move, watch.
+"""What may be asked of a saga: pause, resume, cancel, terminate, retry, skip, resolve, move, reset, watch.
 
 Each action is an event like any other: recorded with who asked and why, and known again by its id.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kasaga_wire.errors import KasagaError
 
-from . import halt, lifecycle, moving, undo
+from . import halt, lifecycle, moving, resetting, undo
 from .kinship import LEAVE
 from .model import DONE, Asked, Clear, Postpone, Settle, Tell
 from .state import RESOLVED
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_WATCHERS = 100
 """Clients that one saga tells its end."""
 
-ACTIONS = ("cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "move", "watch")
+ACTIONS = ("cancel", "pause", "resume", "terminate", "retry", "skip", "resolve", "move", "reset", "watch")
 
 
 def refuses(state: State, event: Asked, defs: Definitions | None) -> str:
@@ -45,6 +45,8 @@ def refuses(state: State, event: Asked, defs: Definitions | None) -> str:
         return _refuses_cancel(state)
     if action == "move":
         return moving.refuses_state(state, event)
+    if action == "reset":
+        return resetting.refuses_state(state, event)
     if state.paused is not None:
         return f"the saga is {state.reason}: resume it first"
     if state.state != lifecycle.STUCK:
@@ -148,6 +150,8 @@ def note(turn: Turn, event: Asked) -> None:
         _retry(turn, event)
     elif event.action == "move":
         moving.move(turn, event)
+    elif event.action == "reset":
+        resetting.reset(turn, event)
     else:
         step = _target(state, event)
         if not step.outcome:

@@ -9,6 +9,7 @@ today's model reads the recorded bytes, so that a compatible change of a model i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Nondeterminism, SagaCodeError, Unreadable
@@ -20,6 +21,7 @@ from .keylocks import LOCK
 from .locks import keys_of
 from .model import LOCAL, SCOPE, SIGNAL, SLEEP, Emit, Pivot
 from .requests import Call, ChildCall, Expect, LocalCall, LockCall, Pause, Request
+from .resets import RESET
 from .scopes import Scope
 from .versions import Patch
 
@@ -38,13 +40,18 @@ def replay(driver: Driver, state: State, schemas: Schemas) -> None:
     driver.replayed = state.patches
     compared = _Compared(driver, state, schemas)
     progress = driver.start(state.input)
+    jumps = state.jumps or {}
     for place, step in enumerate(state.fed, 1):
         compared.turn(progress, step.asked)
+        if place - 1 in jumps:
+            driver.jump(jumps[place - 1])
         host.now, host.length = step.fed_at, renewing.length(state, step.fed_seq)
         host.long = renewing.warned(state, place)
         progress = driver.resume(step)
     compared.turn(progress, len(state.order))
     compared.end(progress)
+    if len(state.fed) in jumps:
+        driver.jump(jumps[len(state.fed)])
     driver.replayed = None
 
 
@@ -55,10 +62,19 @@ class _Compared:
         self._driver, self._state, self._schemas = driver, state, schemas
         self._steps = self._turns = self._leaves = self._emits = 0
         """How many of the recorded are compared."""
+        self._order, self._counts = state.order, list[int]()
+        if state.jumps:  # what came after a step that the saga was set back to isn't asked for
+            kept = [step.left != RESET for step in state.order]
+            self._order = [step for step in state.order if step.left != RESET]
+            self._counts = list(accumulate(kept, initial=0))
+
+    def _upto(self, index: int) -> int:
+        """How many of the first steps of the history, those that are compared, are before an index."""
+        return self._counts[index] if self._counts else index
 
     def turn(self, progress: Progress, until: int) -> None:
         """Compare what the code asked for with the recorded steps up to index `until`."""
-        order = self._state.order
+        order, until = self._order, self._upto(until)
         if isinstance(progress, Broken):
             self._raise(order[self._steps] if self._steps < until else None, progress, None)
         for effect in self._driver.effects:
@@ -135,7 +151,8 @@ class _Compared:
 
     def _pivot(self) -> None:
         state = self._state
-        if state.pivot is not None and state.pivot[:2] == (self._turns, self._steps):
+        pivot = state.pivot
+        if pivot is not None and (pivot[0], self._upto(pivot[1])) == (self._turns, self._steps):
             return
         saga, line = self._saga(), self._driver.line()
         error = Nondeterminism(f"{saga} now passes its pivot before {line}, where its history doesn't")

@@ -54,6 +54,7 @@ from .model import (
 )
 from .notes import EndedFields, Mark, Watcher
 from .renewals import Continue, Swell
+from .resets import Reset
 from .stand import Paused
 from .step import RESOLVED, SKIPPED, STEP_EVENTS, Step, StepEvent
 from .versions import Adopt, Await, Patch
@@ -98,6 +99,7 @@ class State:
         "freed",
         "held",
         "input",
+        "jumps",
         "leaves",
         "locks",
         "lost",
@@ -122,6 +124,7 @@ class State:
         "recalled",
         "remedy",
         "renews",
+        "resetting",
         "returned",
         "row",
         "run_at",
@@ -207,6 +210,10 @@ class State:
         """Events: behind how many of `fed` each was published, its topic and type; for a replay as well."""
         self.lost: list[list[Step]] | None = None
         """Steps to be undone though the saga goes on: leaving.py. Shortened as a short cut."""
+        self.resetting = ""
+        self.jumps: dict[int, int] | None = None
+        """The step that the saga is set back to, while what came after it is undone; behind how many of `fed`
+        the numbers of steps go on behind which one, for a replay. Most sagas have neither."""
         self.undo_cursor = -1
         """Steps from this index on need no undo; -1 before the undoing begins. Only a short cut."""
         self.steps: dict[str, Step] = {}
@@ -418,4 +425,5 @@ _APPLY: dict[type, Callable[..., None]] = {
     Patch: _patch,
     Continue: renewing.apply,
     Swell: renewing.swell,
+    Reset: leaving.reset,
 }

@@ -63,6 +63,7 @@ from .model import (
 )
 from .relevance import CONFLICT, stale
 from .requests import Call, Request
+from .resets import RESET
 from .state import MAX_REASON, STEP_EVENTS, Step, StepEvent
 from .versions import Adopt, Patch
 
@@ -224,7 +225,7 @@ class Turn(Decisions):
         """Settle a step as unknown: it is undone, whatever became of it."""
         state = self.state
         self.add(Settle(step.path, UNKNOWN, b"", error_type or "Error", error))
-        if step.to_undo and state.phase == lifecycle.RUNNING:
+        if step.to_undo and state.phase == lifecycle.RUNNING and step.left != RESET:
             undo.send(self, step, error or "its outcome is unknown", step.path)
 
     # --- being STUCK ---
@@ -245,7 +246,7 @@ class Turn(Decisions):
         reason = clean_text(event.reason, MAX_REASON)
         self.become_stuck(Move(lifecycle.STUCK, event.code, reason, event.remedy, "", True, code))
 
-    def _unstuck(self) -> None:
+    def unstuck(self) -> None:
         """Go on with what the saga was doing before it was STUCK, or waited for its version."""
         state, told = self.state, not self.state.await_row
         self.add(Move(state.phase, state.undo_code, state.undo_reason, "", state.undo_step))
@@ -269,19 +270,20 @@ class Turn(Decisions):
     def unpark(self) -> None:
         """Decide what was recorded while the saga's code couldn't go on."""
         state, pending = self.state, self.state.pending
-        self._unstuck()
+        self.unstuck()
         if not state.version and (version := self.defs.newest(state.name)):
             self.add(Adopt(version))
         self.catch_up(pending)
 
     def catch_up(self, pending: Iterable[StepEvent]) -> None:
         """Decide what came while the saga was held: answers first, then signals, then timers."""
-        self._note_pending(event for event in pending if not isinstance(event, Fired))
+        self.note_pending(event for event in pending if not isinstance(event, Fired))
         while self.state.mail is not None and signals.take(self):
             pass  # a signal that is there wins over the time-out of its wait
-        self._note_pending(event for event in pending if isinstance(event, Fired))
+        self.note_pending(event for event in pending if isinstance(event, Fired))
 
-    def _note_pending(self, events: Iterable[StepEvent]) -> None:
+    def note_pending(self, events: Iterable[StepEvent]) -> None:
+        """Note what came while the saga was held, as far as it isn't old by now."""
         for event in events:
             if not stale(self.state, event, self.at):
                 self.note_step(event)
@@ -298,7 +300,7 @@ class Turn(Decisions):
         pending = state.pending or held
         self.add(Move(target, code, reason, "", step))
         self.publish(target)
-        self._note_pending(event for event in pending if not isinstance(event, Fired))
+        self.note_pending(event for event in pending if not isinstance(event, Fired))
         self.settle_open(CANCELLED, reason)
 
     def settle_open(self, error_type: str, reason: str) -> None:
@@ -320,6 +322,8 @@ class Turn(Decisions):
         if state.held:
             return False
         while state.phase == lifecycle.RUNNING and not state.parked and state.returned is None:
+            if state.resetting and not undo.advance_lost(self):
+                break
             if not state.begun_at:
                 self._feed(None)
             elif state.unfed:
@@ -361,7 +365,7 @@ class Turn(Decisions):
             assert blocked is not None
             self.become_stuck(blocked)
         elif state.state == lifecycle.STUCK:
-            self._unstuck()
+            self.unstuck()
 
     def _finish(self, final: str) -> None:
         state = self.state

@@ -36,6 +36,7 @@ from .model import (
     Undeliverable,
 )
 from .relevance import CLEARED, EXECUTED
+from .resets import RESET
 from .state import SKIPPED, Step, StepEvent
 
 VOID_TYPE = "kasaga.void"
@@ -84,6 +85,8 @@ def _why(step: Step, first: Step) -> tuple[str, str]:
     """Why a step is undone though the saga goes on, and because of which other step."""
     if first.left == SCOPED:
         return first.error, first.details
+    if step.left == RESET:
+        return "the saga was set back to an earlier step", ""
     return "the time of its block is over" if step.left == CUT_OFF else "its branch lost a race", ""
 
 
