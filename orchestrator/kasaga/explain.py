@@ -178,8 +178,8 @@ def _progress(state: State) -> str:
         return f"Undoing: {undone} of {undone + len(left)} steps cleared"
     if state.resetting:
         gone = [step for step in order if step.left == RESET]
-        left = sum(1 for step in gone if step.undo_open or step.to_undo)
-        return f"Set back to step {state.resetting}: {left} of {len(gone)} steps after it are to be undone first"
+        todo = sum(1 for step in gone if step.undo_open or step.to_undo)
+        return f"Set back to step {state.resetting}: {todo} of {len(gone)} steps after it are to be undone"
     order = [step for step in order if step.left != RESET]
     done = sum(1 for step in order if step.outcome == DONE and not step.undo_how)
     at = f", at step {listed(open_steps)}" if open_steps else ""

@@ -137,4 +137,5 @@ def test_codes_are_never_used_again() -> None:
         33: "Continue",
         34: "Swell",
         35: "Lock",
+        36: "Reset",
     }

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from kasaga import App
+from kasaga.engine.codec import decode
+from kasaga.engine.state import fold
 from kasaga.fleet import Fleet, listed, newest
 from kasaga.store.base import SagaState
 from orchestrator import versions
@@ -156,4 +158,57 @@ def test_a_saga_is_moved_once_whoever_dies(world: World, point: str) -> None:
     answer = told(world, refused)[-1]
     assert answer.what == "not_applicable"
     assert "no rest version 7" in (answer.reason or "")
+    world.audit()
+
+
+# --- going back
+
+
+@pytest.mark.parametrize("point", ["after_read", "before_commit", "after_commit", "after_produce"])
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_saga_is_set_back_once_whoever_dies(world: World, point: str, which: int) -> None:
+    node = world.join(BOTH)
+    go_on(world, node, times=3)
+    for number in range(3):
+        world.start("lodge", f"n{number}", note="9")
+    for _ in range(200):
+        if sum(row.step == "3" for row in world.outbox()) == 3:
+            break
+        world.pass_time(0.1)
+        go_on(world, node, times=1)
+    deaths = reached = 0
+
+    def die(name: str) -> bool:
+        nonlocal deaths, reached
+        if name != f"orchestrator.{point}" or deaths:
+            return False
+        reached += 1
+        deaths += reached == which
+        return bool(deaths)
+
+    asked = [world.control("reset", f"n{number}", step="1") for number in range(3)]
+    world.crash = die
+    for _ in range(100):
+        if deaths:
+            break
+        world.pass_time(0.1)
+        go_on(world, node, times=1)
+    assert deaths == 1
+    world.crash = lambda point: False
+    world.pass_time(3.0)
+    world.join(BOTH)
+    world.settle()
+    assert [world.saga(f"n{number}").state for number in range(3)] == [SagaState.COMPLETED] * 3
+    assert {told(world, each)[-1].what for each in asked} == {"applied"}
+    for number in range(3):
+        row = world.saga(f"n{number}")
+        state = fold(str(row.run_id), [decode(each.seq, each.body) for each in world.store.history(row)])
+        assert [(step.path, step.left) for step in state.order] == [
+            ("1", ""),
+            ("2", "reset"),
+            ("3", "reset"),
+            ("4", ""),
+            ("5", ""),
+        ]
+        assert state.steps["2"].undo_how == "undone"
     world.audit()

@@ -24,6 +24,15 @@ async def longer(ctx: SagaContext, trip: Trip) -> None:
     await ctx.use(Post, timeout=2, retry=PATIENT, undo_retry=UNDO).send(trip)
 
 
+@saga("lodge")
+async def lodge(ctx: SagaContext, trip: Trip) -> str:
+    """What it has booked may be given back, and booked anew, while it sleeps."""
+    await ctx.sleep(0.1)
+    await ctx.use(Hotel, timeout=2, retry=PATIENT, undo_retry=UNDO).book(trip)
+    await ctx.sleep(float(trip.note))
+    return "stayed"
+
+
 def sagas() -> list[Saga[Any, Any]]:
     """The sagas of an image that has both versions."""
-    return [*trips.SAGAS, second, longer]
+    return [*trips.SAGAS, second, longer, lodge]

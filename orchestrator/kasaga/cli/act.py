@@ -1,7 +1,7 @@
-"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip`, `resolve`, `move`, `reset`: actions on sagas.
+"""`kasaga cancel`, `pause`, `resume`, `terminate`, `retry`, `skip`, `resolve`, `move`, `reset`.
 
-Of one saga, of several, or of all that a filter chooses. Each is a record to the saga's owner, who carries
-it out once, keeps who did it and why in the history, and answers.
+Actions on one saga, on several, or on all that a filter chooses. Each is a record to the saga's owner, who
+carries it out once, keeps who did it and why in the history, and answers.
 """
 
 from __future__ import annotations
@@ -255,7 +255,9 @@ def move(session: Session, /, to: int, reason: str, timeout: float | None, bulk:
 @click.option("--after", required=True, metavar="STEP", help="The last step that stays done, by its number.")
 @click.option("--reason", default="", help="Why, for the history.")
 @pass_session
-def reset(session: Session, /, after: str, reason: str, timeout: float | None, bulk: str, **rest: Any) -> None:
+def reset(
+    session: Session, /, after: str, reason: str, timeout: float | None, bulk: str, **rest: Any
+) -> None:
     """Undo what sagas did after a step, and run their code anew from there.
 
     For RUNNING and STUCK sagas. A saga's owner refuses where what came after can't be undone and done again.

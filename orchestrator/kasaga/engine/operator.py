@@ -144,14 +144,8 @@ def note(turn: Turn, event: Asked) -> None:
         halt.pause(turn)
     elif event.action == "resume":
         halt.resume(turn)
-    elif event.action == "terminate":
-        halt.terminate(turn, event)
-    elif event.action == "retry":
-        _retry(turn, event)
-    elif event.action == "move":
-        moving.move(turn, event)
-    elif event.action == "reset":
-        resetting.reset(turn, event)
+    elif event.action in _DO:
+        _DO[event.action](turn, event)
     else:
         step = _target(state, event)
         if not step.outcome:
@@ -173,3 +167,6 @@ def _retry(turn: Turn, event: Asked) -> None:
     for step in list(state.blocked.values()):
         if event.step in ("", step.path):
             undo.go_on(turn, step)
+
+
+_DO = {"terminate": halt.terminate, "retry": _retry, "move": moving.move, "reset": resetting.reset}

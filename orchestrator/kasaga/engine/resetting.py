@@ -3,7 +3,7 @@
 What is to be undone is undone as what an ended branch did is (`State.lost`), last first, and until it is the
 code is given nothing. Then the outcome of the step is fed to it once more, by code that is brought back from
 what is kept of the history. Steps that the code asks for from then on have numbers behind all that there
-were: a participant knows a command by its number, and would answer one that it has seen with what it did then.
+were: a participant knows a command by its number, and would answer one that it has seen as it did then.
 """
 
 from __future__ import annotations
