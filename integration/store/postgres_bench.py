@@ -76,6 +76,8 @@ class PostgresBench:
             "attribute",
             "lock",
             "heard",
+            "schedule",
+            "firing",
         )
         self.run(";".join(f"DELETE FROM kasaga.{table}" for table in tables))
         migrate(self.conninfo, namespace=NAMESPACE, shards=SHARDS)  # puts the shards back

@@ -14,6 +14,7 @@ from store.people import PeopleContract
 from store.postgres_bench import PostgresBench, shared_database
 from store.purging import PurgeContract
 from store.refusals import RefusalContract
+from store.schedules import ScheduleContract
 from store.searching import SearchContract
 from store.timers import TimersContract
 from store.traces import TracesContract
@@ -49,6 +50,9 @@ class TestPurge(PurgeContract): ...
 
 
 class TestLocks(LockContract): ...
+
+
+class TestSchedules(ScheduleContract): ...
 
 
 class TestRefusals(RefusalContract): ...

@@ -17,18 +17,23 @@ from .listening import Event, Heard
 from .parallel import Spawned
 from .policy import RetryPolicy
 from .saga import App, Saga, saga
+from .schedules import Calendar, Cron, Every, Schedule
 
 __all__ = [
     "App",
     "BranchEnded",
+    "Calendar",
+    "Cron",
     "Deadlock",
     "Event",
+    "Every",
     "Heard",
     "LockRefused",
     "RetryPolicy",
     "Saga",
     "SagaContext",
     "SagaFailed",
+    "Schedule",
     "SignalTimeout",
     "Spawned",
     "StepError",

@@ -33,6 +33,7 @@ from .locking import locked
 from .messages import NAME as MESSAGE_NAME
 from .messages import message_codec
 from .policy import Seconds, micros
+from .schedules.declare import Schedule, by_name
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -261,6 +262,7 @@ class App:
         sagas: Iterable[Saga[Any, Any]],
         participants: Iterable[Callable[..., Any]] = (),
         events: Iterable[str] = PROBLEMS,
+        schedules: Iterable[Schedule[Any]] = (),
     ) -> None:
         """List what belongs to the namespace.
 
@@ -268,7 +270,8 @@ class App:
         STUCK, PAUSED, COMPENSATED and TERMINATED; `kasaga.events.ALL_EVENTS` for each.
 
         Raises:
-            ContractError: a contract, a saga or the namespace isn't declared right, or named twice.
+            ContractError: a contract, a saga, a schedule or the namespace isn't declared right, or named
+            twice.
         """
         self.namespace = namespace
         self.events = frozenset(events)
@@ -290,6 +293,7 @@ class App:
             if contract.name in self.contracts:
                 raise ContractError(f"participant {contract.name!r} is listed twice")
             self.contracts[contract.name] = contract
+        self.schedules = by_name(schedules, (name for name, _ in self.sagas))
 
     def latest(self, name: str) -> int:
         """Return the highest version of a saga, 0 where there is none."""

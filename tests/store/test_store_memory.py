@@ -16,6 +16,7 @@ from store.people import PeopleContract
 from store.purging import PurgeContract
 from store.refusals import RefusalContract
 from store.samples import Owner, refuse_all, run_id, start
+from store.schedules import ScheduleContract
 from store.searching import SearchContract
 from store.timers import TimersContract
 from store.traces import TracesContract
@@ -65,6 +66,9 @@ class TestPurge(PurgeContract): ...
 
 
 class TestLocks(LockContract): ...
+
+
+class TestSchedules(ScheduleContract): ...
 
 
 class TestRefusals(RefusalContract): ...

@@ -25,6 +25,7 @@ PAGES = Path(__file__).parents[2] / "orchestrator"
         ("children.md", 2, "test_orders.py", 4),
         ("listening.md", 3, "test_fulfilment.py", 9),
         ("retention.md", 3, "test_orders.py", 1),
+        ("schedules.md", 2, "test_reports.py", 3),
         ("payloads.md", 4, "test_vault.py", 3),
         ("payloads.md", 4, "test_locker.py", 1),
     ],

@@ -55,6 +55,7 @@ COMMANDS = {
     "archive": "archive.archive",
     "payload": "payload.payload",
     "keys": "keys.keys",
+    "schedule": "schedule.schedule",
     "migrate": "serve.migrate",
     "orchestrator": "serve.orchestrator",
     "api": "api.api",

@@ -174,6 +174,12 @@ class Metrics:
             ["topic"],
             registry=reg,
         )
+        self._fired = Counter(
+            "kasaga_schedule_firings_total",
+            "Due times of schedules, by what came of them",
+            ["schedule", "outcome"],
+            registry=reg,
+        )
         self._dead = Counter("kasaga_dead_letters_total", "Inputs that nobody could read", registry=reg)
         self._lag = Gauge(
             "kasaga_input_lag_records",
@@ -256,6 +262,10 @@ class Metrics:
         """Of each topic that sagas listen to, whether it is missing."""
         for topic, missing in topics.items():
             self._unheard.labels(topic).set(missing)
+
+    def fired(self, schedule: str, outcome: str) -> None:
+        """A due time of a schedule is settled; in the scheduler's thread."""
+        self._fired.labels(schedule, outcome).inc()
 
     def store_lost(self) -> None:
         """Postgres did not answer."""

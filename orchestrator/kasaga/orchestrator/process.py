@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from types import FrameType
+from uuid import UUID
 
 from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import KafkaUnavailable
@@ -37,6 +38,7 @@ from .metrics import Metrics
 from .relay import Relay
 from .retention import Retention, period_of
 from .rows import Addresses
+from .scheduler import Scheduler
 from .source import Source
 from .tracing import NoTracer, Tracing, sampling_from, tracer_from
 from .watchdog import Watchdog
@@ -102,6 +104,8 @@ class Orchestrator:
             )
             if self._listener is not None:
                 self._listener.start()
+            if self._scheduler is not None:
+                self._scheduler.start()
             if self._stopping.is_set():
                 self.stop()
             announcer = Announcer(store, self._app, lambda: 0 in loop.shards)
@@ -109,6 +113,8 @@ class Orchestrator:
             thread.join()
             if self._listener is not None:
                 self._listener.close()
+            if self._scheduler is not None:
+                self._scheduler.close()
             census.close()
             announcer.close()
             retention.close()
@@ -126,6 +132,8 @@ class Orchestrator:
     _source: Source | None = None
     _listener: Listener | None = None
     """Where a saga declares an Event."""
+    _scheduler: Scheduler | None = None
+    """Where the App has schedules."""
     _producer: Producer | None = None
     """The first. It takes half a second to be ready, in the background: so it is made before all else, and
     the relay goes on with what has published the schemas."""
@@ -189,7 +197,7 @@ class Orchestrator:
             topics, f"/kasaga/{app.namespace}", namespace.shards, sampling_from(os.environ), sealer, desk
         )
         self._listener = self._listening(admin, where, store)
-        return Loop(
+        loop = Loop(
             app,
             settings,
             defs=defs,
@@ -200,6 +208,23 @@ class Orchestrator:
             clock=clock,
             metrics=self.metrics,
             tracer=self._tracer,
+        )
+        self._scheduler = self._scheduling(store, loop, where)
+        return loop
+
+    def _scheduling(self, store: PostgresStore, loop: Loop, where: Addresses) -> Scheduler | None:
+        if not self._app.schedules:
+            return None
+
+        def token() -> UUID | None:
+            shard = loop.shards.get(0)
+            return shard.token if shard is not None else None
+
+        def producer() -> Producer:
+            return Producer(self._settings.kafka)
+
+        return Scheduler(
+            store, self._app.schedules, where, token=token, producer=producer, metrics=self.metrics
         )
 
     def _listening(self, admin: Admin, where: Addresses, store: PostgresStore) -> Listener | None:

@@ -19,6 +19,7 @@ from kasaga.store.errors import LostShards, NotMigrated, StoreUnavailable
 from kasaga.store.hearing import Hearing
 from kasaga.store.locks import Locks
 from kasaga.store.purging import Purging
+from kasaga.store.scheduling import Scheduling
 from kasaga.store.shards import Membership, Offsets, ShardLease, ShardRow, Suspect, Tokens
 from kasaga_wire.attributes import Changes, Stored
 
@@ -319,7 +320,7 @@ class Namespace:
     shards: int
 
 
-class Store(Purging, Locks, Hearing, Protocol):
+class Store(Purging, Locks, Hearing, Scheduling, Protocol):
     """The face of both stores. Methods block; the loop calls them from its one thread.
 
     Every method raises `StoreUnavailable` when the database can't be reached or answers with

@@ -46,6 +46,7 @@ from kasaga.store.errors import ContentRefused, LostShards
 from kasaga.store.memory_hearing import MemoryHearing
 from kasaga.store.memory_locks import MemoryLocks
 from kasaga.store.memory_purging import MemoryPurging
+from kasaga.store.memory_scheduling import MemoryScheduling
 from kasaga.store.memory_tables import MemoryShard, Processes, Staged, Tables, holds, timer_place
 from kasaga.store.memory_tables import pulse as pulse_of
 from kasaga.store.search import condition_of
@@ -60,7 +61,7 @@ def _no_fault(_point: str) -> None:
     """Let everything pass."""
 
 
-class MemoryStore(MemoryPurging, MemoryLocks, MemoryHearing):
+class MemoryStore(MemoryPurging, MemoryLocks, MemoryHearing, MemoryScheduling):
     """`base.Store` in memory; every method may be called by any thread."""
 
     def __init__(

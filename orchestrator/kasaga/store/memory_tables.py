@@ -26,6 +26,7 @@ from kasaga.store.base import (
 from kasaga.store.checks import refusal_of_row, refusal_of_write
 from kasaga.store.hearing import Kept
 from kasaga.store.purging import ArchiveState
+from kasaga.store.scheduling import ScheduleRow
 from kasaga_wire.attributes import Stored
 
 
@@ -151,6 +152,7 @@ class Tables:
     locks: dict[str, dict[UUID, Place]] = field(default_factory=dict[str, dict[UUID, Place]])
     """By key: runs in the order in which they came."""
     archive: ArchiveState | None = None
+    schedules: dict[str, ScheduleRow] = field(default_factory=dict[str, ScheduleRow])
     schemas: dict[bytes, str] = field(default_factory=dict[bytes, str])
     definitions: list[DefinitionRow] = field(default_factory=list[DefinitionRow])
 

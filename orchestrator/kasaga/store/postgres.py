@@ -7,6 +7,7 @@ migrations.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -40,6 +41,7 @@ from kasaga.store.migrate import known_migrations
 from kasaga.store.postgres_hearing import PostgresHearing
 from kasaga.store.postgres_locks import PostgresLocks
 from kasaga.store.postgres_purging import PostgresPurging
+from kasaga.store.postgres_scheduling import PostgresScheduling
 from kasaga.store.readers import Readers
 from kasaga.store.rows import pulse as pulse_of
 from kasaga.store.sealed import open_bodies, open_histories, open_result
@@ -59,7 +61,7 @@ _LEASE = read_statements("lease")
 _READ = read_statements("read")
 
 
-class PostgresStore(PostgresPurging, PostgresLocks, PostgresHearing):
+class PostgresStore(PostgresPurging, PostgresLocks, PostgresHearing, PostgresScheduling):
     """`base.Store` in the schema `kasaga` of a Postgres database."""
 
     def __init__(
@@ -82,6 +84,7 @@ class PostgresStore(PostgresPurging, PostgresLocks, PostgresHearing):
         self._session = Session(self._settings, application=application)
         self._readers = Readers(self._reading, readers)
         self._purger, self._hearer = self._reading(), self._reading()
+        self._scheduler, self._scheduling = self._reading(), threading.Lock()
         self._tokens = tokens
         self._replaced = Replaced()
 
@@ -336,6 +339,7 @@ class PostgresStore(PostgresPurging, PostgresLocks, PostgresHearing):
         self._readers.close()
         self._purger.close()
         self._hearer.close()
+        self._scheduler.close()
 
     def _ask(self, call: Call) -> list[Row]:
         """Run one read over a connection of its own: safe in any thread, never in the loop's way."""
