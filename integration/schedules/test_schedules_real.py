@@ -87,6 +87,24 @@ def test_each_due_time_begins_one_saga_though_owners_die(scheduled: Scheduled) -
     eventually(whole, timeout=PATIENCE)
 
 
+def test_the_last_saga_makes_room_for_the_next_one(scheduled: Scheduled) -> None:
+    doomed = scheduled.orchestrator("doomed", KASAGA_CRASH_AT="scheduler.after_cancel")
+    eventually(partial(ended, doomed), timeout=PATIENCE)
+    scheduled.running.remove(doomed)
+    scheduled.orchestrator("heir")
+
+    def undone() -> list[str]:
+        where = SagaFilter(saga_id_prefix="slow@", states=[SagaState.COMPENSATED])
+        return sorted(row.saga_id for row in scheduled.store.list_sagas(where, limit=1000))
+
+    eventually(lambda: len(undone()) >= 3, timeout=PATIENCE)
+    history = scheduled.kasaga("history", undone()[0]).out
+    assert "schedule:slow" in history
+    assert "is due" in history
+    where = SagaFilter(saga_id_prefix="slow@", states=[SagaState.RUNNING])
+    assert len(scheduled.store.list_sagas(where, limit=1000)) <= 1
+
+
 def test_what_people_do(scheduled: Scheduled) -> None:
     scheduled.orchestrator("one")
     eventually(lambda: len(scheduled.dues()) >= 1, timeout=PATIENCE)

@@ -20,8 +20,10 @@ from kasaga.store.base import SagaState, StoreUnavailable
 from kasaga.store.memory import MemoryStore
 from kasaga.store.memory_tables import Tables
 from kasaga.store.scheduling import Cause, FiringState
+from kasaga_wire.codec import Schemas
 from kasaga_wire.errors import DeliveryError
 from kasaga_wire.kafka import partition_for
+from kasaga_wire.records import Control, control_codec
 from kasaga_wire.topics import Topics
 from store.samples import saga_row
 
@@ -53,6 +55,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.records: list[tuple[bytes, bytes, dict[str, bytes]]] = []
+        self.cancels: list[tuple[str, Control, str]] = []
         self.refuses: DeliveryError | None = None
         self.silent = 0
         self.closed = 0
@@ -69,10 +72,16 @@ class Broker:
         assert key is not None
         assert value is not None
         assert headers is not None
-        assert (topic, partition) == ("shop.sagas", partition_for(key, SHARDS))
+        assert partition == partition_for(key, SHARDS)
         if self.silent:
             return
-        if self.refuses is None:
+        if self.refuses is None and topic == "shop.control":
+            told = dict(headers)
+            assert told["ce_subject"] == key
+            said = control_codec.decode(value, Schemas())
+            self.cancels.append((key.decode(), said, str(told["ce_id"])))
+        elif self.refuses is None:
+            assert topic == "shop.sagas"
             self.records.append((key, value, {name: text or b"" for name, text in headers}))
         on_ack(self.refuses)
 
@@ -290,6 +299,52 @@ def test_one_waits_for_the_last_saga() -> None:
     desk.ends()
     desk.round()
     assert desk.told[1] == ("12:02:00", "sent")
+
+
+def test_the_last_saga_is_cancelled_for_the_next_one() -> None:
+    desk = Desk(overlap="cancel")
+    desk.round(30)
+    first = "nightly@2026-03-01T12:01:00Z"
+    desk.round(60)
+    assert desk.broker.cancels == [], "its start lies unread"
+    desk.begins(first)
+    for _ in range(3):
+        desk.round(5)
+    [(saga_id, said, action)] = desk.broker.cancels
+    assert (saga_id, said.action, said.by) == (first, "cancel", "schedule:nightly")
+    assert said.reason == "nightly@2026-03-01T12:02:00Z is due"
+    desk.round(60)
+    assert desk.told == [("12:01:00", "sent"), ("12:02:00", "waiting"), ("12:03:00", "skipped")]
+    assert len(desk.broker.cancels) == 1
+    desk.scheduler = desk.make(lambda: desk.token)  # an heir doesn't know of it: the owner knows its id
+    desk.round()
+    assert {each[2] for each in desk.broker.cancels} == {action}
+    desk.ends()
+    desk.round()
+    assert desk.told[1] == ("12:02:00", "sent")
+
+
+@pytest.mark.parametrize("state", [SagaState.STUCK, SagaState.COMPENSATING, SagaState.CANCELLING])
+def test_what_is_undone_or_needs_people_is_waited_for(state: SagaState) -> None:
+    desk = Desk(overlap="cancel")
+    desk.round(30)
+    desk.begins("nightly@2026-03-01T12:01:00Z", state)
+    desk.round(60)
+    assert desk.broker.cancels == []
+    assert desk.told[1] == ("12:02:00", "waiting")
+
+
+def test_a_cancel_that_kafka_refuses_is_sent_again() -> None:
+    desk = Desk(overlap="cancel")
+    desk.round(30)
+    desk.begins("nightly@2026-03-01T12:01:00Z")
+    desk.broker.refuses = DeliveryError("_MSG_TIMED_OUT", "no", permanent=False)
+    desk.round(60)
+    assert desk.broker.cancels == []
+    desk.broker.refuses = None
+    desk.round()
+    desk.round()
+    assert len(desk.broker.cancels) == 1
 
 
 def test_all_may_run() -> None:

@@ -1,12 +1,10 @@
 """Fires schedules: plans what is due, decides what becomes of it, and sends the starts.
 
-Station: a thread of each process whose App has schedules; it works while the process owns shard 0, and
-every write
-checks that shard's token. A firing is written down as `sending` before its start is sent, and as `sent`
-when Kafka has
-it. Who dies in between leaves it `sending`: the next owner sends the same start again, with the same ids,
-which is a
-duplicate and nothing else. So two owners at a time do no harm either.
+Station: a thread of each process whose App has schedules; it works while the process owns shard 0, and every
+write checks that shard's token. A firing is written down as `sending` before its start is sent, and as `sent`
+when Kafka has it. Who dies in between leaves it `sending`: the next owner sends the same start again, with
+the same ids, which is a duplicate and nothing else. So two owners at a time do no harm either. The same goes
+for cancels: their id is made of the two sagas' ids.
 """
 
 from __future__ import annotations
@@ -19,16 +17,17 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from kasaga_wire.crashpoints import crash_point
-from kasaga_wire.envelope import StartEnvelope
+from kasaga_wire.envelope import ControlEnvelope, Headers, StartEnvelope
 from kasaga_wire.errors import KasagaError
 from kasaga_wire.kafka import partition_for
+from kasaga_wire.records import Control, control_codec
 from kasaga_wire.sealing import PLAIN, record_place
 
 from ..schedules.declare import Schedule
 from ..schedules.errors import ScheduleInvalid
 from ..schedules.plan import planned, verdict
-from ..store.base import FINAL_STATES, Store, StoreUnavailable
-from ..store.scheduling import Firing, FiringState, ScheduleRow
+from ..store.base import FINAL_STATES, SagaState, Store, StoreUnavailable
+from ..store.scheduling import Cause, Firing, FiringState, ScheduleRow
 from .listener import Producer
 from .metrics import Metrics
 from .rows import Addresses
@@ -42,6 +41,7 @@ DECLARE_ROUNDS = 120
 """The App's schedules are declared again so often: an old image may have had the last word."""
 UNSEEN = timedelta(minutes=10)
 """For so long a saga that was sent and isn't there counts as one whose start lies unread."""
+MAX_CANCELLED = 10_000
 _RUNS = UUID("6a1f1c0e-5c0b-5d6e-8a53-0d6a2f7c9b11")
 
 
@@ -70,6 +70,8 @@ class Scheduler:
         self._token, self._make, self._metrics = token, producer, metrics
         self._interval = interval
         self._producer: Producer | None = None
+        self._cancelled: set[str] = set()
+        """Ids of cancels that Kafka has; some are forgotten, and sent again with the same id."""
         self._declared: tuple[UUID, int] | None = None
         """By which owner, and in how many rounds again."""
         self._stop = threading.Event()
@@ -138,6 +140,8 @@ class Scheduler:
         for firing in row.firings:
             if firing.state is FiringState.WAITING and firing.at <= now:
                 found = verdict(schedule, row, firing, lambda: self._running(row, now))
+                if found is None and schedule.overlap == "cancel" and firing.cause is Cause.DUE:
+                    self._cancel(self._running(row, now), row, firing)
                 if found is None or not self._move(token, row, firing, *found):
                     continue
                 crash_point("scheduler.after_decision")
@@ -168,8 +172,34 @@ class Scheduler:
 
     # --- sending
 
+    def _cancel(self, saga_id: str, row: ScheduleRow, firing: Firing) -> None:
+        """Ask a saga's owner to cancel it for the next one, until Kafka has that.
+
+        An owner that refuses (the saga is past its pivot) isn't asked again: the next one waits for the end.
+        """
+        saga = self._store.saga(saga_id) if saga_id else None
+        action = str(uuid5(_RUNS, f"{saga_id} for {firing.saga_id}"))
+        if saga is None or saga.state not in (SagaState.RUNNING, SagaState.PAUSED):
+            return
+        if action in self._cancelled:
+            return
+        by = f"schedule:{row.name}"
+        headers = ControlEnvelope(
+            id=action, source=by, action="cancel", time=datetime.now(UTC), saga_id=saga_id
+        ).to_headers()
+        body = Control(action="cancel", by=by, reason=f"{firing.saga_id} is due")
+
+        def on_ack(error: Exception | None) -> None:
+            if error is None:
+                if len(self._cancelled) >= MAX_CANCELLED:
+                    self._cancelled.clear()
+                self._cancelled.add(action)
+
+        self._produce(self._where.topics.control, saga_id, control_codec.encode(body), headers, on_ack)
+        crash_point("scheduler.after_cancel")
+
     def _send(self, token: UUID, outs: list[Out]) -> None:
-        if not outs:
+        if not outs and self._producer is None:
             return
         producer = self._sender()
         acked: list[Out] = []
@@ -182,7 +212,7 @@ class Scheduler:
                     token, out.row, out.firing, FiringState.FAILED, f"{error.code}: {error.message}"[:500]
                 )
                 continue
-            self._produce(producer, out, payload, acked)
+            self._start(out, payload, acked)
         left = producer.flush(FLUSH_SECONDS)
         crash_point("scheduler.after_produce")
         for out in acked:
@@ -191,8 +221,8 @@ class Scheduler:
             producer.close(0)
             self._producer = None
 
-    def _produce(self, producer: Producer, out: Out, payload: bytes, acked: list[Out]) -> None:
-        schedule, firing, sealer = self._schedules[out.row.name], out.firing, self._where.sealer
+    def _start(self, out: Out, payload: bytes, acked: list[Out]) -> None:
+        schedule, firing = self._schedules[out.row.name], out.firing
         headers = StartEnvelope(
             run_id=str(uuid5(_RUNS, firing.saga_id)),
             source=f"schedule:{schedule.name}",
@@ -200,9 +230,6 @@ class Scheduler:
             saga_id=firing.saga_id,
             saga=schedule.saga.name,
         ).to_headers()
-        if sealer is not PLAIN:
-            payload = sealer.seal(record_place(headers), payload)
-        key = firing.saga_id.encode()
 
         def on_ack(error: Exception | None) -> None:
             if error is None:
@@ -211,8 +238,22 @@ class Scheduler:
                 extra = {"schedule": schedule.name, "error": str(error)}
                 log.warning("Kafka doesn't take a scheduled start", extra=extra)
 
+        self._produce(self._where.topics.sagas, firing.saga_id, payload, headers, on_ack)
+
+    def _produce(
+        self,
+        topic: str,
+        saga_id: str,
+        payload: bytes,
+        headers: Headers,
+        on_ack: Callable[[Exception | None], None],
+    ) -> None:
+        """Hand a record about a saga over, to the partition of its shard."""
+        if self._where.sealer is not PLAIN:
+            payload = self._where.sealer.seal(record_place(headers), payload)
+        key = saga_id.encode()
         partition = partition_for(key, self._where.shards)
-        producer.produce(self._where.topics.sagas, partition, key, payload, headers, on_ack)
+        self._sender().produce(topic, partition, key, payload, headers, on_ack)
 
     def _sender(self) -> Producer:
         producer = self._producer

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 I = TypeVar("I")  # noqa: E741
 
-Overlap = Literal["skip", "buffer", "allow"]
+Overlap = Literal["skip", "buffer", "cancel", "allow"]
 
 MAX_SCHEDULES = 1000
 """In one App: each is looked at once a second."""
@@ -41,8 +41,8 @@ class Schedule(Generic[I]):
         input: the saga's, or a pure function of the due time in UTC that makes it.
         when: a Cron, an Every or a Calendar.
         overlap: when the last saga that it began still runs: `skip` the due time, `buffer` one until that
-        saga has
-            ended (further ones are skipped), or `allow` both.
+            saga has ended (further ones are skipped), `cancel` that saga and begin when it is undone, or
+            `allow` both.
         catch_up: seconds by which a start may be late, after downtime; due times older than that are missed.
         jitter: seconds by which each start is delayed at most, by its name and due time.
 
